@@ -1,0 +1,42 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(RUN) launch/demo.py
+
+test: $(VENV)/.installed-dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+clean:
+	rm -rf $(VENV)
+
+# uv when it is there, as it is much faster; else venv and pip.
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'stg_jax needs Python 3.11 or newer: make PYTHON=/path/to/python3.11'; exit 2; }
+	@if command -v uv >/dev/null; then \
+	  uv venv --allow-existing --quiet --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(RUN) -r requirements.txt; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && $(RUN) -m pip install --quiet --disable-pip-version-check \
+	    -r requirements.txt; \
+	fi
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(RUN) -e '.[dev]'; \
+	else \
+	  $(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@

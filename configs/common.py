@@ -1,0 +1,73 @@
+"""Every default of the project, once. The other configs change what differs.
+
+Tags after a value tell how sure it is (docs/model.md): [P] printed by the authors, [2] second
+hand, [R] recalled, [D] our decision.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Return the paper's full model with its training defaults; `data.dir` is left to the user."""
+    config = ConfigDict()
+    config.seed = 0
+
+    data = config.data = ConfigDict()
+    data.dir = ''  # a folder written by launch/prepare.py
+    data.frames = 10  # T, sampled uniformly over the clip [2]
+    data.objects = 5  # N, per frame; any number up to what the shards hold [2]
+    data.appearance_dim = 2048  # C2, ResNet-101 [2]
+    data.motion_dim = 1024  # C3, I3D [2]
+    data.object_dim = 2048  # Co, RoI features [R]
+    data.captions_per_clip = 4  # K: a clip is encoded once and decoded K times [D]
+    data.eval_captions = 5  # captions of a clip that enter the validation loss [D]
+    data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
+    data.min_count = 1  # words rarer than this in the train captions become UNK [D]
+    data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
+
+    model = config.model = ConfigDict()
+    model.branches = 'full'  # full | scene | object
+    model.fusion = 'none'  # none | concat: one decoder over both branches' features
+    model.width = 512  # D [2]
+    model.heads = 8  # [2]
+    model.feedforward = 1024  # [2]
+    model.encoder_layers = 2  # [2]
+    model.decoder_layers = 2  # [2]
+    model.dropout = 0.3  # [2]
+    model.scene_fusion = 'channel'  # channel | time: which concatenation of the two inputs [2]
+    model.graph = 'full'  # full | spatial | temporal | dense
+    model.graph_layers = 3  # [2]
+    model.graph_norm = 'none'  # none | layer: inside the graph convolution [P: none]
+    model.temporal_direction = 'literal'  # literal | forward | both
+    model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
+
+    loss = config.loss = ConfigDict()
+    loss.scene_weight = 1.0  # lambda_sl [R]
+    loss.kd_weight = 4.0  # lambda_d [R]
+    loss.label_smoothing = 0.0  # touches cross-entropy only [D]
+
+    kd = config.kd = ConfigDict()
+    kd.kind = 'kl'  # kl | l2 (between pooled branch features) [P]
+    kd.direction = 'student'  # student: KL(scene || object) [P] | teacher: KL(object || scene)
+    kd.detach_teacher = False  # [P: joint objective]
+    kd.temperature = 1.0  # [P: none]
+
+    optim = config.optim = ConfigDict()
+    optim.lr = 1e-4  # Adam, constant after warm-up [R]
+    optim.warmup = 0.05  # share of all steps [D]
+    optim.clip = 1.0  # global gradient norm [D]
+
+    train = config.train = ConfigDict()
+    train.batch_size = 64  # captions per optimiser step, over all devices [D]
+    train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
+    train.epochs = 30  # an epoch shows as many captions as the train split has [D]
+    train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
+    train.checkpoint_steps = 0  # save also every so many steps; 0: after each epoch only
+    train.log_steps = 20  # steps between lines of metrics.jsonl
+
+    decode = config.decode = ConfigDict()
+    decode.beam_size = 5  # 1: greedy
+    decode.length_penalty = 0.6  # alpha of ((5 + length) / 6) ** alpha; 0: plain log-probability
+    decode.batch_size = 32  # clips decoded at once [D]
+
+    return config.lock()

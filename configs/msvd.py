@@ -1,0 +1,12 @@
+"""The paper's MSVD setting: 1,970 clips, 1,200 / 100 / 670."""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    """Return the config."""
+    config = common.get_config()
+    config.data.dir = 'data/msvd'
+    return config

@@ -1,0 +1,34 @@
+"""Train a captioner.
+
+    python launch/train.py --config configs/toy.py --workdir runs/toy
+    python launch/train.py --config configs/msvd.py --workdir runs/msvd \
+        --config.data.dir=data/msvd --config.optim.lr=3e-4
+
+Any value of configs/common.py can be overridden as --config.GROUP.NAME=VALUE. The same command
+goes on where an earlier one stopped, for whatever reason it did. The folder then holds
+config.json, metrics.jsonl, and in checkpoints/ the latest step and the best one on validation.
+
+Exit codes: 0 finished, 2 something to mend (one sentence says what), 75 saved and stopped because
+it was asked to (SIGTERM or Ctrl-C): start it again.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from stg_jax import cli
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be continued.')
+
+
+def main(args: list[str]) -> int:
+    """Train, or go on training."""
+    cli.no_arguments(args)
+    config, workdir = cli.required_config(_CONFIG), cli.required(_WORKDIR)
+    from stg_jax.train.loop import train  # after the flags, so that --help is quick
+
+    return 0 if train(config, workdir) else cli.RESTART
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""Video captioning with spatio-temporal object graphs and knowledge distillation, in JAX."""

@@ -1,0 +1,79 @@
+"""How a command starts and how it ends: exit code 0, 2 for a user's mistake, 75 to be restarted."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from stg_jax.errors import UserError
+
+USER_ERROR = 2
+RESTART = 75  # EX_TEMPFAIL: the run saved its state because it was asked to stop
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Parse the command line, call `main` with the positional arguments, and exit.
+
+    A `UserError`, an unknown flag or an unknown config key ends with one sentence on standard
+    error and exit code 2.
+    """
+    command = Path(sys.argv[0]).name
+    try:
+        sys.exit(main(_parse(sys.argv)) or 0)
+    except UserError as error:
+        print(f'{command}: {error}', file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print(f'{command}: interrupted', file=sys.stderr)
+        sys.exit(130)
+
+
+def required(flag: flags.FlagHolder) -> Any:
+    """Return the value of a flag that the command cannot do without."""
+    if flag.value is None:
+        raise UserError(f'--{flag.name} is missing (see --help)')
+    return flag.value
+
+
+def required_config(flag: flags.FlagHolder) -> Any:
+    """Return the config of a config file flag, whose file is only read at its first use."""
+    config = required(flag)
+    try:
+        config.keys()
+    except OSError as error:
+        raise UserError(f'the config file could not be read: {_one_line(error)}') from None
+    return config
+
+
+def no_arguments(args: list[str]) -> None:
+    """Refuse positional arguments, which are mostly mistyped flags."""
+    if args:
+        raise UserError(f'unexpected {" ".join(args)!r}: flags start with -- (see --help)')
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Return the positional arguments; print the help and exit when asked for it."""
+    if {'-h', '--help', '-help'} & set(argv[1:]):
+        print(_help())
+        sys.exit(0)
+    logging.set_verbosity(logging.WARNING)  # libraries below us are chatty at INFO
+    try:
+        return flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        raise UserError(f'{_one_line(error)} (see --help)') from None
+    except (AttributeError, KeyError) as error:  # so does ml_collections refuse a --config.key
+        raise UserError(f'the config has no such key: {_one_line(error)}') from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f'the config was refused: {_one_line(error)}') from None
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return ' '.join(text.split())
+
+
+def _help() -> str:
+    main = sys.modules['__main__']
+    return f'{(main.__doc__ or "").strip()}\n\nFlags:{flags.FLAGS.main_module_help()}'

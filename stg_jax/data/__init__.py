@@ -1,0 +1,1 @@
+"""From captions and features to padded batches."""

@@ -1,0 +1,1 @@
+"""Other people's feature files, read into clips."""

@@ -1,0 +1,91 @@
+"""What a data folder holds, in one small JSON file, and whether a config fits it."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stg_jax import files
+from stg_jax.errors import UserError
+
+NAME = 'manifest.json'
+KINDS = ('appearance', 'motion', 'object')
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Describe a data folder; saved as DATA_DIR/manifest.json and copied into every run.
+
+    Attributes:
+      data_set: name of the data set.
+      frames: T, frames of every clip.
+      objects: N, the most objects a frame can hold.
+      widths: channels of 'appearance', 'motion' and 'object' features.
+      scale: standard deviation of the real entries of each kind over the train split, > 0.
+      extractor: name and settings of what computed the features.
+      splits: for each split the number of 'clips' and 'captions'.
+      missing: for each kind the ids of clips without such features (they hold zeros).
+      sources: the files the folder was made from.
+    """
+
+    data_set: str
+    frames: int
+    objects: int
+    widths: Mapping[str, int]
+    scale: Mapping[str, float]
+    extractor: Mapping[str, Any]
+    splits: Mapping[str, Mapping[str, int]]
+    missing: Mapping[str, Sequence[str]]
+    sources: Mapping[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the manifest as JSON."""
+        files.write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> 'Manifest':
+        """Read a manifest from its JSON file or from the data folder that holds it.
+
+        Raises:
+          UserError: it is missing or lacks an entry.
+        """
+        path = Path(path)
+        path = path / NAME if path.is_dir() else path
+        if not path.exists():
+            raise UserError(f'{path} does not exist: write a data folder with launch/prepare.py')
+        entries = files.read_json(path)
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(entries, dict) or set(entries) != fields:
+            raise UserError(f'{path} is not the manifest of a data folder: prepare the data again')
+        return cls(**entries)
+
+
+def overrides(manifest: Manifest, data_config: Any) -> dict[str, int]:
+    """Return the entries of `config.data` that must change, and to what, to read the folder."""
+    stored = {'frames': manifest.frames}
+    stored |= {f'{kind}_dim': manifest.widths[kind] for kind in KINDS}
+    if data_config.objects > manifest.objects:
+        stored['objects'] = manifest.objects
+    return {key: value for key, value in stored.items() if data_config[key] != value}
+
+
+def as_flags(changes: Mapping[str, int]) -> str:
+    """Return changes of `config.data` as they are written on a command line."""
+    return ' '.join(f'--config.data.{key}={value}' for key, value in changes.items())
+
+
+def check_manifest(manifest: Manifest, data_config: Any) -> None:
+    """Check that the config asks for what the data folder holds.
+
+    Raises:
+      UserError: frames or widths differ, or more objects are asked for than stored; the sentence
+        names every flag to change.
+    """
+    wrong = overrides(manifest, data_config)
+    if wrong:
+        asked = ', '.join(f'{key} = {data_config[key]}' for key in wrong)
+        raise UserError(
+            f'the config asks for {asked}, which the {manifest.data_set} data does not hold: '
+            f'pass {as_flags(wrong)}'
+        )

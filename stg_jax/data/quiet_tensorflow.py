@@ -1,0 +1,42 @@
+"""The one import of TensorFlow: without its start-up noise, and blind to accelerators."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from absl import logging
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # else it complains about float16
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Send what C++ code writes to standard error to nowhere."""
+    saved = os.dup(2)
+    with open(os.devnull, 'w') as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+# The libraries write a screen of hardware notes while they load, before they read any log level.
+with _quiet_stderr():
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    # A TensorFlow that sees the accelerators takes their memory away from JAX. In a notebook that
+    # used TensorFlow before us they are taken already, and hiding them now is refused.
+    with contextlib.suppress(RuntimeError):
+        for kind in ('GPU', 'TPU'):
+            tf.config.set_visible_devices([], kind)
+
+# TFDS warns about its own use of a deprecated property, once per feature of every record schema.
+logging.get_absl_logger().addFilter(
+    lambda record: 'FeatureConnector.dtype' not in record.getMessage()
+)
+
+__all__ = ['tf', 'tfds']

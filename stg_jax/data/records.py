@@ -1,0 +1,238 @@
+"""The record schema, written once; write and read TFRecord shards with their TFDS metadata.
+
+A data folder is a TFDS folder (`tfds.builder_from_directory` opens it without this code) with two
+files beside the shards: `manifest.json`, and `captions-SPLIT.jsonl`, which repeats the captions so
+that a vocabulary is built without reading features.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from stg_jax import files
+from stg_jax.data.check import check_clip, check_same_shapes
+from stg_jax.data.clip import Clip
+from stg_jax.data.manifest import KINDS, NAME, Manifest, check_manifest
+from stg_jax.data.quiet_tensorflow import tfds
+from stg_jax.data.shards import captions_path, naming_damage, open_split
+from stg_jax.data.spread import Spread
+from stg_jax.data.text import normalise
+from stg_jax.errors import UserError
+
+SHARD_BYTES = 128 * 2**20
+_EMPTY = MappingProxyType({})
+
+__all__ = [
+    'SHARD_BYTES',
+    'Manifest',
+    'check_manifest',
+    'features_of',
+    'read_captions',
+    'read_clips',
+    'write_data_folder',
+    'write_records',
+]
+
+
+def features_of(clip: Clip) -> tfds.features.FeaturesDict:
+    """Return the record schema for clips of the shapes of `clip`."""
+
+    def array(value: np.ndarray, dtype: Any, shape: tuple[int | None, ...] | None = None):
+        # BYTES: the plain Example protocol would store float16 as float32 and bool as int64.
+        return tfds.features.Tensor(
+            shape=shape or value.shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES
+        )
+
+    features = {kind: array(getattr(clip, kind), np.float16) for kind in KINDS}
+    return tfds.features.FeaturesDict(
+        features
+        | {
+            'id': tfds.features.Text(),
+            'captions': tfds.features.Sequence(tfds.features.Text()),
+            'box': array(clip.box, np.float32),
+            'score': array(clip.score, np.float32),
+            'label': array(clip.label, np.int32),
+            'object_mask': array(clip.object_mask, np.bool_),
+            'true_box': array(clip.true_box, np.float32, (len(clip.true_box), None, 4)),
+            'fps': tfds.features.Scalar(np.float32),
+            'height': tfds.features.Scalar(np.int32),
+            'width': tfds.features.Scalar(np.int32),
+        }
+    )
+
+
+def write_data_folder(out: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Manifest:
+    """Call `write_records` on a new folder `out` that appears whole or not at all."""
+    with files.write_folder(out) as folder:
+        return write_records(folder, *args, **kwargs)
+
+
+def write_records(
+    folder: Path,
+    splits: Mapping[str, Iterable[Clip]],
+    *,
+    data_set: str,
+    extractor: Mapping[str, Any],
+    sources: Mapping[str, Any] = _EMPTY,
+    missing: Mapping[str, Iterable[str]] = _EMPTY,
+    shard_bytes: int = SHARD_BYTES,
+) -> Manifest:
+    """Stream clips into `folder`; captions are normalised, features become float16.
+
+    Every iterable of `splits` is consumed once and no clip is kept, so memory does not grow with
+    the data. `missing` names for each kind the clips without such features: the manifest lists
+    them, and their zeros do not count in its scale. A split without clips is left out.
+
+    Raises:
+      UserError: a clip is broken or differs in shape from the first one, two clips share an id, a
+        train clip has no caption, or there is no clip at all.
+    """
+    writer = _Writer(folder, {kind: frozenset(ids) for kind, ids in missing.items()}, shard_bytes)
+    for split, clips in splits.items():
+        for clip in clips:
+            writer.add(split, clip)
+    manifest = Manifest(
+        data_set=data_set,
+        extractor=dict(extractor),
+        missing={kind: sorted(ids) for kind, ids in missing.items() if ids},
+        sources=dict(sources),
+        **writer.close(),
+    )
+    manifest.save(folder / NAME)
+    return manifest
+
+
+class _Writer:
+    """Shards of one folder while they are written."""
+
+    def __init__(self, folder: Path, missing: Mapping[str, frozenset[str]], shard_bytes: int):
+        self._folder, self._missing, self._shard_bytes = folder, missing, shard_bytes
+        self._first: Clip | None = None
+        self._ids: set[str] = set()
+        self._dropped: collections.Counter[str] = collections.Counter()
+        self._splits: dict[str, dict[str, int]] = {}
+        self._spread = {kind: Spread() for kind in KINDS}
+
+    def add(self, split: str, clip: Clip) -> None:
+        """Append one clip to the shards of `split`."""
+        check_clip(clip)
+        if clip.id in self._ids:
+            raise UserError(f'two clips have the id {clip.id}: ids must be unique in a data folder')
+        self._ids.add(clip.id)
+        if self._first is None:
+            self._open(clip)
+        check_same_shapes(clip, self._first)
+        clip = self._with_stored_captions(split, clip)
+        if split not in self._splits:
+            self._shards.initialize_splits([split])
+            self._splits[split] = {'clips': 0, 'captions': 0}
+        example = _example(clip)
+        self._shards.add_examples({split: [example]})
+        self._count(split, clip)
+        if split == 'train':
+            self._measure(clip.id, example)
+
+    def close(self) -> dict[str, Any]:
+        """Finish the shards; return what the clips say about the manifest."""
+        if self._first is None:
+            raise UserError('there is no clip to write: check that ids, captions and files match')
+        self._shards.close_all()
+        for split, number in self._dropped.items():
+            if number:
+                logging.warning('%s: left out %d captions without any word', split, number)
+        num_frames, num_objects = self._first.object_mask.shape
+        return {
+            'frames': num_frames,
+            'objects': num_objects,
+            'widths': {kind: getattr(self._first, kind).shape[-1] for kind in KINDS},
+            'scale': {kind: spread.deviation() for kind, spread in self._spread.items()},
+            'splits': self._splits,
+        }
+
+    def _open(self, clip: Clip) -> None:
+        identity = tfds.core.dataset_info.DatasetIdentity(
+            name='clips',
+            version=tfds.core.Version('1.0.0'),
+            data_dir=os.fspath(self._folder),
+            module_name='stg_jax.data.records',
+        )
+        info = tfds.core.DatasetInfo(builder=identity, features=features_of(clip))
+        arrays = (value for value in _example(clip).values() if isinstance(value, np.ndarray))
+        clip_bytes = sum(value.nbytes for value in arrays)
+        self._shards = tfds.core.SequentialWriter(info, max(1, self._shard_bytes // clip_bytes))
+        self._first = clip
+
+    def _with_stored_captions(self, split: str, clip: Clip) -> Clip:
+        captions = tuple(filter(None, map(normalise, clip.captions)))
+        if split == 'train' and not captions:
+            raise UserError(f'clip {clip.id} of the train split has no caption: leave it out')
+        self._dropped[split] += len(clip.captions) - len(captions)
+        return dataclasses.replace(clip, captions=captions)
+
+    def _count(self, split: str, clip: Clip) -> None:
+        self._splits[split]['clips'] += 1
+        self._splits[split]['captions'] += len(clip.captions)
+        with captions_path(self._folder, split).open('a', encoding='utf-8') as lines:
+            lines.write(json.dumps([clip.id, clip.captions], ensure_ascii=False) + '\n')
+
+    def _measure(self, clip_id: str, example: Mapping[str, np.ndarray]) -> None:
+        for kind in KINDS:
+            if clip_id not in self._missing.get(kind, ()):
+                value = example[kind]
+                self._spread[kind].add(value[example['object_mask']] if kind == 'object' else value)
+
+
+def _example(clip: Clip) -> dict[str, Any]:
+    example = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)}
+    example['captions'] = list(clip.captions)
+    for kind in KINDS:
+        example[kind] = example[kind].astype(np.float16)
+    return example
+
+
+def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, list[str]]:
+    """Return the captions of every clip of a split, in the order of the shards.
+
+    Raises:
+      UserError: the folder, the split or its captions file is missing or broken.
+    """
+    opened = open_split(data_dir, split)
+    path = captions_path(opened.folder, split)
+    try:
+        captions = dict(map(json.loads, path.read_text(encoding='utf-8').splitlines()))
+    except FileNotFoundError:
+        raise UserError(f'{path} is missing: prepare the data again') from None
+    except ValueError as error:
+        raise UserError(f'{path} is damaged: prepare the data again ({error})') from None
+    if len(captions) != opened.num_clips:
+        raise UserError(
+            f'{path} names {len(captions)} clips, but the shards hold {opened.num_clips}: '
+            'prepare the data again'
+        )
+    return captions
+
+
+def read_clips(data_dir: str | os.PathLike[str], split: str) -> Iterator[Clip]:
+    """Yield the clips of a split in the order of the shards, features in float16.
+
+    Raises:
+      UserError: the folder or split is missing, or a shard is damaged (shard and record named).
+    """
+    opened = open_split(data_dir, split)
+    examples = opened.records().map(opened.features.deserialize_example)
+    with naming_damage(opened):
+        for example in examples.as_numpy_iterator():
+            texts = {
+                'id': example['id'].decode(),
+                'captions': tuple(caption.decode() for caption in example['captions']),
+            }
+            scalars = {kind: example[kind].item() for kind in ('fps', 'height', 'width')}
+            yield Clip(**example | texts | scalars)

@@ -1,0 +1,32 @@
+"""Which frames of a video stand for the whole of it."""
+
+import numpy as np
+
+
+def sample_index(num_frames: int, num_samples: int) -> np.ndarray:
+    """Return the frames at the centres of `num_samples` equal parts of a video.
+
+    Args:
+      num_frames: frames of the video, at least 1, counted in presentation order.
+      num_samples: T; frames repeat where the video is shorter than that.
+
+    Returns:
+      (T,) int64, not decreasing, in [0, num_frames).
+    """
+    centre = (np.arange(num_samples) + 0.5) * num_frames / num_samples
+    return centre.astype(np.int64)
+
+
+def window_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
+    """Return the `width` consecutive frames around each frame of `index`.
+
+    Args:
+      index: (T,) frame numbers.
+      width: odd number of frames; the middle one is the frame itself.
+      num_frames: frames of the video; a window repeats the first and last frame at the ends.
+
+    Returns:
+      (T, width) int64.
+    """
+    offset = np.arange(width) - width // 2
+    return np.clip(index[:, None] + offset, 0, num_frames - 1)

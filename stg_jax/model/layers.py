@@ -1,0 +1,142 @@
+"""Transformer blocks, post-norm, over explicit key/value tensors (Vaswani et al., 2017).
+
+The decoder reads K captions of one clip at once: its states are (B, K, L, D) while the clip's
+memory stays (B, S, D), encoded once and never repeated.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
+
+MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
+
+
+@struct.dataclass
+class KeyValue:
+    """Keys and values of an attention, split into heads: (..., S, H, E) each."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+    """Return the sinusoidal positions (length, width) of Vaswani et al., sines first."""
+    rate = np.exp(-np.log(1e4) * np.arange(0, width, 2) / width)
+    angle = np.arange(length)[:, None] * rate
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention; the softmax runs in float32."""
+
+    width: int
+    heads: int
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Define the four projections."""
+        split = (self.heads, self.width // self.heads)
+        self.query = nn.DenseGeneral(split, dtype=self.dtype)
+        self.key = nn.DenseGeneral(split, dtype=self.dtype)
+        self.value = nn.DenseGeneral(split, dtype=self.dtype)
+        self.out = nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)
+
+    def project(self, x_SD: jax.Array) -> KeyValue:
+        """Return the keys and values (..., S, H, E) of x (..., S, D)."""
+        return KeyValue(self.key(x_SD), self.value(x_SD))
+
+    def __call__(self, x_QD: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
+        """Attend from x (..., Q, D) to memory where mask (..., Q or 1, S) is True."""
+        query_QHE = self.query(x_QD) * (self.width // self.heads) ** -0.5
+        logit_HQS = jnp.einsum(
+            '...QHE,...SHE->...HQS', query_QHE, memory.key, preferred_element_type=jnp.float32
+        )
+        logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
+        weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
+        return self.out(jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value))
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with a ReLU and dropout between them."""
+
+    width: int
+    hidden: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_D: jax.Array, train: bool) -> jax.Array:
+        """Map (..., D) to (..., D)."""
+        x_F = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(x_D))
+        x_F = nn.Dropout(self.dropout)(x_F, deterministic=not train)
+        return nn.Dense(self.width, dtype=self.dtype)(x_F)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention over a clip's sequence, then feed-forward; each added, then normalised."""
+
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> jax.Array:
+        """Return (B, S, D) where positions attend to the real ones of mask (B, S)."""
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        attention = Attention(self.width, self.heads, self.dtype)
+        attended_BSD = attention(x_BSD, attention.project(x_BSD), mask_BS[:, None, :])
+        x_BSD = nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(attended_BSD))
+        fed_BSD = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)(x_BSD, train)
+        return nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(fed_BSD))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention to the clip, feed-forward, each post-norm."""
+
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Define the sub-layers, shared by teacher forcing and stepwise decoding."""
+        self.self_attention = Attention(self.width, self.heads, self.dtype)
+        self.cross_attention = Attention(self.width, self.heads, self.dtype)
+        self.feed = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)
+        self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(3)]
+        self.drop = nn.Dropout(self.dropout)
+
+    def read_self(self, x_BKLD: jax.Array) -> KeyValue:
+        """Return this layer's self-attention keys and values (B, K, L, H, E)."""
+        return self.self_attention.project(x_BKLD)
+
+    def read_memory(self, memory_BSD: jax.Array) -> KeyValue:
+        """Return this layer's cross-attention keys and values (B, S, H, E)."""
+        return self.cross_attention.project(memory_BSD)
+
+    def __call__(
+        self,
+        x_BKLD: jax.Array,
+        own: KeyValue,
+        own_mask_LS: jax.Array,
+        memory: KeyValue,
+        memory_mask_BS: jax.Array,
+        train: bool,
+    ) -> jax.Array:
+        """Return (B, K, L, D): L positions of K captions against their own words and the clip."""
+        B, K, L, D = x_BKLD.shape
+
+        def add(norm, x_BKLD, update_BKLD):
+            return norm(x_BKLD + self.drop(update_BKLD, deterministic=not train))
+
+        x_BKLD = add(self.norms[0], x_BKLD, self.self_attention(x_BKLD, own, own_mask_LS))
+        # All words of all captions of a clip are queries against the one memory of that clip.
+        query_BQD = x_BKLD.reshape(B, K * L, D)
+        attended_BQD = self.cross_attention(query_BQD, memory, memory_mask_BS[:, None, :])
+        x_BKLD = add(self.norms[1], x_BKLD, attended_BQD.reshape(B, K, L, D))
+        return add(self.norms[2], x_BKLD, self.feed(x_BKLD, train))

@@ -1,0 +1,1 @@
+"""What a run folder holds, written by training and read by everything else."""

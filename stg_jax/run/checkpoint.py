@@ -1,0 +1,162 @@
+"""Checkpoints of a run: the latest one and the best one on validation, through Orbax.
+
+Each step holds 'params' (all that decoding needs), 'optimizer' and 'progress' (JSON). Arrays are
+saved from and restored to the host, so that a run continues on any number of devices.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from stg_jax.errors import UserError
+
+PyTree = Any
+
+# What Orbax raises when files of a step are missing, cut short or garbled.
+_DAMAGE = (KeyError, ValueError, OSError)
+
+
+class Checkpoints:
+    """The checkpoints below a folder; a context manager that ends pending writes on exit."""
+
+    def __init__(self, folder: Path):
+        # `max_to_keep` with `best_fn` would delete the latest checkpoint: name both policies.
+        keep = AnyPreservationPolicy(
+            [
+                LatestN(1),
+                BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep, best_fn=_score, cleanup_tmp_directories=True
+            ),
+        )
+
+    def __enter__(self) -> 'Checkpoints':
+        """Return itself."""
+        return self
+
+    def __exit__(self, *unused) -> None:
+        """Wait for pending writes."""
+        self._manager.close()
+
+    def save(
+        self, step: int, params: PyTree, optimizer: PyTree, progress: dict, score: float | None
+    ) -> None:
+        """Start writing a step in the background; a step that is saved already is left alone.
+
+        Args:
+          step: optimiser steps taken.
+          params: see `restore_params`.
+          optimizer: what else the next step needs.
+          progress: JSON; where the run stands.
+          score: validation score of these parameters, None between validations.
+        """
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(_on_host(params)),
+                optimizer=ocp.args.StandardSave(_on_host(optimizer)),
+                progress=ocp.args.JsonSave(progress),
+            ),
+            metrics=None if score is None else {'score': score, 'step': step},
+        )
+
+    def restore_latest(
+        self, params: PyTree, optimizer: PyTree
+    ) -> tuple[PyTree, PyTree, dict] | None:
+        """Return (params, optimizer, progress) of the newest whole step, None without any.
+
+        A damaged step is moved to `damaged_checkpoints/` beside the folder, with a warning.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            args = ocp.args.Composite(
+                params=ocp.args.StandardRestore(_like(params)),
+                optimizer=ocp.args.StandardRestore(_like(optimizer)),
+                progress=ocp.args.JsonRestore(),
+            )
+            try:
+                saved = self._manager.restore(step, args=args)
+                return saved.params, saved.optimizer, saved.progress
+            except _DAMAGE as error:
+                self._set_aside(step, error)
+        return None
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        source = self._folder / str(step)
+        target = self._folder.with_name('damaged_checkpoints') / str(step)
+        logging.warning('%s is damaged (%s): moved to %s', source, _first_line(error), target)
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        source.rename(target)
+        self._manager.reload()
+
+
+def restore_params(folder: Path, params: PyTree, which: str) -> tuple[PyTree, int]:
+    """Read the parameters of a finished or running run, and the step they were saved at.
+
+    Args:
+      folder: the run's checkpoints.
+      params: tree of arrays or shapes that says what to expect.
+      which: 'best' (on validation), 'latest', or a step number.
+
+    Raises:
+      UserError: no such step, or none that can be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f'{folder} does not exist: the run has saved no checkpoint yet')
+    options = ocp.CheckpointManagerOptions(best_fn=_score, create=False)
+    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        for step in _candidates(manager, folder, which):
+            args = ocp.args.Composite(params=ocp.args.StandardRestore(_like(params)))
+            try:
+                return manager.restore(step, args=args).params, step
+            except _DAMAGE as error:
+                logging.warning('%s is damaged: %s', folder / str(step), _first_line(error))
+    raise UserError(f'{folder} holds no checkpoint that can be read')
+
+
+def _candidates(manager: ocp.CheckpointManager, folder: Path, which: str) -> Iterator[int]:
+    """Yield the step asked for and, for a name, older ones in case it is damaged."""
+    steps = sorted(manager.all_steps(), reverse=True)
+    if which in ('best', 'latest'):
+        best = manager.best_step()
+        yield from ([best] if which == 'best' and best is not None else [])
+        yield from (step for step in steps if which == 'latest' or step != best)
+    elif which.isdecimal() and int(which) in steps:
+        yield int(which)
+    else:
+        raise UserError(
+            f"{folder} has no checkpoint {which!r}: it can be 'best', 'latest'"
+            + ''.join(f', {step}' for step in steps)
+        )
+
+
+def _score(metrics: dict) -> tuple[float, int]:
+    # Of equal scores the earliest step is the best, as the training loop counts it.
+    return metrics['score'], -metrics['step']
+
+
+def _on_host(tree: PyTree) -> PyTree:
+    # A copy: the next step donates the device buffers while the write is still under way.
+    return jax.tree.map(lambda x: np.array(x, copy=True), tree)
+
+
+def _like(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

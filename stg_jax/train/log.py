@@ -1,0 +1,102 @@
+"""What a run says while it trains: metrics.jsonl and one progress line."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from stg_jax.files import write_text
+
+
+class MetricsLog:
+    """Append-only JSON lines, one object per logged step, cut back to the step a run resumes at."""
+
+    def __init__(self, path: Path, resume_step: int):
+        self._path = path
+        if path.exists():
+            # A killed run may have logged steps, or half a line, that it did not save.
+            whole = [line for line in path.read_text().splitlines() if _step(line) <= resume_step]
+            write_text(path, ''.join(f'{line}\n' for line in whole))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record; a number that is not finite is written as null, as JSON has none."""
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }
+        with self._path.open('a', encoding='utf-8') as file:
+            file.write(json.dumps(finite) + '\n')
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)['step']
+    except json.JSONDecodeError:
+        return math.inf
+
+
+class Stopwatch:
+    """Measure speed and the share of time spent waiting for data since the last reading."""
+
+    def __init__(self):
+        self._reset()
+
+    def _reset(self) -> None:
+        self._start = time.perf_counter()
+        self._waited = 0.0
+        self._captions = 0
+
+    def waited(self, seconds: float) -> None:
+        """Count time in which the devices' next batch was not there yet."""
+        self._waited += seconds
+
+    def stepped(self, num_captions: int) -> None:
+        """Count the captions of a step."""
+        self._captions += num_captions
+
+    def read(self) -> dict[str, float]:
+        """Return captions per second and the data wait as a share of 1, and start anew."""
+        elapsed = time.perf_counter() - self._start
+        speed = {
+            'captions_per_second': self._captions / elapsed,
+            'data_wait': self._waited / elapsed,
+        }
+        self._reset()
+        return speed
+
+
+class ProgressLine:
+    """One line on standard error, redrawn in a terminal and repeated in a log file."""
+
+    def __init__(self, num_steps: int, first_step: int):
+        self._num_steps = num_steps
+        self._first_step = first_step
+        self._start = time.perf_counter()
+        self._redraw = sys.stderr.isatty()
+
+    def show(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Show the last logged step, its loss, speed, data wait and the time to the end."""
+        per_step = (time.perf_counter() - self._start) / max(step - self._first_step, 1)
+        text = (
+            f'step {step}/{self._num_steps}  epoch {epoch + 1}  loss {metrics["loss"]:.3f}  '
+            f'{metrics["captions_per_second"]:.0f} captions/s  '
+            f'data wait {metrics["data_wait"]:.0%}  '
+            f'ETA {_clock(per_step * (self._num_steps - step))}'
+        )
+        self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        self._write(f'\r\033[K{text}\n' if self._redraw else f'{text}\n')
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02}:{seconds:02}'

@@ -1,0 +1,142 @@
+"""One optimiser step on one device: pure, and the same function on one device or on many."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from stg_jax.data.vocab import PAD
+from stg_jax.model.captioner import CaptioningModel
+from stg_jax.model.losses import LossSpec, loss_terms
+from stg_jax.train.parallel import AXIS
+
+Batch = Mapping[str, jax.Array]
+PyTree = Any
+
+
+@struct.dataclass
+class TrainState:
+    """What a step changes. `finite` turns False at the first step whose loss is NaN or Inf.
+
+    From then on no step changes anything, so the state stays the one before the bad step until
+    the host, which looks one step later, has noticed.
+    """
+
+    step: jax.Array
+    params: PyTree
+    opt_state: optax.OptState
+    finite: jax.Array
+
+
+def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    """Return the state before the first step."""
+    return TrainState(jnp.int32(0), params, optimizer.init(params), jnp.bool_(True))
+
+
+def make_train_step(
+    model: CaptioningModel,
+    loss_spec: LossSpec,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    accumulate: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Return `train_step(state, batch)` for the devices of axis `AXIS`.
+
+    Args:
+      model: the network.
+      loss_spec: weights and variants of the loss.
+      optimizer: turns the mean gradient per real token into updates.
+      seed: of dropout, together with the step and the device.
+      accumulate: micro-batches whose gradients are summed before the update; the result is that
+        of the whole batch, as sums are only divided at the end.
+    """
+
+    def train_step(state: TrainState, batch: Batch):
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+        local = _accumulated_gradient(model, loss_spec, state.params, batch, rng, accumulate)
+        terms, gradient = jax.lax.psum(local, AXIS)
+        num_tokens = jnp.maximum(terms['tokens'], 1)
+        gradient = jax.tree.map(lambda g: g / num_tokens, gradient)
+        metrics = _metrics(terms, loss_spec) | {'grad_norm': optax.global_norm(gradient)}
+        return _update(state, gradient, metrics, optimizer), metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: CaptioningModel, loss_spec: LossSpec
+) -> Callable[[PyTree, Batch], dict[str, jax.Array]]:
+    """Return `eval_step(params, batch)`: the global sums of the loss terms and of real tokens."""
+
+    def eval_step(params: PyTree, batch: Batch):
+        _, terms = _objective(params, model, loss_spec, batch, None)
+        return jax.lax.psum(terms, AXIS)
+
+    return eval_step
+
+
+def mean_terms(terms: Mapping[str, Any], loss_spec: LossSpec) -> dict[str, Any]:
+    """Turn sums over tokens into means per token, with the weighted 'loss'."""
+    num_tokens = terms['tokens']
+    means = {key: value / num_tokens for key, value in terms.items() if key != 'tokens'}
+    loss = sum(loss_spec.weight(key) * value for key, value in means.items())
+    return {'loss': loss, **means}
+
+
+def _objective(params, model, loss_spec, batch, dropout_rng):
+    """Return the weighted sum of the loss terms, and the sums themselves."""
+    token_BKL = batch['tokens']
+    target_BKL = token_BKL[..., 1:]
+    real_BKL = target_BKL != PAD
+    outputs = model.apply(
+        {'params': params},
+        batch,
+        token_BKL[..., :-1],
+        dropout_rng is not None,
+        rngs=None if dropout_rng is None else {'dropout': dropout_rng},
+    )
+    has_object_B = batch['object_mask'].any((1, 2))
+    terms = loss_terms(outputs, target_BKL, real_BKL, has_object_B, loss_spec)
+    total = sum(loss_spec.weight(key) * value for key, value in terms.items())
+    return total, terms | {'tokens': jnp.sum(real_BKL, dtype=jnp.float32)}
+
+
+def _accumulated_gradient(model, loss_spec, params, batch, rng, accumulate):
+    """Return (terms, gradient) summed over the micro-batches of this device."""
+    gradient_fn = jax.value_and_grad(_objective, has_aux=True)
+
+    def micro_gradient(index, micro_batch):
+        micro_rng = jax.random.fold_in(rng, index)
+        (_, terms), gradient = gradient_fn(params, model, loss_spec, micro_batch, micro_rng)
+        return terms, gradient
+
+    if accumulate == 1:
+        return micro_gradient(0, batch)
+    parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), dict(batch))
+    shapes = jax.eval_shape(micro_gradient, 0, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add_part(total, part):
+        return jax.tree.map(jnp.add, total, micro_gradient(*part)), None
+
+    return jax.lax.scan(add_part, zeros, (jnp.arange(accumulate), parts))[0]
+
+
+def _metrics(terms, loss_spec):
+    means = mean_terms(terms | {'tokens': jnp.maximum(terms['tokens'], 1)}, loss_spec)
+    return means | {'tokens': terms['tokens']}
+
+
+def _update(state, gradient, metrics, optimizer):
+    """Apply the gradient, unless this loss or one before was not finite."""
+    finite = state.finite & jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    new = TrainState(state.step + 1, params, opt_state, finite)
+    kept = state.replace(finite=finite)
+    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, kept)

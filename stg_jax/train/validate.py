@@ -1,0 +1,54 @@
+"""Loss and CIDEr of the current parameters on the validation split."""
+
+import collections
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from stg_jax.data.batches import eval_batches
+from stg_jax.data.records import read_captions
+from stg_jax.decode.generate import make_decode_fn
+from stg_jax.evaluate.predict import best_captions
+from stg_jax.evaluate.score import cider
+from stg_jax.model.captioner import CaptioningModel
+from stg_jax.model.losses import LossSpec
+from stg_jax.run.folder import RunFolder
+from stg_jax.train import parallel
+from stg_jax.train.step import make_eval_step, mean_terms
+
+SPLIT = 'val'
+PyTree = Any
+
+
+class Validator:
+    """Score parameters on the validation split, with the branch that will be deployed."""
+
+    def __init__(self, run: RunFolder, model: CaptioningModel, loss_spec: LossSpec, mesh: Mesh):
+        self._run, self._mesh, self._loss_spec = run, mesh, loss_spec
+        self._references = read_captions(run.config.data.dir, SPLIT)
+        self._eval_step = parallel.summed_over_clips(make_eval_step(model, loss_spec), mesh)
+        # Greedy: the choice among epochs needs a comparable score, not the best caption.
+        decode = make_decode_fn(
+            model, branch=model.spec.decoders[0], beam_size=1, length_penalty=0.0
+        )
+        self._decode = parallel.mapped_over_clips(decode, mesh)
+
+    def __call__(self, params: PyTree) -> dict[str, float]:
+        """Return 'val_loss', its terms, and 'val_cider' of greedy captions (x 100)."""
+        config = self._run.config
+        sums, predictions = collections.Counter(), {}
+        batches = eval_batches(
+            config.data,
+            self._run.vocab,
+            SPLIT,
+            clips_per_batch=parallel.round_up(config.decode.batch_size, self._mesh),
+        )
+        for batch in batches:
+            on_devices = parallel.shard_batch(batch, self._mesh)
+            sums.update(jax.device_get(self._eval_step(params, on_devices)))
+            hypotheses = self._decode(params, on_devices)
+            predictions |= best_captions(batch['id'], hypotheses, self._run.vocab)
+        means = mean_terms(sums, self._loss_spec)
+        scores = {f'val_{key}': float(value) for key, value in means.items()}
+        return scores | {'val_cider': cider(predictions, self._references)}

