@@ -71,8 +71,8 @@ def main(args: list[str]) -> None:
         if foreign:
             raise UserError(f'--{foreign[0]} has no meaning for {args[0]} (see --help)')
     prepare, _ = sources[args[0]]
-    data_config = importlib.import_module(f'configs.{args[0]}').get_config().data
     out = Path(cli.required(_OUT))
+    data_config = importlib.import_module(f'configs.{args[0]}').get_config().data
     manifest = prepare(
         out,
         num_frames=_NUM_FRAMES.value or data_config.frames,
@@ -83,8 +83,6 @@ def main(args: list[str]) -> None:
 
 def prepare_toy(out: Path, *, num_frames: int, num_objects: int) -> Manifest:
     """Render the toy world, extract its features and write them."""
-    from stg_jax.data import records  # here: the worker processes need no TensorFlow
-
     extractor = PixelExtractor(num_frames, num_objects)
     extract = functools.partial(_extract, extractor)
     counts = _counts(_CLIPS.value)
@@ -99,6 +97,8 @@ def prepare_toy(out: Path, *, num_frames: int, num_objects: int) -> Manifest:
             yield from _progress(
                 pool.map(extract, films, chunksize=_CHUNK), count, f'{split}: extracted'
             )
+
+        from stg_jax.data import records  # here: the worker processes need no TensorFlow
 
         return records.write_records(
             folder,
@@ -132,8 +132,6 @@ def prepare_msvd(out: Path, *, num_frames: int, num_objects: int) -> Manifest:
     splits = msvd.read_splits(sources['annotations'])
     paths = {name: sources[name] for name in ('appearance', 'motion', 'objects')}
     with hdf5.open_features(**paths, num_frames=num_frames, num_objects=num_objects) as features:
-        from stg_jax.data import records  # after the checks, so that a mistake shows at once
-
         splits = _with_features(splits, features)
         ids = [clip_id for captions in splits.values() for clip_id in captions]
         missing = features.missing(ids)
@@ -144,6 +142,8 @@ def prepare_msvd(out: Path, *, num_frames: int, num_objects: int) -> Manifest:
         def clips(split: str, captions: Mapping[str, list[str]]) -> Iterator[Clip]:
             rows = _progress(captions.items(), len(captions), f'{split}: written')
             return (features.read(clip_id, texts) for clip_id, texts in rows)
+
+        from stg_jax.data import records  # after the checks, so that a mistake shows at once
 
         return records.write_data_folder(
             out,

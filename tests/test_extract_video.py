@@ -159,8 +159,8 @@ def test_damage_anywhere_gives_frames_or_one_sentence(tmp_path, suffix):
     outcomes = set()
     for _ in range(40):
         damaged = content[: rng.integers(len(content) // 2, 2 * len(content))].copy()
-        place = rng.integers(0, len(damaged), 30)
-        damaged[place] = rng.integers(0, 256, 30)
+        place = rng.integers(0, len(damaged), rng.integers(30))
+        damaged[place] = rng.integers(0, 256, len(place))
         path.write_bytes(damaged.tobytes())
         try:
             video = read_frames(path, 3, size=(16, 16))

@@ -34,7 +34,6 @@ __all__ = [
     'SHARD_BYTES',
     'Manifest',
     'check_manifest',
-    'features_of',
     'read_captions',
     'read_clips',
     'write_data_folder',
@@ -42,7 +41,7 @@ __all__ = [
 ]
 
 
-def features_of(clip: Clip) -> tfds.features.FeaturesDict:
+def _features_of(clip: Clip) -> tfds.features.FeaturesDict:
     """Return the record schema for clips of the shapes of `clip`."""
 
     def array(value: np.ndarray, dtype: Any, shape: tuple[int | None, ...] | None = None):
@@ -164,7 +163,7 @@ class _Writer:
             data_dir=os.fspath(self._folder),
             module_name='stg_jax.data.records',
         )
-        info = tfds.core.DatasetInfo(builder=identity, features=features_of(clip))
+        info = tfds.core.DatasetInfo(builder=identity, features=_features_of(clip))
         arrays = (value for value in _example(clip).values() if isinstance(value, np.ndarray))
         clip_bytes = sum(value.nbytes for value in arrays)
         self._shards = tfds.core.SequentialWriter(info, max(1, self._shard_bytes // clip_bytes))

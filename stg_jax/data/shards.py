@@ -72,7 +72,7 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     paths = [os.fspath(path) for path in stored.filepaths]
     split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
     if not _complete(split, stored.num_bytes):
-        raise damage(split)
+        raise _damage(split)
     return split
 
 
@@ -86,7 +86,7 @@ def _complete(split: Split, num_bytes: int) -> bool:
     )
 
 
-def damage(split: Split) -> UserError:
+def _damage(split: Split) -> UserError:
     """Read all shards of a split; return the sentence that names the first bad record."""
     for path, length in zip(split.paths, split.lengths, strict=True):
         fault = _fault(path, length)
@@ -119,4 +119,4 @@ def naming_damage(split: Split) -> Iterator[None]:
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
-        raise damage(split) from None
+        raise _damage(split) from None

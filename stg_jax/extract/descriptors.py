@@ -11,33 +11,47 @@ from stg_jax.extract.regions import Region
 
 GRID = 6  # cells a side in which a frame is seen
 HUES = 12
+EDGES = 8  # directions of an edge, over half a turn
 SILHOUETTE = 8  # cells a side in which an object's outline is seen
 
 WIDTHS = {
-    'appearance': 3 * GRID**2 + HUES + 3,
+    'appearance': 3 * GRID**2 + HUES + 3 + HUES * EDGES,
     'motion': 3 * GRID**2,
     'object': SILHOUETTE**2 + HUES + 3 + 5 + 4 + 3,
 }
 
 _NEUTRAL = 128  # of the a and b channels
 _GREY = 12  # chroma below this has no hue worth counting
+_CHANGE = 20  # 8-bit levels between two frames that are more than grain
 _AREA = {'interpolation': cv2.INTER_AREA}
 
 
 def ground_colour(lab: np.ndarray) -> np.ndarray:
-    """Return the commonest colour of a (h, w, 3) uint8 frame, (3,) float32."""
+    """Return the median colour of a (h, w, 3) uint8 frame, (3,) float32: mostly background."""
     return np.median(lab, axis=(0, 1)).astype(np.float32)
 
 
 def describe_frame(lab: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """Return the colour layout, hues and ground colour of a (h, w, 3) uint8 frame, (C2,)."""
+    """Return layout, hues, ground colour and edges by hue of a (h, w, 3) uint8 frame, (C2,).
+
+    It tells what is in the picture and roughly where; which outline is where, it does not.
+    """
     layout = cv2.resize(lab.astype(np.float32), (GRID, GRID), **_AREA) - ground
     hues = _hue_histogram(lab.reshape(-1, 3))
-    return np.float32(np.concatenate([layout.ravel() / 25, 2 * hues, (ground - _NEUTRAL) / 100]))
+    edges = _edge_histogram(lab, ground)
+    parts = layout.ravel() / 25, 2 * hues, (ground - _NEUTRAL) / 100, edges
+    return np.concatenate(parts).astype(np.float32)
 
 
-def describe_motion(flow: np.ndarray) -> np.ndarray:
-    """Return direction and amount of the motion in each cell of a (h, w, 2) flow, (C3,)."""
+def describe_motion(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Return direction and amount of motion in each cell of a frame, (C3,).
+
+    Args:
+      flow: (h, w, 2) float32, see `optical_flow`.
+      moving: (h, w) bool, see `moving_pixels`.
+    """
+    # Flow spreads into plain ground around a moving thing, where nothing moves.
+    flow = flow * moving[..., None]
     speed = np.linalg.norm(flow, axis=-1, keepdims=True)
     layout = cv2.resize(np.concatenate([flow, speed], axis=-1), (GRID, GRID), **_AREA)
     return layout.ravel() / 2
@@ -51,7 +65,7 @@ def describe_region(
     Args:
       region: its mask tells which pixels are described.
       lab: (h, w, 3) uint8, the whole frame.
-      ground: (3,), the frame's commonest colour.
+      ground: (3,), see `ground_colour`.
       flow: (h, w, 2) float32, motion of the whole frame.
     """
     x, y = region.corner
@@ -82,17 +96,45 @@ def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return method.calc(before[..., 0], after[..., 0], None)
 
 
+def moving_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return where two (h, w, 3) uint8 Lab frames differ, or nearly so, (h, w) bool."""
+    differs = cv2.absdiff(before, after).max(axis=-1) > _CHANGE
+    return cv2.dilate(differs.view(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+
+
 def _hue_histogram(pixels: np.ndarray) -> np.ndarray:
     """Return how much colour of each hue (P, 3) Lab pixels hold, (HUES,); grey holds none."""
-    a, b = pixels[:, 1].astype(np.float32) - _NEUTRAL, pixels[:, 2].astype(np.float32) - _NEUTRAL
-    weight = np.maximum(np.hypot(a, b) - _GREY, 0)
-    position = np.arctan2(b, a) / (2 * np.pi) * HUES % HUES
+    amount = _count_hues(pixels, np.ones(len(pixels)), np.zeros(len(pixels), np.intp), 1)
+    return np.sqrt(amount / len(pixels)) / 4
+
+
+def _edge_histogram(lab: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """Return how strong the edges of each hue and direction are in a frame, (HUES * EDGES,)."""
+    difference = lab - ground
+    contrast = np.sqrt(np.einsum('hwc,hwc->hw', difference, difference))
+    dx, dy = cv2.Sobel(contrast, cv2.CV_32F, 1, 0), cv2.Sobel(contrast, cv2.CV_32F, 0, 1)
+    strength = np.hypot(dx, dy).ravel() / 400
+    # Rounded, not cut: upright and level edges lie in the middle of a bin.
+    direction = np.rint(np.arctan2(dy, dx) / np.pi * EDGES).astype(np.intp).ravel() % EDGES
+    amount = _count_hues(lab.reshape(-1, 3), strength, direction, EDGES)
+    return np.sqrt(amount / len(strength)) * 2
+
+
+def _count_hues(
+    pixels: np.ndarray, weight: np.ndarray, group: np.ndarray, num_groups: int
+) -> np.ndarray:
+    """Add up the weighted chroma of (P, 3) Lab pixels by hue and group, (HUES * num_groups,)."""
+    a, b = pixels[:, 1:].T.astype(np.float32) - _NEUTRAL
+    chroma = np.hypot(a, b) - _GREY
+    coloured = chroma > 0
+    weight, group = (weight * chroma)[coloured], group[coloured]
+    position = np.arctan2(b[coloured], a[coloured]) / (2 * np.pi) * HUES % HUES
     lower = position.astype(np.intp)
     share = position - lower
+    size = HUES * num_groups
     # Linear interpolation between two bins: a hue near a border does not jump.
-    amount = np.bincount(lower % HUES, weight * (1 - share), HUES)
-    amount += np.bincount((lower + 1) % HUES, weight * share, HUES)
-    return np.sqrt(amount / len(pixels)) / 4
+    amount = np.bincount(lower % HUES * num_groups + group, weight * (1 - share), size)
+    return amount + np.bincount((lower + 1) % HUES * num_groups + group, weight * share, size)
 
 
 def _shape_numbers(mask: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from stg_jax.extract.descriptors import (
     describe_motion,
     describe_region,
     ground_colour,
+    moving_pixels,
     optical_flow,
 )
 from stg_jax.extract.regions import find_regions
@@ -59,13 +60,14 @@ class PixelExtractor:
         """
         video = read_frames(path, self._num_frames, window=3, size=(SIDE, SIDE))
         before, now, after = (_to_lab(video.windows[:, k]) for k in range(3))
-        flow = [optical_flow(*pair) for pair in zip(before, after, strict=True)]
-        ground = [ground_colour(lab) for lab in now]
+        flow = list(map(optical_flow, before, after))
+        moving = map(moving_pixels, before, after)
+        ground = list(map(ground_colour, now))
         return Clip(
             id=Path(path).stem if clip_id is None else clip_id,
             captions=tuple(captions),
-            appearance=np.stack([describe_frame(*pair) for pair in zip(now, ground, strict=True)]),
-            motion=np.stack([describe_motion(each) for each in flow]),
+            appearance=np.stack(list(map(describe_frame, now, ground))),
+            motion=np.stack(list(map(describe_motion, flow, moving))),
             **self._objects(now, ground, flow),
             true_box=np.zeros((self._num_frames, 0, 4), np.float32),
             fps=video.fps,
@@ -95,4 +97,6 @@ class PixelExtractor:
 
 
 def _to_lab(frames: np.ndarray) -> np.ndarray:
-    return np.stack([cv2.cvtColor(np.ascontiguousarray(f), cv2.COLOR_RGB2LAB) for f in frames])
+    """Convert (T, h, w, 3) uint8 RGB to OpenCV's 8-bit Lab, all frames as one tall picture."""
+    tall = np.ascontiguousarray(frames).reshape(-1, *frames.shape[2:])
+    return cv2.cvtColor(tall, cv2.COLOR_RGB2LAB).reshape(frames.shape)

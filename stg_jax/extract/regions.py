@@ -8,6 +8,7 @@ import numpy as np
 STAND_OUT = 22.0  # distance in 8-bit Lab from the background that makes a pixel foreground
 MIN_AREA = 0.003  # share of the picture; smaller regions are fringes and grain
 MAX_AREA = 0.8
+MIN_SIDE = 0.04  # share of the picture's side; thinner regions are fringes
 MAX_COLOURS = 8  # of a clip's foreground, one label image value each
 MAX_OVERLAP = 0.6  # IoU above which the weaker of two boxes is dropped
 
@@ -54,7 +55,7 @@ def find_regions(lab: np.ndarray, max_regions: int) -> list[list[Region]]:
 
 
 def _still_contrast(lab: np.ndarray) -> np.ndarray:
-    """Return each pixel's distance from its frame's commonest colour, (T, h, w)."""
+    """Return each pixel's distance from its frame's median colour, (T, h, w)."""
     return np.stack([_distance(frame, np.median(frame, axis=(0, 1))) for frame in lab])
 
 
@@ -104,7 +105,8 @@ def _components(labels: np.ndarray, strength: np.ndarray) -> list[Region]:
     for colour in np.unique(labels[labels > 0]):
         _, parts, stats, _ = cv2.connectedComponentsWithStats((labels == colour).view(np.uint8))
         for part, (x, y, w, h, area) in enumerate(stats[1:], start=1):
-            if MIN_AREA <= area / (height * width) <= MAX_AREA:
+            thick = min(w / width, h / height) >= MIN_SIDE
+            if thick and MIN_AREA <= area / (height * width) <= MAX_AREA:
                 mask = parts[y : y + h, x : x + w] == part
                 box = np.float32([x / width, y / height, (x + w) / width, (y + h) / height])
                 score = _score(strength[y : y + h, x : x + w][mask])

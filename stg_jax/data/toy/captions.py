@@ -8,7 +8,6 @@ NOUNS = {
     'star': ('star',),
     'ring': ('ring', 'hoop'),
     'triangle': ('triangle',),
-    'cross': ('cross', 'plus'),
 }
 
 TEMPLATES = {

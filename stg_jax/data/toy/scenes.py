@@ -11,6 +11,7 @@ from stg_jax.data.toy.things import KINDS, Thing
 
 SPLITS = ('train', 'val', 'test')
 MAX_THINGS = 6
+NUM_DISTRACTORS = (0.3, 0.25, 0.2, 0.15, 0.1)  # probability of 0, 1, ... beside two actors
 
 Kind = tuple[str, str]
 
@@ -45,7 +46,7 @@ def compose(split: str, index: int, seed: int) -> Scene:
     things = _actors(event, kinds, num_frames=int(rng.integers(30, 41)), rng=rng)
     captions = describe(event.name, kinds, rng)
     if event.num_actors > 1:
-        _add_distractors(things, int(rng.integers(0, MAX_THINGS - 1)), rng)
+        _add_distractors(things, int(rng.choice(5, p=NUM_DISTRACTORS)), rng)
     return Scene(event, tuple(things), captions)
 
 
@@ -69,7 +70,7 @@ def _choose_actors(event: Event, split: str, rng: np.random.Generator) -> list[K
 def _actors(
     event: Event, kinds: list[Kind], num_frames: int, rng: np.random.Generator
 ) -> list[Thing]:
-    radii = rng.uniform(0.08, 0.115, event.num_actors)
+    radii = rng.uniform(0.085, 0.125, event.num_actors)
     if event.into:
         radii = np.array([rng.uniform(0.075, 0.085), rng.uniform(0.145, 0.165)])
     paths = place(event, radii, num_frames, rng)
@@ -87,7 +88,7 @@ def _add_distractors(things: list[Thing], count: int, rng: np.random.Generator) 
     for i in rng.choice(len(others), count, replace=False):
         for _ in range(20):
             path = _stand(num_frames, rng) if rng.random() < 0.5 else _drift(num_frames, rng)
-            thing = Thing(*others[i], rng.uniform(0.075, 0.115), _tilt(rng), path)
+            thing = Thing(*others[i], rng.uniform(0.08, 0.12), _tilt(rng), path)
             if all(_clear(thing, other) for other in things):
                 things.append(thing)
                 break

@@ -8,7 +8,6 @@ COLOURS = {
     'red': (214, 40, 40),
     'yellow': (236, 196, 20),
     'green': (36, 160, 60),
-    'cyan': (20, 180, 196),
     'blue': (35, 80, 210),
     'purple': (165, 45, 165),
 }
@@ -23,12 +22,6 @@ def _star() -> np.ndarray:
     return _circle(1, 10) * np.where(np.arange(10) % 2, 0.45, 1)[:, None]
 
 
-def _cross(arm: float = 0.32) -> np.ndarray:
-    quarter = np.array([(-arm, -0.95), (arm, -0.95), (arm, -arm)])
-    turn = np.array([(0, 1), (-1, 0)])  # a quarter turn of row vectors
-    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
-
-
 # Closed outlines around the origin, inside the unit circle; a second outline is a hole.
 SHAPES = {
     'ball': (_circle(0.95),),
@@ -36,7 +29,6 @@ SHAPES = {
     'star': (_star(),),
     'ring': (_circle(1), _circle(0.62)),
     'triangle': (_circle(1, 3),),
-    'cross': (_cross(),),
 }
 
 KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)

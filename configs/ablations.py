@@ -1,0 +1,30 @@
+"""The rows of the paper's ablation table, each one change of the full model.
+
+    python launch/train.py --config configs/ablations.py:spatial --workdir runs/spatial
+
+The name after the colon is one of ABLATIONS; the data set is MSVD.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import msvd
+from stg_jax.errors import UserError
+
+ABLATIONS = {
+    'scene': {'model.branches': 'scene'},  # the scene branch alone
+    'concat': {'model.fusion': 'concat'},  # one decoder over the features of both branches
+    'l2': {'kd.kind': 'l2'},  # distil features, not words
+    'spatial': {'model.graph': 'spatial'},  # no links in time
+    'temporal': {'model.graph': 'temporal'},  # no links within a frame
+    'dense': {'model.graph': 'dense'},  # every pair of objects linked
+    'full': {},
+}
+
+
+def get_config(name: str = 'full') -> ConfigDict:
+    """Return the config of the row called `name`."""
+    if name not in ABLATIONS:
+        raise UserError(f'configs/ablations.py has no {name!r}: it has {", ".join(ABLATIONS)}')
+    config = msvd.get_config()
+    config.update_from_flattened_dict(ABLATIONS[name])
+    return config

@@ -1,0 +1,58 @@
+"""A small network with random parameters, and batches for it, that the tests share."""
+
+import jax
+import numpy as np
+
+from configs import common
+from stg_jax.data.vocab import BOS, EOS, PAD
+from stg_jax.decode.captioner import stack_clips
+from stg_jax.model.captioner import CaptioningModel, ModelSpec
+from stg_jax.model.losses import LossSpec
+from tests.fake_data import OBJECTS, fake_clips
+
+VOCAB_SIZE, MAX_WORDS = 13, 5
+
+
+def small_spec(**changes):
+    """Return the default network, a few units wide and without dropout."""
+    sizes = {'width': 8, 'heads': 2, 'feedforward': 12, 'graph_layers': 2, 'dropout': 0.0}
+    facts = {'max_words': MAX_WORDS, 'vocab_size': VOCAB_SIZE, 'scale': (1.0, 0.5, 2.0)}
+    return ModelSpec(**{**common.get_config().model, **sizes, **facts, **changes})
+
+
+def loss_spec(**changes):
+    """Return the default loss."""
+    config = common.get_config()
+    return LossSpec(**{**config.loss, **config.kd, **changes})
+
+
+def fake_batch(num_clips=3, num_captions=2, *, seed=0):
+    """Return features and tokens; the second clip has no objects, the last frame of none has."""
+    rng = np.random.default_rng(seed)
+    token_BKL = np.stack(
+        [[fake_caption(rng) for _ in range(num_captions)] for _ in range(num_clips)]
+    )
+    return stack_clips(fake_clips(num_clips, seed=seed), OBJECTS) | {'tokens': token_BKL}
+
+
+def fake_caption(rng):
+    """Return the tokens of 1 to MAX_WORDS random words."""
+    token_L = np.full(MAX_WORDS + 2, PAD, np.int32)
+    num_words = rng.integers(1, MAX_WORDS + 1)
+    token_L[0], token_L[num_words + 1] = BOS, EOS
+    token_L[1 : num_words + 1] = rng.integers(4, VOCAB_SIZE, num_words)
+    return token_L
+
+
+def random_params(module, *args, seed=0, noise=0.2, **options):
+    """Initialise a module, then add noise, so that no bias stays zero and no scale one."""
+    params = jax.jit(lambda rng: module.init(rng, *args, **options)['params'])(jax.random.key(seed))
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: x + noise * rng.normal(size=x.shape).astype(np.float32), params)
+
+
+def small_network(**changes):
+    """Return a small model and its parameters."""
+    model = CaptioningModel(small_spec(**changes))
+    batch = fake_batch(1, 1)
+    return model, random_params(model, batch, batch['tokens'][..., :-1], train=False)

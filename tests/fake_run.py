@@ -1,0 +1,72 @@
+"""A config so small that a whole run takes seconds, and the commands as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_data
+
+from configs import common
+
+ROOT = Path(__file__).parents[1]
+
+_SMALL = {
+    'model.width': 16,
+    'model.heads': 2,
+    'model.feedforward': 32,
+    'model.encoder_layers': 1,
+    'model.decoder_layers': 1,
+    'optim.lr': 1e-2,
+    'train.batch_size': 8,
+    'train.epochs': 3,
+    'train.patience': 0,
+    'train.log_steps': 1,
+    'decode.batch_size': 4,
+}
+
+
+def tiny_config(data_dir, **overrides):
+    """Return a config for a folder of `fake_data_folder`; dots of a key are written `__`."""
+    config = common.get_config()
+    config.data.update(fake_data.fake_data_config(data_dir))
+    config.update_from_flattened_dict(_SMALL)
+    config.update_from_flattened_dict(
+        {key.replace('__', '.'): value for key, value in overrides.items()}
+    )
+    return config
+
+
+def as_flags(config):
+    """Return the command line flags that turn configs/common.py into `config`."""
+    given, default = config.to_dict(), common.get_config().to_dict()
+    return ['--config=configs/common.py'] + [
+        f'--config.{group}.{key}={value}'
+        for group, values in given.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value != default[group][key]
+    ]
+
+
+def command(name, *args):
+    """Return the argument list of launch/NAME.py."""
+    return [sys.executable, f'launch/{name}.py', *map(str, args)]
+
+
+def environment():
+    """Return the environment of a command run from the checkout."""
+    return os.environ | {'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'}
+
+
+def run(name, *args, timeout=240):
+    """Run a command of launch/ to its end and return it with its output as text."""
+    return subprocess.run(
+        command(name, *args),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

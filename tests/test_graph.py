@@ -1,0 +1,306 @@
+"""The banded graph against a dense float64 one, built node by node from docs/model.md."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stg_jax.model.encoders import ObjectEncoder
+from stg_jax.model.graph import DIRECTIONS, build_graph, pairwise_cosine, pairwise_iou
+from tests.fake_network import random_params
+
+T, N, C, D = 4, 3, 5, 6
+KINDS = [*itertools.product(('full', 'temporal'), DIRECTIONS), ('spatial', 'literal')]
+KINDS += [('dense', 'literal')]
+
+
+def fake_objects(mask_TN, seed=0):
+    """Return features and boxes of objects (T, N, ...), zero where the mask is False."""
+    rng = np.random.default_rng(seed)
+    corner_TN22 = np.sort(rng.uniform(size=(*mask_TN.shape, 2, 2)), axis=-2)
+    box_TN4 = corner_TN22.reshape(*mask_TN.shape, 4).astype(np.float32)
+    object_TNC = rng.normal(size=(*mask_TN.shape, C)).astype(np.float32)
+    return object_TNC * mask_TN[..., None], box_TN4 * mask_TN[..., None]
+
+
+def some_mask(frames=T, objects=N):
+    """Return a mask with absent objects and, from 3 frames on, an empty frame in the middle."""
+    mask_TN = np.arange(frames * objects).reshape(frames, objects) % 4 != 1
+    mask_TN[1 : frames - 1 : 3] = False
+    return mask_TN
+
+
+@jax.jit
+def run(object_TNC, box_TN4, mask_TN, node_TND):
+    """Return, for each of KINDS, the dense S G S (O, O) and its product with the node states."""
+
+    def of_kind(kind, direction):
+        arrays = object_TNC[None], box_TN4[None], mask_TN[None]
+        graph = build_graph(*arrays, kind=kind, direction=direction)
+        return graph.dense()[0], graph.propagate(node_TND[None])[0]
+
+    return {kind: of_kind(*kind) for kind in KINDS}
+
+
+def fake_nodes(mask_TN):
+    return np.random.default_rng(1).normal(size=(*mask_TN.shape, D)).astype(np.float32)
+
+
+def dense_of(mask_TN, kind=('full', 'literal')):
+    dense_OO, _ = run(*fake_objects(mask_TN), mask_TN, fake_nodes(mask_TN))[kind]
+    return np.asarray(dense_OO)
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum()
+
+
+def iou(a, b):
+    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    both = max(width, 0) * max(height, 0)
+    either = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both
+    return both / either if either else 0
+
+
+def cosine(a, b):
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def oracle_adjacency(object_TNC, box_TN4, mask_TN, kind, direction):
+    """Return G over all nodes, (O, O)."""
+    object_TNC, box_TN4 = object_TNC.astype(np.float64), box_TN4.astype(np.float64)
+    frames, objects = mask_TN.shape
+    G = np.zeros((frames, objects, frames, objects))
+    for t, i in zip(*np.nonzero(mask_TN), strict=True):
+        if kind == 'dense':
+            G[t, i] = mask_TN
+            continue
+        here = np.flatnonzero(mask_TN[t])
+        if kind == 'temporal':
+            here = np.array([i])
+        overlap = [1 if j == i else iou(box_TN4[t, i], box_TN4[t, j]) for j in here]
+        G[t, i, t, here] = softmax(np.array(overlap))
+        there = np.flatnonzero(mask_TN[t + 1]) if t + 1 < frames and kind != 'spatial' else []
+        if len(there) == 0:
+            continue
+        link = softmax(np.array([cosine(object_TNC[t, i], object_TNC[t + 1, j]) for j in there]))
+        if direction in ('literal', 'both'):
+            G[t, i, t + 1, there] = link
+        if direction in ('forward', 'both'):
+            G[t + 1, there, t, i] = link
+    return G.reshape(frames * objects, frames * objects)
+
+
+def oracle_graph(*args):
+    """Return S G S, (O, O)."""
+    G = oracle_adjacency(*args)
+    scale = np.array([degree**-0.5 if degree > 0 else 0 for degree in G.sum(1)])
+    return np.diag(scale) @ G @ np.diag(scale)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(('frames', 'objects'), [(5, 3), (1, 3), (4, 1), (1, 1)])
+def test_blocks_and_messages_equal_those_of_the_dense_oracle(kind, frames, objects):
+    mask_TN = some_mask(frames, objects)
+    inputs, node_TND = fake_objects(mask_TN), fake_nodes(mask_TN)
+    dense_OO, message_TND = run(*inputs, mask_TN, node_TND)[kind]
+    expected_OO = oracle_graph(*inputs, mask_TN, *kind)
+    np.testing.assert_allclose(dense_OO, expected_OO, atol=1e-6)
+    expected_OD = expected_OO @ node_TND.reshape(-1, D)
+    np.testing.assert_allclose(message_TND.reshape(-1, D), expected_OD, atol=1e-5)
+
+
+@given(st.lists(st.booleans(), min_size=T * N, max_size=T * N), st.sampled_from(KINDS))
+@settings(max_examples=100, deadline=None)
+def test_any_mask_gives_the_graph_of_the_oracle(present, kind):
+    mask_TN = np.array(present).reshape(T, N)
+    expected_OO = oracle_graph(*fake_objects(mask_TN), mask_TN, *kind)
+    np.testing.assert_allclose(dense_of(mask_TN, kind), expected_OO, atol=1e-6)
+
+
+def test_with_all_objects_present_the_scales_are_a_half_and_at_the_end_larger():
+    mask_TN = np.ones((T, N), bool)
+    expected_OO = oracle_adjacency(*fake_objects(mask_TN), mask_TN, 'full', 'literal') / 2
+    expected_TNTN = expected_OO.reshape(T, N, T, N)
+    expected_TNTN[T - 2, :, T - 1] *= 2**0.5
+    expected_TNTN[T - 1, :, T - 1] *= 2
+    np.testing.assert_allclose(dense_of(mask_TN).reshape(T, N, T, N), expected_TNTN, atol=1e-6)
+
+
+def test_a_frame_before_an_empty_one_has_degree_one():
+    mask_TN = np.array([[True, True], [False, False], [True, True]])
+    dense_TNTN = dense_of(mask_TN).reshape(3, 2, 3, 2)
+    np.testing.assert_allclose(dense_TNTN[0, :, 0].sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(dense_TNTN[2, :, 2].sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(dense_TNTN.sum(), 4, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_absent_objects_have_zero_rows_and_columns(kind):
+    mask_TN = some_mask()
+    dense_OO = dense_of(mask_TN, kind)
+    assert not dense_OO[~mask_TN.ravel()].any()
+    assert not dense_OO[:, ~mask_TN.ravel()].any()
+    assert dense_OO[mask_TN.ravel()].any(1).all()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_clip_without_objects_sends_no_message(kind):
+    mask_TN = np.zeros((T, N), bool)
+    dense_OO, message_TND = run(*fake_objects(mask_TN), mask_TN, fake_nodes(mask_TN))[kind]
+    assert not np.asarray(dense_OO).any()
+    assert not np.asarray(message_TND).any()
+
+
+@pytest.mark.parametrize(
+    ('direction', 'reached'), [('literal', [1, 2]), ('forward', [2, 3]), ('both', [1, 2, 3])]
+)
+def test_messages_of_a_frame_reach_the_frames_that_the_direction_says(direction, reached):
+    mask_TN = np.ones((T, N), bool)
+    node_TND = np.zeros((T, N, D), np.float32)
+    node_TND[2] = 1
+    _, message_TND = run(*fake_objects(mask_TN), mask_TN, node_TND)['full', direction]
+    assert np.flatnonzero(np.asarray(message_TND).any((1, 2))).tolist() == reached
+
+
+def test_the_length_of_a_feature_does_not_change_the_graph():
+    mask_TN = some_mask()
+    object_TNC, box_TN4 = fake_objects(mask_TN)
+    length_TN1 = np.random.default_rng(3).uniform(0.1, 9, (T, N, 1)).astype(np.float32)
+    dense_OO, _ = run(object_TNC * length_TN1, box_TN4, mask_TN, fake_nodes(mask_TN))[KINDS[0]]
+    np.testing.assert_allclose(dense_OO, dense_of(mask_TN, KINDS[0]), atol=1e-6)
+
+
+def test_overlap_of_boxes_by_hand():
+    left, right, half = [0, 0, 0.5, 1], [0.5, 0, 1, 1], [0.25, 0, 0.75, 1]
+    point = [0.25, 0.5, 0.25, 0.5]
+    boxes = jnp.array([left, left, right, half, point, point], jnp.float32)
+    third = 1 / 3
+    expected = [
+        [1, 1, 0, third, 0, 0],
+        [1, 1, 0, third, 0, 0],
+        [0, 0, 1, third, 0, 0],
+        [third, third, third, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+    np.testing.assert_allclose(pairwise_iou(boxes[None, None])[0, 0], expected, atol=1e-6)
+
+
+def test_cosine_of_features_by_hand():
+    left = jnp.array([[2.0, 0.0], [0.0, 0.0], [1e4, 1e4]])
+    right = jnp.array([[5.0, 0.0], [0.0, 1.0], [-3.0, 0.0], [0.0, 0.0]])
+    expected = [[1, 0, -1, 0], [0, 0, 0, 0], [0.5**0.5, 0.5**0.5, -(0.5**0.5), 0]]
+    found = pairwise_cosine(left[None, None], right[None, None])[0, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_cosine_of_float16_features_at_the_limit_of_their_range():
+    feature_TNC = jnp.full((1, 1, 1, 2048), 6e4, jnp.float16)
+    np.testing.assert_allclose(pairwise_cosine(feature_TNC, -feature_TNC), -1, atol=1e-5)
+
+
+def test_work_grows_with_the_frames_and_not_with_their_square():
+    def run(object_BTNC, box_BTN4, mask_BTN):
+        graph = build_graph(object_BTNC, box_BTN4, mask_BTN, kind='full', direction='both')
+        return graph.propagate(object_BTNC)
+
+    def flops(frames):
+        shape = (1, frames, N)
+        lowered = jax.jit(run).lower(
+            jnp.zeros((*shape, C)), jnp.zeros((*shape, 4)), jnp.ones(shape, bool)
+        )
+        return lowered.cost_analysis()['flops']
+
+    assert flops(64) < 4.5 * flops(16)
+
+
+def encoder(norm):
+    return ObjectEncoder(width=D, num_layers=3, norm=norm, dtype=jnp.float32)
+
+
+@functools.cache
+def encoder_params(norm):
+    graph = build_graph(
+        *(jnp.zeros((1, 1, 1, n)) for n in (C, 4)),
+        jnp.ones((1, 1, 1), bool),
+        kind='spatial',
+        direction='literal',
+    )
+    return random_params(encoder(norm), jnp.zeros((1, 1, 1, C)), jnp.ones((1, 1, 1), bool), graph)
+
+
+def pooled(norm, *inputs):
+    """Return, for each of KINDS, the (T, D) of a random encoder of 3 layers."""
+    return apply_encoder(norm, encoder_params(norm), *inputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply_encoder(norm, params, object_TNC, box_TN4, mask_TN):
+
+    def of_kind(kind, direction):
+        arrays = object_TNC[None], box_TN4[None], mask_TN[None]
+        graph = build_graph(*arrays, kind=kind, direction=direction)
+        inputs = object_TNC[None], mask_TN[None], graph
+        return encoder(norm).apply({'params': params}, *inputs)[0]
+
+    return {kind: of_kind(*kind) for kind in KINDS}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_graph_convolutions_equal_those_of_the_oracle(kind):
+    mask_TN = some_mask()
+    object_TNC, box_TN4 = fake_objects(mask_TN)
+    matrix_OO = oracle_graph(object_TNC, box_TN4, mask_TN, *kind)
+    params = encoder_params('none')
+    weight = {name: np.asarray(p['kernel'], np.float64) for name, p in params.items()}
+    node_OD = object_TNC.reshape(-1, C) @ weight['embed']
+    for layer in range(3):
+        node_OD = np.maximum(node_OD + matrix_OO @ node_OD @ weight[f'graph_{layer}'], 0)
+    node_TND = node_OD.reshape(T, N, D)
+    expected_TD = [
+        node_TND[t, mask_TN[t]].mean(0) if mask_TN[t].any() else np.zeros(D) for t in range(T)
+    ]
+    pooled_TD = pooled('none', object_TNC, box_TN4, mask_TN)[kind]
+    np.testing.assert_allclose(pooled_TD, expected_TD, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('norm', ['none', 'layer'])
+def test_the_order_of_objects_does_not_matter(norm):
+    mask_TN = some_mask()
+    inputs = (*fake_objects(mask_TN), mask_TN)
+    order_TN = np.random.default_rng(2).permuted(np.tile(np.arange(N), (T, 1)), axis=1)
+    assert (order_TN != np.arange(N)).any(1).sum() > 1
+    shuffled = [
+        np.take_along_axis(x, order_TN.reshape(T, N, *[1] * (x.ndim - 2)), axis=1) for x in inputs
+    ]
+    order_O = (order_TN + N * np.arange(T)[:, None]).ravel()
+    node_TND = fake_nodes(mask_TN)
+    for kind in KINDS:
+        original_OO = run(*inputs, node_TND)[kind][0][order_O][:, order_O]
+        np.testing.assert_allclose(run(*shuffled, node_TND)[kind][0], original_OO, atol=1e-6)
+        original_TD = pooled(norm, *inputs)[kind]
+        np.testing.assert_allclose(pooled(norm, *shuffled)[kind], original_TD, atol=1e-5)
+
+
+@pytest.mark.parametrize('norm', ['none', 'layer'])
+def test_more_absent_objects_and_what_they_hold_change_nothing(norm):
+    mask_TN = some_mask()
+    object_TNC, box_TN4 = fake_objects(mask_TN)
+    wider_mask_TN = np.pad(mask_TN, ((0, 0), (0, 3)))
+    rng = np.random.default_rng(4)
+
+    def fill(value):
+        wider = np.pad(value, ((0, 0), (0, 3), (0, 0)))
+        garbage = rng.uniform(0, 100, wider.shape).astype(np.float32)
+        return np.where(wider_mask_TN[..., None], wider, garbage)
+
+    padded = pooled(norm, fill(object_TNC), fill(box_TN4), wider_mask_TN)
+    for kind, original_TD in pooled(norm, object_TNC, box_TN4, mask_TN).items():
+        np.testing.assert_allclose(padded[kind], original_TD, atol=1e-5)
+        assert not np.asarray(padded[kind])[~mask_TN.any(1)].any()

@@ -1,0 +1,66 @@
+import pytest
+
+from configs import common
+from stg_jax.data.manifest import Manifest
+from stg_jax.data.vocab import Vocabulary
+from stg_jax.errors import UserError
+from stg_jax.run.folder import RunFolder
+
+MANIFEST = Manifest(
+    data_set='fake',
+    frames=10,
+    objects=5,
+    widths={'appearance': 8, 'motion': 6, 'object': 5},
+    scale={'appearance': 1.5, 'motion': 1.0, 'object': 0.5},
+    extractor={'name': 'random'},
+    splits={'train': {'clips': 2, 'captions': 5}},
+    missing={},
+    sources={},
+)
+VOCAB = Vocabulary.build(['a red ball', 'ein grüner ring'], 1)
+
+
+def create(path, vocab=VOCAB, **changes):
+    config = common.get_config()
+    config.update_from_flattened_dict(changes)
+    return RunFolder.create(path, config, MANIFEST, vocab)
+
+
+def test_a_run_reads_back_as_it_was_created(tmp_path):
+    created = create(tmp_path / 'run')
+    opened = RunFolder.open(tmp_path / 'run')
+    assert opened.config.to_dict() == created.config.to_dict()
+    assert opened.manifest == MANIFEST
+    assert opened.vocab.words == VOCAB.words
+
+
+def test_the_same_config_goes_on_and_may_last_longer(tmp_path):
+    create(tmp_path)
+    create(tmp_path, **{'train.epochs': 99, 'decode.beam_size': 2, 'data.dir': '/elsewhere'})
+    assert RunFolder.open(tmp_path).config.train.epochs == 99
+
+
+def test_another_config_is_refused_and_the_keys_named(tmp_path):
+    create(tmp_path)
+    with pytest.raises(UserError, match=r'model.width \(there 512, now 64\), seed \(there 0'):
+        create(tmp_path, **{'model.width': 64, 'seed': 3})
+    assert RunFolder.open(tmp_path).config.model.width == 512
+
+
+def test_another_vocabulary_is_refused(tmp_path):
+    create(tmp_path)
+    with pytest.raises(UserError, match='another vocabulary'):
+        create(tmp_path, Vocabulary.build(['other words'], 1))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match='holds no run'):
+        RunFolder.open(tmp_path)
+
+
+def test_a_run_whose_config_lost_bytes_is_refused(tmp_path):
+    create(tmp_path)
+    path = tmp_path / 'config.json'
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match='config.json is not valid JSON'):
+        RunFolder.open(tmp_path)
