@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
 
     data = config.data = ConfigDict()
     data.dir = ''  # a folder written by launch/prepare.py
+    data.toy_clips = ''  # where given, the toy world is rendered into a `dir` that does not exist
     data.frames = 10  # T, sampled uniformly over the clip [2]
     data.objects = 5  # N, per frame; any number up to what the shards hold [2]
     data.appearance_dim = 2048  # C2, ResNet-101 [2]

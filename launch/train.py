@@ -12,8 +12,10 @@ Exit codes: 0 finished, 2 something to mend (one sentence says what), 75 saved a
 it was asked to (SIGTERM or Ctrl-C): start it again.
 """
 
+from pathlib import Path
+
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from stg_jax import cli
 
@@ -27,7 +29,23 @@ def main(args: list[str]) -> int:
     config, workdir = cli.required_config(_CONFIG), cli.required(_WORKDIR)
     from stg_jax.train.loop import train  # after the flags, so that --help is quick
 
+    _render_toy_world(config.data)
     return 0 if train(config, workdir) else cli.RESTART
+
+
+def _render_toy_world(data: ConfigDict) -> None:
+    """Make the embedded data set when a config names it and it is not there yet."""
+    if not data.toy_clips or Path(data.dir).exists():
+        return
+    from stg_jax.prepare.toy import prepare_toy, read_counts
+
+    prepare_toy(
+        Path(data.dir),
+        num_clips=read_counts(data.toy_clips),
+        seed=0,
+        num_frames=data.frames,
+        num_objects=data.objects,
+    )
 
 
 if __name__ == '__main__':

@@ -15,9 +15,10 @@ VOCAB_SIZE, MAX_WORDS = 13, 5
 
 def small_spec(**changes):
     """Return the default network, a few units wide and without dropout."""
-    sizes = {'width': 8, 'heads': 2, 'feedforward': 12, 'graph_layers': 2, 'dropout': 0.0}
+    sizes = {'width': 8, 'heads': 2, 'feedforward': 12, 'dropout': 0.0}
+    layers = {'encoder_layers': 1, 'decoder_layers': 1, 'graph_layers': 1}
     facts = {'max_words': MAX_WORDS, 'vocab_size': VOCAB_SIZE, 'scale': (1.0, 0.5, 2.0)}
-    return ModelSpec(**{**common.get_config().model, **sizes, **facts, **changes})
+    return ModelSpec(**{**common.get_config().model, **sizes, **layers, **facts, **changes})
 
 
 def loss_spec(**changes):
@@ -44,11 +45,25 @@ def fake_caption(rng):
     return token_L
 
 
-def random_params(module, *args, seed=0, noise=0.2, **options):
-    """Initialise a module, then add noise, so that no bias stays zero and no scale one."""
-    params = jax.jit(lambda rng: module.init(rng, *args, **options)['params'])(jax.random.key(seed))
+def random_params(module, *args, seed=0, gain=1.0, **options):
+    """Draw parameters for a module in NumPy, biases and scales too, so that none is neutral.
+
+    Matrices keep the size of what they multiply, times `gain`.
+    """
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args, **options)['params'])
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: x + noise * rng.normal(size=x.shape).astype(np.float32), params)
+
+    def draw(path, leaf):
+        value = rng.normal(size=leaf.shape)
+        name = path[-1].key
+        if name == 'kernel':
+            fan_in = leaf.shape[0] if path[-2].key != 'out' else np.prod(leaf.shape[:2])
+            value *= gain / np.sqrt(fan_in)
+        else:
+            value = 0.2 * value + (name == 'scale')
+        return value.astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def small_network(**changes):

@@ -1,0 +1,1 @@
+"""From a source of clips to a data folder: where extraction meets the record writer."""
