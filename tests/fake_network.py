@@ -1,5 +1,7 @@
 """A small network with random parameters, and batches for it, that the tests share."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -66,8 +68,31 @@ def random_params(module, *args, seed=0, gain=1.0, **options):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+@functools.cache
 def small_network(**changes):
     """Return a small model and its parameters."""
     model = CaptioningModel(small_spec(**changes))
     batch = fake_batch(1, 1)
     return model, random_params(model, batch, batch['tokens'][..., :-1], train=False)
+
+
+@functools.cache
+def _forward_fn(**changes):
+    model, params = small_network(**changes)
+
+    def forward(batch, token_BKL):
+        outputs = model.apply({'params': params}, batch, token_BKL, False)
+        return {name: output.logits_BKLV for name, output in outputs.items()}
+
+    return jax.jit(forward)
+
+
+def logits_of(batch, **changes):
+    """Return what `small_network(**changes)` says of a batch, by decoder name."""
+    return _forward_fn(**changes)(batch, batch['tokens'][..., :-1])
+
+
+def assert_same_logits(found, expected, atol=1e-5):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=atol, err_msg=name)

@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fake_data
-
 from configs import common
+from tests import fake_data
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,5 @@
 import json
 
-import fake_data
-import fake_run
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import evaluate
 from stg_jax.train.loop import train
+from tests import fake_data, fake_run
 
 
 @pytest.fixture(scope='module')

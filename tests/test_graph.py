@@ -1,7 +1,4 @@
-"""The banded graph against a dense float64 one, built node by node from docs/model.md."""
-
-import functools
-import itertools
+"""The banded graph against the dense one of tests/graph_oracle.py, and worked by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -10,29 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stg_jax.model.encoders import ObjectEncoder
-from stg_jax.model.graph import DIRECTIONS, build_graph, pairwise_cosine, pairwise_iou
-from tests.fake_network import random_params
-
-T, N, C, D = 4, 3, 5, 6
-KINDS = [*itertools.product(('full', 'temporal'), DIRECTIONS), ('spatial', 'literal')]
-KINDS += [('dense', 'literal')]
-
-
-def fake_objects(mask_TN, seed=0):
-    """Return features and boxes of objects (T, N, ...), zero where the mask is False."""
-    rng = np.random.default_rng(seed)
-    corner_TN22 = np.sort(rng.uniform(size=(*mask_TN.shape, 2, 2)), axis=-2)
-    box_TN4 = corner_TN22.reshape(*mask_TN.shape, 4).astype(np.float32)
-    object_TNC = rng.normal(size=(*mask_TN.shape, C)).astype(np.float32)
-    return object_TNC * mask_TN[..., None], box_TN4 * mask_TN[..., None]
-
-
-def some_mask(frames=T, objects=N):
-    """Return a mask with absent objects and, from 3 frames on, an empty frame in the middle."""
-    mask_TN = np.arange(frames * objects).reshape(frames, objects) % 4 != 1
-    mask_TN[1 : frames - 1 : 3] = False
-    return mask_TN
+from stg_jax.model.graph import build_graph, pairwise_cosine, pairwise_iou
+from tests.graph_oracle import (
+    KINDS,
+    C,
+    D,
+    N,
+    T,
+    fake_objects,
+    oracle_adjacency,
+    oracle_graph,
+    shuffle_objects,
+    some_mask,
+)
 
 
 @jax.jit
@@ -54,53 +41,6 @@ def fake_nodes(mask_TN):
 def dense_of(mask_TN, kind=('full', 'literal')):
     dense_OO, _ = run(*fake_objects(mask_TN), mask_TN, fake_nodes(mask_TN))[kind]
     return np.asarray(dense_OO)
-
-
-def softmax(x):
-    return np.exp(x) / np.exp(x).sum()
-
-
-def iou(a, b):
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    both = max(width, 0) * max(height, 0)
-    either = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both
-    return both / either if either else 0
-
-
-def cosine(a, b):
-    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
-
-
-def oracle_adjacency(object_TNC, box_TN4, mask_TN, kind, direction):
-    """Return G over all nodes, (O, O)."""
-    object_TNC, box_TN4 = object_TNC.astype(np.float64), box_TN4.astype(np.float64)
-    frames, objects = mask_TN.shape
-    G = np.zeros((frames, objects, frames, objects))
-    for t, i in zip(*np.nonzero(mask_TN), strict=True):
-        if kind == 'dense':
-            G[t, i] = mask_TN
-            continue
-        here = np.flatnonzero(mask_TN[t])
-        if kind == 'temporal':
-            here = np.array([i])
-        overlap = [1 if j == i else iou(box_TN4[t, i], box_TN4[t, j]) for j in here]
-        G[t, i, t, here] = softmax(np.array(overlap))
-        there = np.flatnonzero(mask_TN[t + 1]) if t + 1 < frames and kind != 'spatial' else []
-        if len(there) == 0:
-            continue
-        link = softmax(np.array([cosine(object_TNC[t, i], object_TNC[t + 1, j]) for j in there]))
-        if direction in ('literal', 'both'):
-            G[t, i, t + 1, there] = link
-        if direction in ('forward', 'both'):
-            G[t + 1, there, t, i] = link
-    return G.reshape(frames * objects, frames * objects)
-
-
-def oracle_graph(*args):
-    """Return S G S, (O, O)."""
-    G = oracle_adjacency(*args)
-    scale = np.array([degree**-0.5 if degree > 0 else 0 for degree in G.sum(1)])
-    return np.diag(scale) @ G @ np.diag(scale)
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -220,87 +160,12 @@ def test_work_grows_with_the_frames_and_not_with_their_square():
     assert flops(64) < 4.5 * flops(16)
 
 
-def encoder(norm):
-    return ObjectEncoder(width=D, num_layers=3, norm=norm, dtype=jnp.float32)
-
-
-@functools.cache
-def encoder_params(norm):
-    graph = build_graph(
-        *(jnp.zeros((1, 1, 1, n)) for n in (C, 4)),
-        jnp.ones((1, 1, 1), bool),
-        kind='spatial',
-        direction='literal',
-    )
-    return random_params(encoder(norm), jnp.zeros((1, 1, 1, C)), jnp.ones((1, 1, 1), bool), graph)
-
-
-def pooled(norm, *inputs):
-    """Return, for each of KINDS, the (T, D) of a random encoder of 3 layers."""
-    return apply_encoder(norm, encoder_params(norm), *inputs)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply_encoder(norm, params, object_TNC, box_TN4, mask_TN):
-
-    def of_kind(kind, direction):
-        arrays = object_TNC[None], box_TN4[None], mask_TN[None]
-        graph = build_graph(*arrays, kind=kind, direction=direction)
-        inputs = object_TNC[None], mask_TN[None], graph
-        return encoder(norm).apply({'params': params}, *inputs)[0]
-
-    return {kind: of_kind(*kind) for kind in KINDS}
-
-
-@pytest.mark.parametrize('kind', KINDS)
-def test_graph_convolutions_equal_those_of_the_oracle(kind):
-    mask_TN = some_mask()
-    object_TNC, box_TN4 = fake_objects(mask_TN)
-    matrix_OO = oracle_graph(object_TNC, box_TN4, mask_TN, *kind)
-    params = encoder_params('none')
-    weight = {name: np.asarray(p['kernel'], np.float64) for name, p in params.items()}
-    node_OD = object_TNC.reshape(-1, C) @ weight['embed']
-    for layer in range(3):
-        node_OD = np.maximum(node_OD + matrix_OO @ node_OD @ weight[f'graph_{layer}'], 0)
-    node_TND = node_OD.reshape(T, N, D)
-    expected_TD = [
-        node_TND[t, mask_TN[t]].mean(0) if mask_TN[t].any() else np.zeros(D) for t in range(T)
-    ]
-    pooled_TD = pooled('none', object_TNC, box_TN4, mask_TN)[kind]
-    np.testing.assert_allclose(pooled_TD, expected_TD, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize('norm', ['none', 'layer'])
-def test_the_order_of_objects_does_not_matter(norm):
+def test_the_order_of_objects_orders_the_rows_and_columns_and_nothing_else():
     mask_TN = some_mask()
     inputs = (*fake_objects(mask_TN), mask_TN)
-    order_TN = np.random.default_rng(2).permuted(np.tile(np.arange(N), (T, 1)), axis=1)
-    assert (order_TN != np.arange(N)).any(1).sum() > 1
-    shuffled = [
-        np.take_along_axis(x, order_TN.reshape(T, N, *[1] * (x.ndim - 2)), axis=1) for x in inputs
-    ]
+    order_TN, shuffled = shuffle_objects(inputs)
     order_O = (order_TN + N * np.arange(T)[:, None]).ravel()
     node_TND = fake_nodes(mask_TN)
     for kind in KINDS:
-        original_OO = run(*inputs, node_TND)[kind][0][order_O][:, order_O]
-        np.testing.assert_allclose(run(*shuffled, node_TND)[kind][0], original_OO, atol=1e-6)
-        original_TD = pooled(norm, *inputs)[kind]
-        np.testing.assert_allclose(pooled(norm, *shuffled)[kind], original_TD, atol=1e-5)
-
-
-@pytest.mark.parametrize('norm', ['none', 'layer'])
-def test_more_absent_objects_and_what_they_hold_change_nothing(norm):
-    mask_TN = some_mask()
-    object_TNC, box_TN4 = fake_objects(mask_TN)
-    wider_mask_TN = np.pad(mask_TN, ((0, 0), (0, 3)))
-    rng = np.random.default_rng(4)
-
-    def fill(value):
-        wider = np.pad(value, ((0, 0), (0, 3), (0, 0)))
-        garbage = rng.uniform(0, 100, wider.shape).astype(np.float32)
-        return np.where(wider_mask_TN[..., None], wider, garbage)
-
-    padded = pooled(norm, fill(object_TNC), fill(box_TN4), wider_mask_TN)
-    for kind, original_TD in pooled(norm, object_TNC, box_TN4, mask_TN).items():
-        np.testing.assert_allclose(padded[kind], original_TD, atol=1e-5)
-        assert not np.asarray(padded[kind])[~mask_TN.any(1)].any()
+        expected_OO = run(*inputs, node_TND)[kind][0][order_O][:, order_O]
+        np.testing.assert_allclose(run(*shuffled, node_TND)[kind][0], expected_OO, atol=1e-6)

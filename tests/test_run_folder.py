@@ -62,5 +62,5 @@ def test_a_run_whose_config_lost_bytes_is_refused(tmp_path):
     create(tmp_path)
     path = tmp_path / 'config.json'
     path.write_text(path.read_text()[:100])
-    with pytest.raises(UserError, match='config.json is not valid JSON'):
+    with pytest.raises(UserError, match=r'config\.json is not valid JSON'):
         RunFolder.open(tmp_path)

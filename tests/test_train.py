@@ -3,8 +3,6 @@ import json
 import signal
 import subprocess
 
-import fake_data
-import fake_run
 import jax
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from stg_jax.run.checkpoint import restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, param_shapes
 from stg_jax.train.loop import train
+from tests import fake_data, fake_run
 
 
 @pytest.fixture(scope='module')

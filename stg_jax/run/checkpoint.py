@@ -28,17 +28,12 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         # `max_to_keep` with `best_fn` would delete the latest checkpoint: name both policies.
-        keep = AnyPreservationPolicy(
-            [
-                LatestN(1),
-                BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
-            ]
-        )
+        keep = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_rank, n=1)])
         self._folder = folder
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep, best_fn=_score, cleanup_tmp_directories=True
+                preservation_policy=keep, best_fn=_rank, cleanup_tmp_directories=True
             ),
         )
 
@@ -71,7 +66,7 @@ class Checkpoints:
                 optimizer=ocp.args.StandardSave(_on_host(optimizer)),
                 progress=ocp.args.JsonSave(progress),
             ),
-            metrics=None if score is None else {'score': score, 'step': step},
+            metrics={'score': score, 'step': step},
         )
 
     def restore_latest(
@@ -110,14 +105,14 @@ def restore_params(folder: Path, params: PyTree, which: str) -> tuple[PyTree, in
     Args:
       folder: the run's checkpoints.
       params: tree of arrays or shapes that says what to expect.
-      which: 'best' (on validation), 'latest', or a step number.
+      which: 'best' (on validation; the latest where there was none), 'latest', or a step number.
 
     Raises:
       UserError: no such step, or none that can be read.
     """
     if not folder.is_dir():
         raise UserError(f'{folder} does not exist: the run has saved no checkpoint yet')
-    options = ocp.CheckpointManagerOptions(best_fn=_score, create=False)
+    options = ocp.CheckpointManagerOptions(best_fn=_rank, create=False)
     with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         for step in _candidates(manager, folder, which):
             args = ocp.args.Composite(params=ocp.args.StandardRestore(_like(params)))
@@ -132,9 +127,8 @@ def _candidates(manager: ocp.CheckpointManager, folder: Path, which: str) -> Ite
     """Yield the step asked for and, for a name, older ones in case it is damaged."""
     steps = sorted(manager.all_steps(), reverse=True)
     if which in ('best', 'latest'):
-        best = manager.best_step()
-        yield from ([best] if which == 'best' and best is not None else [])
-        yield from (step for step in steps if which == 'latest' or step != best)
+        first = manager.best_step() if which == 'best' else manager.latest_step()
+        yield from sorted(steps, key=lambda step: step != first)
     elif which.isdecimal() and int(which) in steps:
         yield int(which)
     else:
@@ -144,9 +138,11 @@ def _candidates(manager: ocp.CheckpointManager, folder: Path, which: str) -> Ite
         )
 
 
-def _score(metrics: dict) -> tuple[float, int]:
-    # Of equal scores the earliest step is the best, as the training loop counts it.
-    return metrics['score'], -metrics['step']
+def _rank(metrics: dict) -> tuple[bool, float, int]:
+    """Sort steps: by score, of equal scores the earliest last; without scores the latest last."""
+    if metrics['score'] is None:
+        return False, 0.0, metrics['step']
+    return True, metrics['score'], -metrics['step']
 
 
 def _on_host(tree: PyTree) -> PyTree:

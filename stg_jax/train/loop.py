@@ -11,18 +11,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from stg_jax.data.batches import steps_per_epoch, train_batches
-from stg_jax.data.manifest import Manifest, check_manifest
-from stg_jax.data.records import read_captions
-from stg_jax.data.vocab import Vocabulary
+from stg_jax.data.batches import train_batches
 from stg_jax.errors import UserError
-from stg_jax.model.losses import LossSpec
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
-from stg_jax.run.network import build_model, init_params
+from stg_jax.run.network import init_params
 from stg_jax.train import parallel
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch
 from stg_jax.train.optim import make_optimizer
+from stg_jax.train.plan import Plan, make_plan
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import StopRequest
 from stg_jax.train.validate import SPLIT, Validator
@@ -49,48 +46,32 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
-    run = _open_run(config, workdir)
+    plan = make_plan(config)
+    run = RunFolder.create(workdir, config, plan.manifest, plan.vocab)
     with Checkpoints(run.checkpoints) as checkpoints, StopRequest() as stop:
-        return Trainer(run, checkpoints, stop).run()
-
-
-def _open_run(config: ConfigDict, workdir: str | Path) -> RunFolder:
-    if not config.data.dir:
-        raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
-    manifest = Manifest.load(config.data.dir)
-    check_manifest(manifest, config.data)
-    captions = read_captions(config.data.dir, 'train')
-    vocab = Vocabulary.build(
-        (caption for of_clip in captions.values() for caption in of_clip), config.data.min_count
-    )
-    return RunFolder.create(workdir, config, manifest, vocab)
+        return Trainer(run, plan, checkpoints, stop).run()
 
 
 class Trainer:
     """One process's share of a training run."""
 
-    def __init__(self, run: RunFolder, checkpoints: Checkpoints, stop: StopRequest):
+    def __init__(self, run: RunFolder, plan: Plan, checkpoints: Checkpoints, stop: StopRequest):
         config = run.config
-        self._run, self._config = run, config
+        self._run, self._config, self._plan = run, config, plan
         self._checkpoints, self._stop = checkpoints, stop
-        self._mesh = parallel.data_mesh()
-        self._clips_per_batch = _clips_per_batch(config, self._mesh.size)
-        self._epoch_steps = steps_per_epoch(run.manifest, config.data, self._clips_per_batch)
-        self._num_steps = config.train.epochs * self._epoch_steps
-        self._model = build_model(config, run.manifest, run.vocab)
+        self._num_steps = config.train.epochs * plan.epoch_steps
         self._optimizer = make_optimizer(config.optim, self._num_steps)
-        loss_spec = LossSpec(**config.loss, **config.kd)
         train_step = make_train_step(
-            self._model,
-            loss_spec,
+            plan.model,
+            plan.loss_spec,
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
         )
-        self._train_step = parallel.pmapped(train_step, self._mesh)
+        self._train_step = parallel.pmapped(train_step, plan.mesh)
         self._validate = None
-        if SPLIT in run.manifest.splits:
-            self._validate = Validator(run, self._model, loss_spec, self._mesh)
+        if SPLIT in plan.manifest.splits:
+            self._validate = Validator(run, plan)
         self._state, self._progress = self._restore_or_start()
         self._log = MetricsLog(run.metrics, self._progress.step)
         self._line = ProgressLine(self._num_steps, self._progress.step)
@@ -102,7 +83,7 @@ class Trainer:
         self._introduce()
         while progress.epoch < self._config.train.epochs and not self._out_of_patience():
             self._train_epoch()
-            if progress.step_in_epoch < self._epoch_steps:
+            if progress.step_in_epoch < self._plan.epoch_steps:
                 return self._save_and_stop()
             self._end_epoch()
             if self._stop.received:
@@ -111,14 +92,14 @@ class Trainer:
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
-        params = init_params(self._model, self._config, self._config.seed)
+        params = init_params(self._plan.model, self._config, self._config.seed)
         state, progress = init_state(params, self._optimizer), Progress()
         saved = self._checkpoints.restore_latest(state.params, state.opt_state)
         if saved is not None:
             params, opt_state, fields = saved
             progress = Progress(**fields)
             state = state.replace(step=np.int32(progress.step), params=params, opt_state=opt_state)
-        return parallel.replicate(state, self._mesh), progress
+        return parallel.replicate(state, self._plan.mesh), progress
 
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
@@ -126,7 +107,7 @@ class Trainer:
         batches = train_batches(
             config.data,
             self._run.vocab,
-            clips_per_batch=self._clips_per_batch,
+            clips_per_batch=self._plan.clips_per_batch,
             seed=config.seed,
             epoch=progress.epoch,
             start_step=progress.step_in_epoch,
@@ -136,14 +117,14 @@ class Trainer:
         previous = None
         for batch in _timed(batches, watch):
             self._state, metrics = self._train_step(
-                self._state, parallel.shard_batch(batch, self._mesh)
+                self._state, parallel.shard_batch(batch, self._plan.mesh)
             )
             # The devices are busy with this step while the host looks at the one before.
             self._settle(previous, watch)
             progress.step += 1
             progress.step_in_epoch += 1
             previous = (progress.step, batch, metrics)
-            if progress.step_in_epoch < self._epoch_steps:
+            if progress.step_in_epoch < self._plan.epoch_steps:
                 if self._stop.received:
                     break
                 if _is_multiple(progress.step, config.train.checkpoint_steps):
@@ -225,22 +206,11 @@ class Trainer:
         self._line.say(
             f'{self._run.path} {start}: {num_params / 1e6:.1f} M parameters, '
             f'{len(self._run.vocab)} words, {self._config.train.epochs} epochs of '
-            f'{self._epoch_steps} steps of {self._config.train.batch_size} captions, '
-            f'{self._mesh.size} {jax.default_backend()} device(s)'
+            f'{self._plan.epoch_steps} steps of {self._config.train.batch_size} captions, '
+            f'{self._plan.mesh.size} {jax.default_backend()} device(s)'
         )
         if self._validate is None:
             logging.warning('the data has no %s split: no best checkpoint, no early stop', SPLIT)
-
-
-def _clips_per_batch(config: ConfigDict, num_devices: int) -> int:
-    per_clip, parts = config.data.captions_per_clip, num_devices * config.train.accumulate
-    if config.train.batch_size % (per_clip * parts):
-        raise UserError(
-            f'config.train.batch_size = {config.train.batch_size} captions cannot be split into '
-            f'clips of captions_per_clip = {per_clip} over {num_devices} device(s) and '
-            f'accumulate = {config.train.accumulate}: make it a multiple of {per_clip * parts}'
-        )
-    return config.train.batch_size // per_clip
 
 
 def _timed(batches: Iterable[dict], watch: Stopwatch) -> Iterator[dict]:

@@ -62,7 +62,7 @@ def make_train_step(
         terms, gradient = jax.lax.psum(local, AXIS)
         num_tokens = jnp.maximum(terms['tokens'], 1)
         gradient = jax.tree.map(lambda g: g / num_tokens, gradient)
-        metrics = _metrics(terms, loss_spec) | {'grad_norm': optax.global_norm(gradient)}
+        metrics = _metrics(terms, loss_spec) | {'grad_norm': optax.tree.norm(gradient)}
         return _update(state, gradient, metrics, optimizer), metrics
 
     return train_step

@@ -4,17 +4,15 @@ import collections
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from stg_jax.data.batches import eval_batches
 from stg_jax.data.records import read_captions
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.evaluate.predict import best_captions
 from stg_jax.evaluate.score import cider
-from stg_jax.model.captioner import CaptioningModel
-from stg_jax.model.losses import LossSpec
 from stg_jax.run.folder import RunFolder
 from stg_jax.train import parallel
+from stg_jax.train.plan import Plan
 from stg_jax.train.step import make_eval_step, mean_terms
 
 SPLIT = 'val'
@@ -24,15 +22,17 @@ PyTree = Any
 class Validator:
     """Score parameters on the validation split, with the branch that will be deployed."""
 
-    def __init__(self, run: RunFolder, model: CaptioningModel, loss_spec: LossSpec, mesh: Mesh):
-        self._run, self._mesh, self._loss_spec = run, mesh, loss_spec
+    def __init__(self, run: RunFolder, plan: Plan):
+        self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
         self._references = read_captions(run.config.data.dir, SPLIT)
-        self._eval_step = parallel.summed_over_clips(make_eval_step(model, loss_spec), mesh)
+        self._eval_step = parallel.summed_over_clips(
+            make_eval_step(plan.model, plan.loss_spec), plan.mesh
+        )
         # Greedy: the choice among epochs needs a comparable score, not the best caption.
         decode = make_decode_fn(
-            model, branch=model.spec.decoders[0], beam_size=1, length_penalty=0.0
+            plan.model, branch=plan.model.spec.decoders[0], beam_size=1, length_penalty=0.0
         )
-        self._decode = parallel.mapped_over_clips(decode, mesh)
+        self._decode = parallel.mapped_over_clips(decode, plan.mesh)
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         """Return 'val_loss', its terms, and 'val_cider' of greedy captions (x 100)."""

@@ -1,0 +1,65 @@
+"""What a config, its data and the devices amount to, checked before anything is written."""
+
+import dataclasses
+import itertools
+
+from ml_collections import ConfigDict
+
+from stg_jax.data.batches import steps_per_epoch
+from stg_jax.data.manifest import Manifest, check_manifest
+from stg_jax.data.records import read_captions
+from stg_jax.data.vocab import Vocabulary
+from stg_jax.errors import UserError
+from stg_jax.model.captioner import CaptioningModel
+from stg_jax.model.losses import LossSpec
+from stg_jax.run.network import build_model
+from stg_jax.train import parallel
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The parts of a run that follow from its config."""
+
+    manifest: Manifest
+    vocab: Vocabulary
+    mesh: parallel.Mesh
+    model: CaptioningModel
+    loss_spec: LossSpec
+    clips_per_batch: int
+    epoch_steps: int
+
+
+def make_plan(config: ConfigDict) -> Plan:
+    """Check that config, data and devices fit together.
+
+    Raises:
+      UserError: they do not.
+    """
+    if not config.data.dir:
+        raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
+    manifest = Manifest.load(config.data.dir)
+    check_manifest(manifest, config.data)
+    captions = read_captions(config.data.dir, 'train')
+    vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
+    mesh = parallel.data_mesh()
+    clips_per_batch = _clips_per_batch(config, mesh.size)
+    return Plan(
+        manifest=manifest,
+        vocab=vocab,
+        mesh=mesh,
+        model=build_model(config, manifest, vocab),
+        loss_spec=LossSpec(**config.loss, **config.kd),
+        clips_per_batch=clips_per_batch,
+        epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch),
+    )
+
+
+def _clips_per_batch(config: ConfigDict, num_devices: int) -> int:
+    per_clip, parts = config.data.captions_per_clip, num_devices * config.train.accumulate
+    if config.train.batch_size % (per_clip * parts):
+        raise UserError(
+            f'config.train.batch_size = {config.train.batch_size} captions cannot be split into '
+            f'clips of captions_per_clip = {per_clip} over {num_devices} device(s) and '
+            f'accumulate = {config.train.accumulate}: make it a multiple of {per_clip * parts}'
+        )
+    return config.train.batch_size // per_clip

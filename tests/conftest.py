@@ -1,0 +1,22 @@
+"""Settings that make compiling cheap: the tests compile many small programs and run them once."""
+
+import os
+import shutil
+import tempfile
+
+_FAST_COMPILES = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+_CACHE = 'JAX_COMPILATION_CACHE_DIR'
+
+
+def pytest_configure(config):
+    # Before jax starts, in this process, in the workers of pytest-xdist, and in the commands that
+    # tests run: all inherit the environment, and share what one of them has compiled.
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FAST_COMPILES}'.strip()
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+    if not hasattr(config, 'workerinput'):
+        os.environ[_CACHE] = tempfile.mkdtemp(prefix='stg_jax_tests_')
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, 'workerinput'):
+        shutil.rmtree(os.environ.pop(_CACHE), ignore_errors=True)
