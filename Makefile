@@ -6,12 +6,16 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
-	$(RUN) launch/demo.py
+	$(RUN) launch/train.py --config configs/toy.py --workdir runs/toy
+	$(RUN) launch/evaluate.py --workdir runs/toy --split test --branch scene,object --show 5
+	@echo 'To open: data/toy/videos/test/ (the clips), runs/toy/eval/test/ (captions and scores),'
+	@echo '         runs/toy/metrics.jsonl (losses and validation), runs/toy/config.json (every setting)'
+	@echo 'To try:  $(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00000.mp4'
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .
