@@ -80,10 +80,10 @@ class ProgressLine:
         """Show the last logged step, its loss, speed, data wait and the time to the end."""
         per_step = (time.perf_counter() - self._start) / max(step - self._first_step, 1)
         text = (
-            f'step {step}/{self._num_steps}  epoch {epoch + 1}  loss {metrics["loss"]:.3f}  '
+            f'step {step}/{self._num_steps}  epoch {epoch}  loss {metrics["loss"]:.3f}  '
             f'{metrics["captions_per_second"]:.0f} captions/s  '
             f'data wait {metrics["data_wait"]:.0%}  '
-            f'ETA {_clock(per_step * (self._num_steps - step))}'
+            f'ETA {clock(per_step * (self._num_steps - step))}'
         )
         self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
 
@@ -96,7 +96,8 @@ class ProgressLine:
         sys.stderr.flush()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Write a duration as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02}:{seconds:02}'

@@ -12,12 +12,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from stg_jax.data.batches import train_batches
+from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import init_params
 from stg_jax.train import parallel
-from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch
+from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
 from stg_jax.train.step import TrainState, init_state, make_train_step
@@ -88,7 +89,10 @@ class Trainer:
             self._end_epoch()
             if self._stop.received:
                 return self._save_and_stop()
-        self._line.say(f'finished: {self._run.path} (step {progress.step}, {self._best()})')
+        self._line.say(
+            f'finished: {self._run.path}, step {progress.step}, '
+            f'{clock(progress.seconds)} of training, {self._best()}'
+        )
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
@@ -141,11 +145,12 @@ class Trainer:
         loss, grad_norm = float(metrics['loss']), float(metrics['grad_norm'])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             self._give_up(number, batch, loss, grad_norm)
-        watch.stepped(int((batch['tokens'][..., 0] != 0).sum()) * parallel.num_hosts())
+        watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * parallel.num_hosts())
         if _is_multiple(number, self._config.train.log_steps):
             values = {key: float(value) for key, value in metrics.items()} | watch.read()
-            self._log.write({'step': number, 'epoch': self._progress.epoch} | values)
-            self._line.show(number, self._progress.epoch, values)
+            epoch = self._progress.epoch + 1
+            self._log.write({'step': number, 'epoch': epoch} | values)
+            self._line.show(number, epoch, values)
 
     def _end_epoch(self) -> None:
         progress = self._progress
@@ -207,7 +212,7 @@ class Trainer:
             f'{self._run.path} {start}: {num_params / 1e6:.1f} M parameters, '
             f'{len(self._run.vocab)} words, {self._config.train.epochs} epochs of '
             f'{self._plan.epoch_steps} steps of {self._config.train.batch_size} captions, '
-            f'{self._plan.mesh.size} {jax.default_backend()} device(s)'
+            f'on {parallel.describe(self._plan.mesh)}'
         )
         if self._validate is None:
             logging.warning('the data has no %s split: no best checkpoint, no early stop', SPLIT)

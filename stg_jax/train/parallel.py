@@ -12,8 +12,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stg_jax.errors import UserError
-
 AXIS = 'data'
 PyTree = Any
 
@@ -24,13 +22,9 @@ def data_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
-def check_divisible(clips_per_batch: int, mesh: Mesh, what: str) -> None:
-    """Raise UserError unless a batch can be split evenly over the devices of the mesh."""
-    if clips_per_batch % mesh.size:
-        raise UserError(
-            f'{what} gives {clips_per_batch} clips a batch, '
-            f'which cannot be split evenly over {mesh.size} devices'
-        )
+def describe(mesh: Mesh) -> str:
+    """Return how many devices of which kind there are, as in '8 tpu devices'."""
+    return f'{mesh.size} {jax.default_backend()} device{"s" if mesh.size > 1 else ""}'
 
 
 def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
