@@ -5,7 +5,7 @@ import pytest
 
 from stg_jax.data.batches import eval_batches
 from stg_jax.data.records import read_captions, read_clips
-from stg_jax.decode.captioner import Captioner
+from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import evaluate
 from stg_jax.train.loop import train
@@ -48,19 +48,17 @@ def test_captions_hold_words_only(trained, clips):
 
 def test_the_scene_branch_needs_no_objects(trained, clips):
     captioner = Captioner.load(trained[1])
-    features = {
-        key: np.stack([getattr(clip, key) for clip in clips]) for key in ('appearance', 'motion')
-    }
-    assert captioner(features) == captioner.caption_clips(clips)
+    features = stack_clips(clips, fake_data.OBJECTS)
+    scene = {key: features[key] for key in ('appearance', 'motion')}
+    assert captioner(scene) == captioner.caption_clips(clips)
 
 
 def test_the_object_branch_refuses_features_without_objects(trained, clips):
     captioner = Captioner.load(trained[1], branch='object')
+    features = stack_clips(clips, fake_data.OBJECTS)
+    del features['object']
     with pytest.raises(UserError, match="lack 'object'"):
-        captioner(
-            {key: np.stack([getattr(c, key) for c in clips]) for key in ('appearance',)}
-            | {'motion': np.stack([c.motion for c in clips])}
-        )
+        captioner(features)
 
 
 def test_features_of_another_width_are_refused(trained, clips):
@@ -70,6 +68,14 @@ def test_features_of_another_width_are_refused(trained, clips):
         'motion': np.zeros((2, fake_data.FRAMES, fake_data.MOTION), np.float32),
     }
     with pytest.raises(UserError, match='appearance has shape'):
+        captioner(features)
+
+
+def test_features_that_are_not_finite_are_refused_by_clip(trained, clips):
+    captioner = Captioner.load(trained[1])
+    features = stack_clips(clips, fake_data.OBJECTS)
+    features['motion'][2, 0, 0] = np.nan
+    with pytest.raises(UserError, match='motion of clip 2 of the batch has NaN'):
         captioner(features)
 
 

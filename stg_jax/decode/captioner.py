@@ -56,8 +56,7 @@ class Captioner:
         """
         run = RunFolder.open(workdir)
         model = build_model(run.config, run.manifest, run.vocab)
-        branch = branch or model.spec.decoders[0]
-        make_decode_fn(model, branch=branch, beam_size=1, length_penalty=0.0)
+        branch = model.spec.decoder(branch)
         params, step = restore_params(run.checkpoints, param_shapes(model, run.config), checkpoint)
         return cls(run, params, step, branch)
 
@@ -78,7 +77,7 @@ class Captioner:
           length_penalty: as in the run's config unless given.
 
         Raises:
-          UserError: an array is missing or has another shape than the run's.
+          UserError: an array is missing, has another shape than the run's, or holds NaN or Inf.
         """
         decode = self.decode_fn(beam_size, length_penalty)
         return self.words(decode(self.params, self.inputs(features)))
@@ -91,7 +90,7 @@ class Captioner:
     @property
     def is_deployed(self) -> bool:
         """Whether this is the branch that the run is trained to deploy."""
-        return self.branch == self._model.spec.decoders[0]
+        return self.branch == self._model.spec.decoder()
 
     def search(
         self, beam_size: int | None = None, length_penalty: float | None = None
@@ -133,6 +132,9 @@ class Captioner:
                     f'{key} has shape {features[key].shape}, but this run reads '
                     f'(B, {", ".join(map(str, wanted.shape))})'
                 )
+            finite_B = np.isfinite(features[key]).all(axis=tuple(range(1, features[key].ndim)))
+            if not finite_B.all():
+                raise UserError(f'{key} of clip {finite_B.argmin()} of the batch has NaN or Inf')
         return {key: features[key] for key in shapes}
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from stg_jax.decode.search import Hypotheses, beam_search, greedy_search
-from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel
 
 PyTree = Any
@@ -27,10 +26,7 @@ def make_decode_fn(
     Raises:
       UserError: the model has no such branch.
     """
-    if branch not in model.spec.decoders:
-        raise UserError(
-            f'this run has no branch {branch!r}: it can be {", ".join(model.spec.decoders)}'
-        )
+    branch = model.spec.decoder(branch)
 
     def decode(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
         apply = functools.partial(model.apply, {'params': params}, branch=branch)

@@ -72,6 +72,16 @@ class ModelSpec:
             self.branches
         ]
 
+    def decoder(self, name: str | None = None) -> str:
+        """Return the name of a decoder after checking it; without one, that which is deployed."""
+        if name is None:
+            return self.decoders[0]
+        if name not in self.decoders:
+            raise UserError(
+                f'this run has no branch {name!r}: it can be {", ".join(self.decoders)}'
+            )
+        return name
+
 
 @struct.dataclass
 class BranchOutput:

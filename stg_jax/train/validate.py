@@ -30,7 +30,7 @@ class Validator:
         )
         # Greedy: the choice among epochs needs a comparable score, not the best caption.
         decode = make_decode_fn(
-            plan.model, branch=plan.model.spec.decoders[0], beam_size=1, length_penalty=0.0
+            plan.model, branch=plan.model.spec.decoder(), beam_size=1, length_penalty=0.0
         )
         self._decode = parallel.mapped_over_clips(decode, plan.mesh)
 
