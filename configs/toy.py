@@ -10,7 +10,7 @@ def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.update(
         dir='data/toy',
-        toy_clips='train=1000,val=60,test=60',
+        toy_clips='train=1500,val=60,test=60',
         objects=6,
         appearance_dim=219,
         motion_dim=108,
@@ -19,5 +19,5 @@ def get_config() -> ConfigDict:
     )
     config.model.update(width=128, heads=4, feedforward=256, dropout=0.1)
     config.optim.lr = 1e-3
-    config.train.update(epochs=12, patience=0)
+    config.train.update(epochs=8, patience=0)
     return config

@@ -100,7 +100,7 @@ def assert_found_where_drawn(clips):
         ([], 'name a source to prepare: toy or msvd'),
         (['imagenet'], 'name a source to prepare: toy or msvd'),
         (['toy'], '--out is missing'),
-        (['toy', '--out=x', '--clips=train'], 'clips must look like train=900'),
+        (['toy', '--out=x', '--clips=train'], 'clips must look like train=1500'),
         (['toy', '--out=x', '--motion=m.hdf5'], '--motion has no meaning for toy'),
         (['toy', '--out=.'], 'exists already'),
         (['toy', '--out=x', '--num_frames=0'], 'num_frames'),

@@ -57,12 +57,12 @@ def prepare_toy(
 
 
 def read_counts(text: str) -> dict[str, int]:
-    """Read the clips of each split from text like 'train=900,val=60,test=60'."""
+    """Read the clips of each split from text like 'train=1500,val=60,test=60'."""
     counts = {}
     for part in text.split(','):
         split, _, count = part.partition('=')
         if not count.isdecimal():
-            raise UserError(f'clips must look like train=900,val=60,test=60, found {text!r}')
+            raise UserError(f'clips must look like train=1500,val=60,test=60, found {text!r}')
         counts[split] = int(count)
     return counts
 
