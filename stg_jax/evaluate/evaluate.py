@@ -60,7 +60,7 @@ def evaluate(
     scores |= captioner.search(beam_size, length_penalty)
     # The deployed branch has the plain name; another one must not overwrite it.
     name = split if captioner.is_deployed else f'{split}-{captioner.branch}'
-    evaluation = Evaluation(predictions, references, scores, run.eval(name))
+    evaluation = Evaluation(predictions, references, scores, run.evaluation(name))
     _write(evaluation)
     return evaluation
 

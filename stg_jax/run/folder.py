@@ -84,7 +84,7 @@ class RunFolder:
         """File of logged losses and validation scores."""
         return self.path / 'metrics.jsonl'
 
-    def eval(self, split: str) -> Path:
+    def evaluation(self, split: str) -> Path:
         """Folder of the predictions and scores of a split."""
         return self.path / 'eval' / split
 
