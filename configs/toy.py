@@ -16,8 +16,9 @@ def get_config() -> ConfigDict:
         motion_dim=108,
         object_dim=91,
         max_words=12,
+        captions_per_clip=2,  # of about five: more clips a step teach more than more captions
     )
-    config.model.update(width=128, heads=4, feedforward=256, dropout=0.1)
+    config.model.update(width=128, heads=4, feedforward=256, dropout=0.0)
     config.optim.lr = 1e-3
-    config.train.update(epochs=8, patience=0)
+    config.train.update(epochs=12, patience=0)
     return config
