@@ -20,7 +20,7 @@ from absl import logging
 from stg_jax import files
 from stg_jax.data.check import check_clip, check_same_shapes
 from stg_jax.data.clip import Clip
-from stg_jax.data.manifest import KINDS, NAME, Manifest, check_manifest
+from stg_jax.data.manifest import KINDS, NAME, Manifest
 from stg_jax.data.quiet_tensorflow import tfds
 from stg_jax.data.shards import captions_path, naming_damage, open_split
 from stg_jax.data.spread import Spread
@@ -29,16 +29,6 @@ from stg_jax.errors import UserError
 
 SHARD_BYTES = 128 * 2**20
 _EMPTY = MappingProxyType({})
-
-__all__ = [
-    'SHARD_BYTES',
-    'Manifest',
-    'check_manifest',
-    'read_captions',
-    'read_clips',
-    'write_data_folder',
-    'write_records',
-]
 
 
 def _features_of(clip: Clip) -> tfds.features.FeaturesDict:
