@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stg_jax.data import msvd
+from stg_jax.data.annotations import msvd
 from stg_jax.errors import UserError
 
 REAL = Path(__file__).parents[2] / 'shared' / 'real' / 'msvd' / 'annotations'

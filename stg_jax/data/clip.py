@@ -21,9 +21,11 @@ class Clip:
       object_mask: (T, N) bool, True where an object exists.
       true_box: (T, M, 4) float32, boxes known to a renderer (subject and patient of the caption
         first), for tests of grounding only, never model input; M = 0 where nothing is known.
-      fps: frames per second of the source video, 0 where unknown.
-      height: frame height of the source video in pixels, 0 where unknown.
-      width: frame width of the source video in pixels, 0 where unknown.
+      fps: frames per second of the video, 0 where unknown.
+      height: frame height of the video in pixels, 0 where unknown.
+      width: frame width of the video in pixels, 0 where unknown.
+      source: the longer video that the clip was cut from (untrusted text), '' where unknown: clips
+        of one source in two splits are a leak.
     """
 
     id: str
@@ -39,3 +41,4 @@ class Clip:
     fps: float = 0.0
     height: int = 0
     width: int = 0
+    source: str = ''

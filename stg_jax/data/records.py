@@ -54,6 +54,7 @@ def _features_of(clip: Clip) -> tfds.features.FeaturesDict:
             'fps': tfds.features.Scalar(np.float32),
             'height': tfds.features.Scalar(np.int32),
             'width': tfds.features.Scalar(np.int32),
+            'source': tfds.features.Text(),
         }
     )
 
@@ -221,6 +222,7 @@ def read_clips(data_dir: str | os.PathLike[str], split: str) -> Iterator[Clip]:
         for example in examples.as_numpy_iterator():
             texts = {
                 'id': example['id'].decode(),
+                'source': example['source'].decode(),
                 'captions': tuple(caption.decode() for caption in example['captions']),
             }
             scalars = {kind: example[kind].item() for kind in ('fps', 'height', 'width')}

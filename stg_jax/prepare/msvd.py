@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from stg_jax.data import msvd
+from stg_jax.data.annotations import msvd
 from stg_jax.data.clip import Clip
 from stg_jax.data.importers import hdf5
 from stg_jax.data.manifest import Manifest
@@ -25,7 +25,7 @@ def prepare_msvd(
 
     Args:
       out: folder that must not exist; it appears whole or not at all.
-      annotations: folder of the captions, see `stg_jax.data.msvd`.
+      annotations: folder of the captions, see `stg_jax.data.annotations.msvd`.
       appearance: HDF5 file, clip name to (steps, C2).
       motion: HDF5 file, clip name to (steps, C3).
       objects: HDF5 file, clip name to a group, see `stg_jax.data.importers.hdf5`.

@@ -1,0 +1,74 @@
+"""What every importer offers: the features of one clip at a time, by the file's own key."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+    """The objects that a file holds for one clip: n in each of S steps, in the file's own order.
+
+    Attributes:
+      feature: (S, n, D) float32; zero where absent.
+      box: (S, n, 4) float32, x1 y1 x2 y2 divided by frame width and height, in [0, 1].
+      score: (S, n) float32 in [0, 1]; 1 where the file has none, zero where absent.
+      label: (S, n) int32; -1 where absent or unknown.
+      mask: (S, n) bool, True where an object exists.
+      height: of the frame in pixels, 0 where unknown.
+      width: of the frame in pixels, 0 where unknown.
+    """
+
+    feature: np.ndarray
+    box: np.ndarray
+    score: np.ndarray
+    label: np.ndarray
+    mask: np.ndarray
+    height: int = 0
+    width: int = 0
+
+
+class Source(Protocol):
+    """An open file, or folder of files, with features by key; a context manager that closes it.
+
+    Attributes:
+      path: as given by the user.
+      family: name of the layout in a few words, for people.
+      keys: of all clips, in the file's order.
+      width: channels of a feature.
+      warnings: one sentence for everything that was assumed and not read.
+    """
+
+    path: str
+    family: str
+    keys: Sequence[str]
+    width: int
+    warnings: Sequence[str]
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class FrameSource(Source, Protocol):
+    """Features of frames, or of the seconds around them."""
+
+    def read(self, key: str) -> np.ndarray:
+        """Return (S, D) float32 features of the S >= 1 steps of a clip.
+
+        Raises:
+          UserError: the entry has another layout, naming file and key.
+        """
+
+
+class ObjectSource(Source, Protocol):
+    """Features of objects. One that has no time yields S = 1 and says so in `warnings`."""
+
+    def read(self, key: str) -> Objects:
+        """Return the objects of a clip.
+
+        Raises:
+          UserError: the entry has another layout, or pixel boxes and no frame size, naming file
+            and key.
+        """
