@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
     data.min_count = 1  # words rarer than this in the train captions become UNK [D]
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
+    data.cache = 'none'  # none: stream the shards | host: keep train and val in memory [D]
 
     model = config.model = ConfigDict()
     model.branches = 'full'  # full | scene | object

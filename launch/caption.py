@@ -29,7 +29,7 @@ def main(videos: list[str]) -> int:
         raise UserError('no video given: name one or more files (see --help)')
     workdir = cli.required(_WORKDIR)
     from stg_jax.decode.captioner import Captioner
-    from stg_jax.extract.extractor import build_extractor
+    from stg_jax.extract.choose import build_extractor
 
     captioner = Captioner.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
     extractor = build_extractor(captioner.run.manifest.extractor)

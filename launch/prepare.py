@@ -1,22 +1,33 @@
-"""Write a data folder: shards of clips with their features and captions.
+"""Write a data folder: shards of clips with their captions and features.
 
     python launch/prepare.py toy --out data/toy
-    python launch/prepare.py toy --out data/tiny --clips train=60,val=10,test=10 --seed 1
+    python launch/prepare.py own --annotations captions.csv --videos clips/ --out data/own
+    python launch/prepare.py msvd --annotations DIR --videos YouTubeClips/ --out data/msvd
     python launch/prepare.py msvd --annotations DIR --appearance a.hdf5 --motion m.hdf5 \
         --objects o.hdf5 --out data/msvd
+    python launch/prepare.py inspect FILE [--data_set msvd --annotations DIR]
+    python launch/prepare.py verify data/msvd
 
-toy   renders videos of coloured shapes that interact (kept in OUT/videos) and extracts their
-      features from the pixels. Needs no input.
-msvd  joins the captions of MSVD (sents_{train,val,test}_lc_nopunc.txt with youtube_mapping.txt, or
-      the corpus as *.csv) with HDF5 features keyed by clip name: appearance and motion (steps, D),
-      objects a group with feats (steps, n, D), boxes (steps, n, 4), scores and labels (steps, n).
-      Clips without captions or without appearance features are left out and counted; clips without
-      motion features or objects stay, and OUT/manifest.json lists them.
+Sources of captions (--annotations):
+toy     renders videos of coloured shapes that interact (kept in OUT/videos). Needs no input.
+msvd    a folder with sents_{train,val,test}_lc_nopunc.txt and youtube_mapping.txt, with
+        AllVideoDescriptions.txt, or with the corpus as *.csv.
+msrvtt  videodatainfo JSON files, plain or zipped, in one folder or as one file.
+own     CSV or JSONL with clip, caption and perhaps split; else clips are divided 80/10/10.
 
-OUT must not exist. It becomes a TFDS folder that tfds.builder_from_directory opens.
+Features come from --videos, a folder of files named by clip, or from feature files that you have:
+HDF5, .npy folders, bottom-up-attention TSV or .npz; docs/data.md lists the layouts. `inspect` says
+what a file holds and how to pass it. --dry_run shows the plan and writes nothing.
+
+Clips without features are left out and counted; a video that cannot be read is left out and listed
+in OUT/failures.json. A stopped extraction goes on where it was when the command is run again.
+
+OUT must not exist. It becomes a TFDS folder that tfds.builder_from_directory opens. `verify` reads
+all of it and prints a data card.
 """
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +36,100 @@ from absl import flags
 from stg_jax import cli
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.errors import UserError
-from stg_jax.prepare.msvd import prepare_msvd
-from stg_jax.prepare.toy import prepare_toy, read_counts
+
+SOURCES = ('toy', 'msvd', 'msrvtt', 'own')
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show what would be done, and write nothing.')
 _NUM_FRAMES = flags.DEFINE_integer(
-    'num_frames', None, 'Frames of a clip; by default what configs/SOURCE.py says.', 1
+    'num_frames', None, 'T, frames of a clip; by default what configs/SOURCE.py says.', 1
 )
 _NUM_OBJECTS = flags.DEFINE_integer(
-    'num_objects', None, 'Most objects of a frame; by default what configs/SOURCE.py says.', 1
+    'num_objects', None, 'N, most objects of a frame; by default what configs/SOURCE.py says.', 1
+)
+_WORKERS = flags.DEFINE_integer(
+    'workers', None, 'Processes; by default one a core, or one alone where models are used.', 1
 )
 _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split; by default what configs/toy.py says.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: another seed gives other videos.', 0)
-_ANNOTATIONS = flags.DEFINE_string('annotations', None, 'msvd: folder of the annotation files.')
-_APPEARANCE = flags.DEFINE_string('appearance', None, 'msvd: HDF5 file of 2D features.')
-_MOTION = flags.DEFINE_string('motion', None, 'msvd: HDF5 file of 3D features.')
-_OBJECTS = flags.DEFINE_string('objects', None, 'msvd: HDF5 file of detected objects.')
+_ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of captions.')
+_IDS = flags.DEFINE_enum(
+    'ids',
+    None,
+    ['name', 'vidK', 'videoN', 'index0', 'index1'],
+    'How files name clips, where that cannot be found out.',
+)
+_DATA_SET = flags.DEFINE_enum('data_set', 'own', SOURCES[1:], 'inspect: what --annotations is of.')
+
+_APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
+_MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
+_OBJECTS = flags.DEFINE_string('objects', None, 'Detected objects; clips may lack them.')
+_BOXES = flags.DEFINE_string('boxes', None, 'Boxes of the objects, where in a file of their own.')
+_FRAME_SIZES = flags.DEFINE_string('frame_sizes', None, 'Frame sizes, where boxes are in pixels.')
+_MOTION_STEPS = flags.DEFINE_enum(
+    'motion_steps', 'index', ['index', 'mean'], 'How motion is brought to T steps.'
+)
+
+_VIDEOS = flags.DEFINE_string('videos', None, 'Folder of videos named by clip.')
+_EXTRACTOR = flags.DEFINE_enum(
+    'extractor', 'models', ['models', 'pixels'], 'pixels: the small descriptors of the toy world.'
+)
+_DETECTOR = flags.DEFINE_string('detector', 'keras:dfine_small_coco', 'keras:PRESET or onnx:FILE.')
+_FRAME_ENCODER = flags.DEFINE_string(
+    'frame_encoder', 'keras:resnet_101_imagenet', 'keras:PRESET or onnx:FILE.'
+)
+_CLIP_ENCODER = flags.DEFINE_string(
+    'clip_encoder', 'difference', 'keras:PRESET, or difference: of neighbouring frames.'
+)
+_NODES = flags.DEFINE_enum(
+    'nodes', 'boxes', ['boxes', 'grid'], 'Objects are detected boxes, or cells of a grid.'
+)
+_OBJECT_FEATURES = flags.DEFINE_enum(
+    'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
+)
+_MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Detections below it are dropped.', 0, 1)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Pictures that a model sees at once.', 1)
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Of the models.')
+
+_RUNNER = flags.DEFINE_string(
+    'runner', None, 'Apache Beam runner that does the work: DirectRunner, DataflowRunner, ...'
+)
+_BEAM = flags.DEFINE_multi_string(
+    'beam', [], 'Option of the pipeline, e.g. --beam=--direct_num_workers=4; may be repeated.'
+)
+_WORK_DIR = flags.DEFINE_string(
+    'work_dir', None, 'Where finished clips wait for the rest; by default beside OUT.'
+)
+
+_TOY = (_CLIPS, _SEED)
+_FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
+_FROM_MODELS = (
+    *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
+    *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE),
+)
+_FROM_VIDEOS = (_EXTRACTOR, *_FROM_MODELS)
+_PIPELINE = (_RUNNER, _BEAM, _WORK_DIR)
 
 
-_OWN_FLAGS = {
-    'toy': (_CLIPS, _SEED),
-    'msvd': (_ANNOTATIONS, _APPEARANCE, _MOTION, _OBJECTS),
-}
+def main(args: list[str]) -> int | None:
+    """Prepare the data of the source named on the command line, or look at a file or folder."""
+    if args[:1] == ['inspect']:
+        return _inspect(args[1:])
+    if args[:1] == ['verify']:
+        return _verify(args[1:])
+    if not args or args[0] not in SOURCES:
+        raise UserError(
+            f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
+            '(see --help)'
+        )
+    cli.no_arguments(args[1:])
+    _prepare(args[0])
+    return None
 
 
-def main(args: list[str]) -> None:
-    """Prepare the data of the source named on the command line."""
-    source = _source(args)
+def _prepare(source: str) -> None:
     config = importlib.import_module(f'configs.{source}').get_config()
     out = Path(cli.required(_OUT))
     size = {
@@ -61,24 +137,94 @@ def main(args: list[str]) -> None:
         'num_objects': _NUM_OBJECTS.value or config.data.objects,
     }
     if source == 'toy':
-        num_clips = read_counts(_CLIPS.value or config.data.toy_clips)
-        manifest = prepare_toy(out, num_clips=num_clips, seed=_SEED.value, **size)
+        manifest = _prepare_toy(out, config, **size)
     else:
-        files = {flag.name: cli.required(flag) for flag in _OWN_FLAGS['msvd']}
-        manifest = prepare_msvd(out, **files, **size)
-    _report(out, manifest, config.data)
+        manifest = _prepare_captioned(source, out, **size)
+    if manifest:
+        _report(out, manifest, config.data)
 
 
-def _source(args: list[str]) -> str:
-    """Return the source that is named, after refusing flags that belong to another one."""
-    if not args or args[0] not in _OWN_FLAGS:
-        raise UserError(f'name a source to prepare: {" or ".join(_OWN_FLAGS)} (see --help)')
-    cli.no_arguments(args[1:])
-    for source, own_flags in _OWN_FLAGS.items():
-        foreign = [flag.name for flag in own_flags if source != args[0] and flag.present]
-        if foreign:
-            raise UserError(f'--{foreign[0]} has no meaning for {args[0]} (see --help)')
-    return args[0]
+def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
+    from stg_jax.prepare.toy import prepare_toy, read_counts
+
+    _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
+    num_clips = read_counts(_CLIPS.value or config.data.toy_clips)
+    if _DRY_RUN.value:
+        print(f'would render {num_clips} into {out}, extract {size} and write shards')
+        return None
+    return prepare_toy(out, num_clips=num_clips, seed=_SEED.value, workers=_WORKERS.value, **size)
+
+
+def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
+    from stg_jax.data.annotations import read_annotations
+    from stg_jax.prepare.write import Runner, write_job
+
+    _refuse(source, *_TOY)
+    if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
+        raise UserError('pass either --videos, or feature files: --appearance (see --help)')
+    annotations = read_annotations(source, cli.required(_ANNOTATIONS))
+    plan = _plan_videos if _VIDEOS.value else _plan_features
+    job = plan(annotations, **size)
+    if _DRY_RUN.value:
+        print(job.plan())
+        return None
+    one = job.extractor['name'] != 'pixels'  # a model, or one HDF5 file, keeps one process busy
+    beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
+    workers = _WORKERS.value or (1 if one else os.cpu_count())
+    return write_job(out, job, Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value))
+
+
+def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
+    from stg_jax.extract.features import Models
+    from stg_jax.extract.pixels import PixelExtractor
+    from stg_jax.prepare.from_videos import plan_videos
+
+    _refuse('--videos', *_FROM_FEATURES)
+    if _EXTRACTOR.value == 'pixels':
+        _refuse('--extractor=pixels', *_FROM_MODELS)
+        settings = PixelExtractor(num_frames, num_objects).settings
+    else:
+        choices = {flag.name: flag.value for flag in _FROM_MODELS}
+        settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
+    return plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+
+
+def _plan_features(annotations: Any, **size: int) -> Any:
+    from stg_jax.prepare.from_features import FeatureFiles, plan_features
+
+    _refuse('--appearance', *_FROM_VIDEOS)
+    paths = {flag.name: flag.value for flag in _FROM_FEATURES}
+    return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
+
+
+def _inspect(args: list[str]) -> None:
+    from stg_jax.prepare.inspect import inspect
+
+    from stg_jax.data.annotations import read_annotations
+
+    if len(args) != 1:
+        raise UserError('name one file or folder to inspect (see --help)')
+    annotations = None
+    if _ANNOTATIONS.value:
+        annotations = read_annotations(_DATA_SET.value, _ANNOTATIONS.value)
+    print(inspect(args[0], annotations, _IDS.value))
+
+
+def _verify(args: list[str]) -> int | None:
+    from stg_jax.prepare.verify import verify
+
+    if len(args) != 1:
+        raise UserError('name one data folder to verify (see --help)')
+    card = verify(Path(args[0]), Path(_VIDEOS.value) if _VIDEOS.value else None)
+    print(card.text())
+    return cli.USER_ERROR if card.problems else None
+
+
+def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
+    """Refuse flags that would be ignored."""
+    for flag in foreign:
+        if flag.present:
+            raise UserError(f'--{flag.name} has no meaning for {what} (see --help)')
 
 
 def _report(out: Path, manifest: Manifest, data_config: Any) -> None:

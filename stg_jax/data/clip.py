@@ -42,3 +42,15 @@ class Clip:
     height: int = 0
     width: int = 0
     source: str = ''
+
+
+def no_objects(num_frames: int, num_objects: int, width: int) -> dict[str, np.ndarray]:
+    """Return the object arrays of a clip without any object: T, N and Co, see `Clip`."""
+    shape = (num_frames, num_objects)
+    return {
+        'object': np.zeros((*shape, width), np.float32),
+        'box': np.zeros((*shape, 4), np.float32),
+        'score': np.zeros(shape, np.float32),
+        'label': np.full(shape, -1, np.int32),
+        'object_mask': np.zeros(shape, bool),
+    }

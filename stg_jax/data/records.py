@@ -157,7 +157,7 @@ class _Writer:
         info = tfds.core.DatasetInfo(builder=identity, features=_features_of(clip))
         arrays = (value for value in _example(clip).values() if isinstance(value, np.ndarray))
         clip_bytes = sum(value.nbytes for value in arrays)
-        self._shards = tfds.core.SequentialWriter(info, max(1, self._shard_bytes // clip_bytes))
+        self._shards = _RepeatableWriter(info, max(1, self._shard_bytes // clip_bytes))
         self._first = clip
 
     def _with_stored_captions(self, split: str, clip: Clip) -> Clip:
@@ -178,6 +178,20 @@ class _Writer:
             if clip_id not in self._missing.get(kind, ()):
                 value = example[kind]
                 self._spread[kind].add(value[example['object_mask']] if kind == 'object' else value)
+
+
+class _RepeatableWriter(tfds.core.SequentialWriter):
+    """Writes equal examples as equal bytes, also in another process.
+
+    Plain serialisation walks the features in the order of a hash that every process salts anew.
+    """
+
+    def __init__(self, info: tfds.core.DatasetInfo, clips_per_shard: int):
+        super().__init__(info, clips_per_shard)
+        self._serializer.serialize_example = self._serialize
+
+    def _serialize(self, example: Any) -> bytes:
+        return self._serializer.get_tf_example(example).SerializeToString(deterministic=True)
 
 
 def _example(clip: Clip) -> dict[str, Any]:

@@ -1,36 +1,82 @@
-"""Choose the extractor that a data set's manifest names."""
+"""What every extractor does: decode videos, then describe them together."""
 
-from collections.abc import Mapping
-from typing import Any
+import abc
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from stg_jax.errors import UserError
-from stg_jax.extract.pixels import VERSION, PixelExtractor
+import numpy as np
+
+from stg_jax.data.clip import Clip
+from stg_jax.extract.video import Video
 
 
-def build_extractor(settings: Mapping[str, Any]) -> PixelExtractor:
-    """Return the extractor that wrote these settings, ready to read videos the same way.
+class Extractor(abc.ABC):
+    """Turns videos into features.
 
-    Args:
-      settings: the `extractor` object of a manifest.
-
-    Raises:
-      UserError: the features came from elsewhere, or from another version of the extractor.
+    Attributes:
+      name: of the kind of extractor.
+      version: raised when the same settings give other numbers than before.
+      settings: JSON object from which `from_settings` makes an equal extractor.
     """
-    name = settings.get('name')
-    if name != 'pixels':
-        raise UserError(
-            f"a raw video needs the extractor that made the training features, and '{name}' is "
-            "none of this project's (there is 'pixels'): caption from feature files instead, or "
-            'train on features extracted here'
-        )
-    if settings.get('version') != VERSION:
-        raise UserError(
-            f'the training features come from version {settings.get("version")} of the extractor '
-            f"'pixels' and this is version {VERSION}: extract the data set again and retrain"
-        )
-    try:
-        return PixelExtractor(settings['frames'], settings['objects'])
-    except KeyError as key:
-        raise UserError(
-            f"the manifest's extractor lacks {key}: write the data folder again with prepare.py"
-        ) from None
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    settings: dict[str, Any]
+
+    @classmethod
+    @abc.abstractmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the extractor that has these `settings`.
+
+        Raises:
+          KeyError: the settings lack an entry.
+          UserError: one of its models is missing.
+        """
+
+    @abc.abstractmethod
+    def read(self, path: str | os.PathLike[str]) -> Video:
+        """Decode what the extractor looks at; safe to call in another thread.
+
+        Raises:
+          UserError: the file cannot be decoded.
+        """
+
+    @abc.abstractmethod
+    def describe(self, videos: Sequence[Video]) -> list[dict[str, np.ndarray]]:
+        """Return the feature and object arrays of a `Clip` for each video.
+
+        What comes out for a video does not depend on the others.
+        """
+
+    def extract(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clip_id: str | None = None,
+        captions: Sequence[str] = (),
+    ) -> Clip:
+        """Return the features of one video; `clip_id` is the file's stem unless given.
+
+        Raises:
+          UserError: the file cannot be decoded.
+        """
+        video = self.read(path)
+        (arrays,) = self.describe([video])
+        return to_clip(Path(path).stem if clip_id is None else clip_id, captions, video, arrays)
+
+
+def to_clip(
+    clip_id: str, captions: Sequence[str], video: Video, arrays: Mapping[str, np.ndarray]
+) -> Clip:
+    """Return the clip of a video and its arrays."""
+    return Clip(
+        id=clip_id,
+        captions=tuple(captions),
+        **arrays,
+        true_box=np.zeros((len(video.index), 0, 4), np.float32),
+        fps=video.fps,
+        height=video.height,
+        width=video.width,
+    )

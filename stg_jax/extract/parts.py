@@ -30,6 +30,7 @@ class Detector(Protocol):
 
         Args:
           frames: F frames (h, w, 3) uint8 RGB; sizes may differ from one to the next.
+          max_objects: N.
         """
 
 

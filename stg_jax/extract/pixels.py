@@ -1,13 +1,13 @@
 """The extractor of the toy world: regions and small pixel descriptors, without any weights."""
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import cv2
 import numpy as np
 
-from stg_jax.data.clip import Clip
+from stg_jax.data.clip import no_objects
 from stg_jax.extract.descriptors import (
     WIDTHS,
     describe_frame,
@@ -17,76 +17,63 @@ from stg_jax.extract.descriptors import (
     moving_pixels,
     optical_flow,
 )
+from stg_jax.extract.extractor import Extractor
 from stg_jax.extract.regions import find_regions
-from stg_jax.extract.video import read_frames
+from stg_jax.extract.video import Video, read_frames
 
 SIDE = 112  # pixels a side to which every frame is scaled
-VERSION = 1  # raised when the numbers of a descriptor change
 
 
-class PixelExtractor:
+class PixelExtractor(Extractor):
     """Turn any video file into a `Clip` of pixel descriptors.
 
     Attributes:
       widths: C2, C3 and Co by kind.
-      settings: JSON object from which `extractor.build_extractor` makes this extractor again.
     """
 
+    name = 'pixels'
+    version = 1
     widths = WIDTHS
 
     def __init__(self, num_frames: int, num_objects: int):
         self._num_frames = num_frames
         self._num_objects = num_objects
         self.settings = {
-            'name': 'pixels',
-            'version': VERSION,
+            'name': self.name,
+            'version': self.version,
             'frames': num_frames,
             'objects': num_objects,
         }
 
-    def extract(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        clip_id: str | None = None,
-        captions: Sequence[str] = (),
-    ) -> Clip:
-        """Return the features of a video; `clip_id` is the file's stem unless given.
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """See `Extractor`."""
+        return cls(settings['frames'], settings['objects'])
 
-        The sampled frames are `data.sampling.sample_index(frames of the file, T)`.
+    def read(self, path: str | os.PathLike[str]) -> Video:
+        """See `Extractor`."""
+        return read_frames(path, self._num_frames, window=3, size=(SIDE, SIDE))
 
-        Raises:
-          UserError: the file cannot be decoded.
-        """
-        video = read_frames(path, self._num_frames, window=3, size=(SIDE, SIDE))
+    def describe(self, videos: Sequence[Video]) -> list[dict[str, np.ndarray]]:
+        """See `Extractor`."""
+        return list(map(self._describe, videos))
+
+    def _describe(self, video: Video) -> dict[str, np.ndarray]:
         before, now, after = (_to_lab(video.windows[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
         moving = map(moving_pixels, before, after)
         ground = list(map(ground_colour, now))
-        return Clip(
-            id=Path(path).stem if clip_id is None else clip_id,
-            captions=tuple(captions),
-            appearance=np.stack(list(map(describe_frame, now, ground))),
-            motion=np.stack(list(map(describe_motion, flow, moving))),
+        return {
+            'appearance': np.stack(list(map(describe_frame, now, ground))),
+            'motion': np.stack(list(map(describe_motion, flow, moving))),
             **self._objects(now, ground, flow),
-            true_box=np.zeros((self._num_frames, 0, 4), np.float32),
-            fps=video.fps,
-            height=video.height,
-            width=video.width,
-        )
+        }
 
     def _objects(
         self, lab: np.ndarray, ground: list[np.ndarray], flow: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Return the padded object arrays of a clip, best region first in every frame."""
-        shape = self._num_frames, self._num_objects
-        arrays = {
-            'object': np.zeros((*shape, WIDTHS['object']), np.float32),
-            'box': np.zeros((*shape, 4), np.float32),
-            'score': np.zeros(shape, np.float32),
-            'label': np.full(shape, -1, np.int32),
-            'object_mask': np.zeros(shape, bool),
-        }
+        arrays = no_objects(self._num_frames, self._num_objects, WIDTHS['object'])
         for t, regions in enumerate(find_regions(lab, self._num_objects)):
             for n, region in enumerate(regions):
                 arrays['object'][t, n] = describe_region(region, lab[t], ground[t], flow[t])

@@ -1,11 +1,9 @@
 """The toy world as a data folder: rendered videos, and features extracted from their pixels."""
 
-import concurrent.futures
-import functools
-import multiprocessing
+import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from stg_jax import files
@@ -15,15 +13,21 @@ from stg_jax.data.manifest import Manifest
 from stg_jax.data.sampling import sample_index
 from stg_jax.errors import UserError
 from stg_jax.extract.pixels import PixelExtractor
+from stg_jax.prepare.from_videos import VideoMaker
 from stg_jax.prepare.progress import progress
-
-_CHUNK = 8  # clips sent to a process at a time
+from stg_jax.prepare.work import Request, Result, chunked, make_all
 
 
 def prepare_toy(
-    out: Path, *, num_clips: Mapping[str, int], seed: int, num_frames: int, num_objects: int
+    out: Path,
+    *,
+    num_clips: Mapping[str, int],
+    seed: int,
+    num_frames: int,
+    num_objects: int,
+    workers: int | None = None,
 ) -> Manifest:
-    """Render the toy world into `out`/videos, extract features with all cores and write them.
+    """Render the toy world into `out`/videos, extract features and write them.
 
     Args:
       out: folder that must not exist; it appears whole or not at all.
@@ -31,25 +35,18 @@ def prepare_toy(
       seed: another one gives other videos.
       num_frames: T, frames sampled of each clip.
       num_objects: N, the most objects of a frame.
+      workers: processes that extract; one a core by default.
     """
     from stg_jax.data import records  # here: the worker processes need no TensorFlow
 
     extractor = PixelExtractor(num_frames, num_objects)
-    extract = functools.partial(_extract, extractor)
-    # spawn: a forked child of a process with TensorFlow's threads may hang.
-    context = multiprocessing.get_context('spawn')
-    pool = concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context)
-    with files.write_folder(out) as folder, pool:
-
-        def clips(split: str, count: int) -> Iterator[Clip]:
-            films = toy.render(folder / 'videos', seed=seed, num_clips={split: count})
-            films = progress(films, count, f'{split}: rendered')
-            extracted = pool.map(extract, films, chunksize=_CHUNK)
-            yield from progress(extracted, count, f'{split}: extracted')
-
+    with files.write_folder(out) as folder:
+        films = toy.render(folder / 'videos', seed=seed, num_clips=num_clips)
+        films = progress(films, sum(num_clips.values()), 'toy world: rendered')
+        clips = _clips(films, extractor, workers or os.cpu_count())
         return records.write_records(
             folder,
-            {split: clips(split, count) for split, count in num_clips.items()},
+            {split: itertools.islice(clips, count) for split, count in num_clips.items()},
             data_set='toy',
             extractor=extractor.settings,
             sources={'seed': seed, 'videos': 'videos'},
@@ -67,7 +64,22 @@ def read_counts(text: str) -> dict[str, int]:
     return counts
 
 
-def _extract(extractor: PixelExtractor, film: toy.ToyClip) -> Clip:
-    clip = extractor.extract(film.path, clip_id=film.id, captions=film.captions)
-    index = sample_index(len(film.true_box), len(clip.object_mask))
-    return replace(clip, true_box=film.true_box[index])
+def _clips(films: Iterator[toy.ToyClip], extractor: PixelExtractor, workers: int) -> Iterator[Clip]:
+    """Extract the films in order, and add to each clip the boxes that its renderer knows."""
+    true_box = {}
+
+    def requests() -> Iterator[Request]:
+        for film in films:
+            index = sample_index(len(film.true_box), extractor.settings['frames'])
+            true_box[film.id] = film.true_box[index]
+            yield Request(film.id, film.captions, path=os.fspath(film.path))
+
+    for results in make_all(VideoMaker(extractor.settings), chunked(requests()), workers):
+        for result in results:
+            yield dataclasses.replace(_made(result), true_box=true_box.pop(result.id))
+
+
+def _made(result: Result) -> Clip:
+    if not isinstance(result, Clip):
+        raise UserError(f'a film just rendered cannot be read: {result.reason}')
+    return result

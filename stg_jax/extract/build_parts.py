@@ -1,0 +1,98 @@
+"""The parts of an extractor from their config strings, LIBRARY:MODEL."""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from stg_jax.errors import UserError
+from stg_jax.extract.parts import ClipEncoder, Detector, FrameEncoder
+
+
+def build_detector(text: str, *, min_score: float, batch_size: int, dtype: str) -> Detector:
+    """Return the detector named by 'keras:PRESET' or 'onnx:FILE'.
+
+    Raises:
+      UserError: there is no such library or model.
+    """
+    library, model = _split('detector', text)
+    if library == 'onnx':
+        from stg_jax.extract.onnx_detector import OnnxDetector
+
+        return OnnxDetector(model, min_score=min_score, batch_size=batch_size)
+    from stg_jax.extract.keras_detector import KerasDetector
+
+    return KerasDetector(model, min_score=min_score, batch_size=batch_size, dtype=dtype)
+
+
+def build_frame_encoder(text: str, *, batch_size: int, dtype: str) -> FrameEncoder:
+    """Return the frame encoder named by 'keras:PRESET' or 'onnx:FILE'.
+
+    Raises:
+      UserError: there is no such library or model.
+    """
+    library, model = _split('frame_encoder', text)
+    if library == 'onnx':
+        from stg_jax.extract.onnx_encoder import OnnxFrameEncoder
+
+        return OnnxFrameEncoder(model, batch_size=batch_size)
+    from stg_jax.extract.keras_frame_encoder import KerasFrameEncoder
+
+    return KerasFrameEncoder(model, batch_size=batch_size, dtype=dtype)
+
+
+def build_clip_encoder(
+    text: str, frame_encoder: FrameEncoder, *, batch_size: int, dtype: str
+) -> ClipEncoder:
+    """Return the clip encoder named by 'keras:PRESET' or 'difference' (of the frame encoder).
+
+    Raises:
+      UserError: there is no such library or model.
+    """
+    if text == 'difference':
+        from stg_jax.extract.difference import FrameDifference
+
+        return FrameDifference(frame_encoder)
+    library, model = _split('clip_encoder', text)
+    if library == 'onnx':
+        raise UserError(
+            f"no clip encoder reads ONNX: use 'keras:...' or 'difference', not {text!r}"
+        )
+    from stg_jax.extract.keras_clip_encoder import KerasClipEncoder
+
+    return KerasClipEncoder(model, batch_size=batch_size, dtype=dtype)
+
+
+def digest(text: str) -> str:
+    """Return a checksum of the files of a part, '' where a preset's name says which it is.
+
+    Raises:
+      UserError: there is no such library or model file.
+    """
+    if text in ('', 'difference'):
+        return ''
+    library, model = _split('part', text)
+    path = Path(model.partition('#')[0])
+    if library == 'onnx' and not path.is_file():
+        raise UserError(f'the model file {path} does not exist')
+    if not path.exists():
+        return ''
+    files = [path] if path.is_file() else sorted(p for p in path.rglob('*') if p.is_file())
+    content = functools.reduce(_add, files, hashlib.sha256())
+    return content.hexdigest()
+
+
+def _add(content: Any, path: Path) -> Any:
+    with path.open('rb') as file:
+        content.update(hashlib.file_digest(file, 'sha256').digest())
+    return content
+
+
+def _split(part: str, text: str) -> tuple[str, str]:
+    library, colon, model = text.partition(':')
+    if library not in ('keras', 'onnx') or not colon or not model:
+        raise UserError(
+            f"{part} must be keras:PRESET or onnx:FILE, e.g. 'keras:resnet_50_imagenet', "
+            f'found {text!r}'
+        )
+    return library, model

@@ -1,0 +1,51 @@
+"""The same work as an Apache Beam pipeline: on this machine, Dataflow, Flink or Spark."""
+
+from collections.abc import Sequence
+
+from stg_jax.errors import UserError
+from stg_jax.prepare.store import ChunkStore
+from stg_jax.prepare.work import Chunk, Maker
+
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError:
+    raise UserError(
+        "--runner needs Apache Beam, which is not installed: pip install 'stg-jax[beam]'"
+    ) from None
+
+
+def make_with_beam(
+    maker: Maker, chunks: Sequence[Chunk], store: ChunkStore, options: Sequence[str]
+) -> None:
+    """Make every chunk and keep it in `store`, which all workers must reach; wait for the end.
+
+    Args:
+      maker: makes the clips.
+      chunks: what to make.
+      store: where to keep it.
+      options: of the pipeline, as Beam writes them, e.g. ['--runner=DirectRunner',
+        '--direct_num_workers=4', '--direct_running_mode=multi_processing'].
+    """
+    if not chunks:
+        return
+    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+        _ = (
+            pipeline
+            | 'chunks' >> beam.Create(list(chunks))
+            # Without it the runner fuses both steps, and one worker makes all chunks.
+            | 'spread' >> beam.Reshuffle()
+            | 'make and keep' >> beam.ParDo(_MakeAndKeep(maker, store))
+        )
+
+
+class _MakeAndKeep(beam.DoFn):
+    """Makes chunks; a worker process keeps one of these, and its maker one set of models."""
+
+    def __init__(self, maker: Maker, store: ChunkStore):
+        self._maker = maker
+        self._store = store
+
+    def process(self, chunk: Chunk) -> None:
+        if not self._store.holds(chunk):  # a runner may hand out a chunk twice
+            self._store.save(chunk, self._maker.make(chunk, self._maker.load(chunk)))

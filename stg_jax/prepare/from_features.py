@@ -1,0 +1,167 @@
+"""A job that joins captions with features from other people's files."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stg_jax.data.annotations import Annotations
+from stg_jax.data.clip import Clip, no_objects
+from stg_jax.data.ids import match_keys
+from stg_jax.data.importers.arrange import best_objects
+from stg_jax.data.importers.opening import open_frames, open_objects
+from stg_jax.data.sampling import average_steps, pick_steps, sample_index
+from stg_jax.prepare.captioned import left_out, requests
+from stg_jax.prepare.job import Job
+from stg_jax.prepare.work import Chunk, Request, Result
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFiles:
+    """The files of a data set, by path, and the shape its clips shall have.
+
+    Attributes:
+      appearance: 2D features, PATH or PATH:START-STOP (columns).
+      motion: 3D features, likewise; None where there are none.
+      objects: detected objects; None where there are none.
+      boxes: their boxes, where these are in a file of their own.
+      frame_sizes: sizes of the frames that boxes in pixels belong to, where in a file of their own.
+      num_frames: T, to which every clip is resampled.
+      num_objects: N, the most objects of a frame that are kept.
+      motion_steps: how motion is resampled: 'index', as everything else, or the 'mean' of all
+        steps of each of T equal parts.
+    """
+
+    appearance: str
+    motion: str | None
+    objects: str | None
+    boxes: str | None
+    frame_sizes: str | None
+    num_frames: int
+    num_objects: int
+    motion_steps: str
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Return the files that are given, by kind."""
+        kinds = ('appearance', 'motion', 'objects', 'boxes', 'frame_sizes')
+        return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
+
+
+class FeatureMaker:
+    """Makes clips from feature files; see `work.Maker`."""
+
+    def __init__(self, files: FeatureFiles, key_of: Mapping[str, Mapping[str, str]]):
+        self._files, self._key_of = files, key_of
+        self.settings = dataclasses.asdict(files)
+        self._sources: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open file stays in its process.
+        return self.__dict__ | {'_sources': {}}
+
+    def load(self, chunk: Chunk) -> None:
+        """Read nothing ahead: HDF5 has one lock, which reading here would take from `make`."""
+
+    def make(self, chunk: Chunk, loaded: None) -> list[Result]:
+        """Read the clips of a chunk.
+
+        Raises:
+          UserError: an entry has another layout than its file.
+        """
+        self._sources = self._sources or open_sources(self._files)
+        return [self._clip(request) for request in chunk]
+
+    def _clip(self, request: Request) -> Clip:
+        num_frames = self._files.num_frames
+        key = {kind: keys.get(request.clip_id) for kind, keys in self._key_of.items()}
+        objects, (height, width) = self._objects(key['objects'])
+        return Clip(
+            id=request.clip_id,
+            captions=request.captions,
+            source=request.source,
+            appearance=pick_steps(self._sources['appearance'].read(key['appearance']), num_frames),
+            motion=self._motion(key['motion']),
+            **objects,
+            true_box=np.zeros((num_frames, 0, 4), np.float32),
+            height=height,
+            width=width,
+        )
+
+    def _motion(self, key: str | None) -> np.ndarray:
+        num_frames = self._files.num_frames
+        if key is None:
+            return np.zeros((num_frames, _width(self._sources, 'motion')), np.float32)
+        resample = average_steps if self._files.motion_steps == 'mean' else pick_steps
+        return resample(self._sources['motion'].read(key), num_frames)
+
+    def _objects(self, key: str | None) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+        """Return the object arrays of a clip and the size of its frames, 0 where unknown."""
+        size = self._files.num_frames, self._files.num_objects
+        if key is None:
+            return no_objects(*size, _width(self._sources, 'objects')), (0, 0)
+        found = self._sources['objects'].read(key)
+        index = sample_index(len(found.feature), size[0])
+        return best_objects(found, index, size[1]), (found.height, found.width)
+
+
+def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None) -> Job:
+    """Plan the import of every captioned clip that has appearance features.
+
+    Args:
+      annotations: of the data set.
+      files: with the features.
+      ids: how their keys name clips, see `data.ids`; None: found out, file by file.
+
+    Raises:
+      UserError: a file is missing or of unknown layout, or shares no clip with the annotations.
+    """
+    notes, key_of = list(annotations.notes), {'motion': {}, 'objects': {}}
+    families = {}
+    with contextlib.ExitStack() as stack:
+        for kind, source in open_sources(files).items():
+            stack.callback(source.close)
+            mapping = match_keys(source.keys, annotations, ids)
+            key_of[kind], families[kind] = mapping.key_of, source.family
+            notes.append(f'{source.path}: {source.family}, clips named by {mapping.scheme}')
+            notes += [f'{source.path}: {text}' for text in (*mapping.warnings, *source.warnings)]
+    present = key_of['appearance']
+    notes += left_out(annotations, present, 'appearance features')
+    splits = requests(annotations, dict.fromkeys(present, ''))
+    clip_ids = [request.clip_id for wanted in splits.values() for request in wanted]
+    return Job(
+        data_set=annotations.data_set,
+        splits=splits,
+        maker=FeatureMaker(files, key_of),
+        extractor={'name': 'files', **families, 'motion_steps': files.motion_steps},
+        sources=files.paths,
+        missing={
+            kind: [clip_id for clip_id in clip_ids if clip_id not in key_of[key]]
+            for kind, key in {'motion': 'motion', 'object': 'objects'}.items()
+        },
+        notes=notes,
+        resumable=False,
+    )
+
+
+def open_sources(files: FeatureFiles) -> dict[str, Any]:
+    """Open the files that are given: a `FrameSource` or `ObjectSource` by kind.
+
+    Raises:
+      UserError: a file is missing or of unknown layout.
+    """
+    sources: dict[str, Any] = {'appearance': open_frames(files.appearance)}
+    if files.motion:
+        sources['motion'] = open_frames(files.motion)
+    if files.objects:
+        sources['objects'] = open_objects(
+            files.objects, boxes=files.boxes, frame_sizes=files.frame_sizes
+        )
+    return sources
+
+
+def _width(sources: Mapping[str, Any], kind: str) -> int:
+    """Return the channels of absent features: those of the others, 1 where there are no others."""
+    return sources[kind].width if kind in sources else 1

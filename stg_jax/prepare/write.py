@@ -1,0 +1,117 @@
+"""Carry out a job: its clips made by workers, written in order, its failures told."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stg_jax import files
+from stg_jax.data.clip import Clip
+from stg_jax.data.manifest import Manifest
+from stg_jax.errors import UserError
+from stg_jax.prepare.job import Job
+from stg_jax.prepare.progress import progress, say
+from stg_jax.prepare.store import ChunkStore
+from stg_jax.prepare.work import Chunk, Failure, Result, chunked, make_all
+
+FAILURES = 'failures.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Who does the work.
+
+    Attributes:
+      workers: processes on this machine; 1 is this one.
+      beam: options of an Apache Beam pipeline that does it instead, None for none.
+      work_dir: where finished chunks are kept, by default beside the data folder; the workers of a
+        pipeline must reach it.
+    """
+
+    workers: int = 1
+    beam: Sequence[str] | None = None
+    work_dir: str | None = None
+
+
+def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
+    """Write the data folder `out`, whole or not at all.
+
+    The bytes depend on the input alone, not on the runner. A clip that cannot be made is told,
+    listed in `out`/failures.json and left out. When a resumable job is stopped and run again, the
+    chunks that it finished are not made again.
+
+    Raises:
+      UserError: `out` exists, no clip can be made, or see `records.write_records`.
+    """
+    with files.write_folder(out) as folder:
+        from stg_jax.data import records  # after the checks, so that a mistake shows at once
+
+        for note in job.notes:
+            say(note)
+        store = ChunkStore(runner.work_dir or out.parent / f'.{out.name}.work', job.maker.settings)
+        chunks = {split: list(chunked(requests)) for split, requests in job.splits.items()}
+        results = _make(job, [c for split in chunks.values() for c in split], store, runner)
+        failures: list[Failure] = []
+        manifest = records.write_records(
+            folder,
+            {split: _clips(split, chunks[split], results, failures) for split in chunks},
+            data_set=job.data_set,
+            extractor=job.extractor,
+            sources=job.sources,
+            missing=job.missing,
+        )
+        if job.resumable:
+            files.write_json(folder / FAILURES, [dataclasses.asdict(f) for f in failures])
+    store.remove()
+    if failures:
+        say(f'{len(failures)} clips could not be made and are left out: see {out / FAILURES}')
+    return manifest
+
+
+def _make(
+    job: Job, chunks: list[Chunk], store: ChunkStore, runner: Runner
+) -> Iterator[list[Result]]:
+    """Yield the results of every chunk, in order, those that are kept from disk."""
+    if not job.resumable and runner.beam is None:
+        yield from make_all(job.maker, chunks, runner.workers)
+        return
+    if not job.resumable:
+        store.remove()  # what an earlier pipeline left may be of files that changed since
+    done = set(map(id, filter(store.holds, chunks)))
+    if done:
+        say(f'{len(done)} of {len(chunks)} chunks were finished before: going on')
+    todo = [chunk for chunk in chunks if id(chunk) not in done]
+    if runner.beam is not None:
+        from stg_jax.prepare.beam import make_with_beam
+
+        make_with_beam(job.maker, todo, store, runner.beam)
+        yield from map(store.load, chunks)
+        return
+    made = make_all(job.maker, todo, runner.workers)
+    for chunk in chunks:
+        if id(chunk) in done:
+            yield store.load(chunk)
+        else:
+            results = next(made)
+            store.save(chunk, results)
+            yield results
+
+
+def _clips(
+    split: str, chunks: list[Chunk], results: Iterator[list[Result]], failures: list[Failure]
+) -> Iterator[Clip]:
+    """Yield the clips of one split; collect those that failed."""
+    requests = [request for chunk in chunks for request in chunk]
+    flat = (result for _ in chunks for result in next(results))
+    before = len(failures)
+    for result in progress(flat, len(requests), f'{split}: done'):
+        if isinstance(result, Clip):
+            yield result
+            continue
+        failures.append(result)
+        say(f'left out {json.dumps(result.clip, ensure_ascii=False)}: {result.reason}')
+    if requests and len(failures) - before == len(requests):
+        raise UserError(
+            f'none of the {len(requests)} clips of split {split} could be made: '
+            f'{failures[-1].reason}'
+        )
