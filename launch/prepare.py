@@ -33,6 +33,7 @@ from typing import Any
 
 from absl import flags
 
+from configs import common
 from stg_jax import cli
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.errors import UserError
@@ -198,9 +199,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
 
 
 def _inspect(args: list[str]) -> None:
-    from stg_jax.prepare.inspect import inspect
-
     from stg_jax.data.annotations import read_annotations
+    from stg_jax.prepare.inspect import inspect
 
     if len(args) != 1:
         raise UserError('name one file or folder to inspect (see --help)')
@@ -215,7 +215,13 @@ def _verify(args: list[str]) -> int | None:
 
     if len(args) != 1:
         raise UserError('name one data folder to verify (see --help)')
-    card = verify(Path(args[0]), Path(_VIDEOS.value) if _VIDEOS.value else None)
+    data = common.get_config().data
+    card = verify(
+        Path(args[0]),
+        Path(_VIDEOS.value) if _VIDEOS.value else None,
+        min_count=data.min_count,
+        max_words=data.max_words,
+    )
     print(card.text())
     return cli.USER_ERROR if card.problems else None
 

@@ -1,44 +1,68 @@
+"""The command: every source, plans, refusals, a kill."""
+
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stg_jax import files
 from stg_jax.data import records
 from stg_jax.data.manifest import Manifest
-from tests.test_hdf5 import write_features
+from tests import fake_features as fake
+from tests.fake_world import write_world
+from tests.test_work import contents
 
 REPOSITORY = Path(__file__).parents[1]
-REAL = REPOSITORY.parent / 'shared' / 'real' / 'msvd'
+REAL = REPOSITORY.parent / 'shared' / 'real'
+NUMBERS = {'a_1_2': 1, 'b_1_2': 2, 'c_1_2': 1201, 'd_1_2': 1301}
+
+
+def command(*arguments):
+    return [sys.executable, 'launch/prepare.py', *map(str, arguments)]
 
 
 def prepare(*arguments):
-    command = [sys.executable, 'launch/prepare.py', *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    return subprocess.run(command(*arguments), cwd=REPOSITORY, capture_output=True, text=True)
 
 
-def write_msvd(folder, clip_ids=('a_1_2', 'b_1_2', 'c_1_2', 'd_1_2'), **options):
-    """Write annotations of clips a to d and features of `clip_ids`; return the flags."""
-    numbers = {'a_1_2': 1, 'b_1_2': 2, 'c_1_2': 1201, 'd_1_2': 1301}
-    mapping = ''.join(f'{clip_id} vid{number}\n' for clip_id, number in numbers.items())
+def prepared(*arguments):
+    run = prepare(*arguments)
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+def write_msvd(folder):
+    """Write MSVD annotations of clips a to d."""
+    mapping = ''.join(f'{clip_id} vid{number}\n' for clip_id, number in NUMBERS.items())
     (folder / 'youtube_mapping.txt').write_text(mapping)
-    captions = ''.join(f'vid{number}\ta man runs\n' for number in numbers.values())
+    captions = ''.join(f'vid{number}\ta man runs\n' for number in NUMBERS.values())
     (folder / 'sents_train_lc_nopunc.txt').write_text(captions)
-    paths = write_features(folder, clip_ids, **options)
-    return [f'--annotations={folder}', *(f'--{kind}={path}' for kind, path in paths.items())]
+
+
+def msvd_flags(folder, clip_ids, *, motion=None):
+    """Write annotations of clips a to d and features of `clip_ids`; return the flags."""
+    write_msvd(folder)
+    paths = {
+        'annotations': folder,
+        'appearance': fake.write_hdf5(folder / 'a.hdf5', fake.fake_frames(clip_ids, width=8)),
+        'motion': fake.write_hdf5(folder / 'm.hdf5', fake.fake_frames(motion or clip_ids)),
+        'objects': fake.write_hdf5(folder / 'o.hdf5', fake.fake_objects(clip_ids)),
+    }
+    return [f'--{kind}={path}' for kind, path in paths.items()]
 
 
 def test_msvd_joins_annotations_and_features(tmp_path):
-    flags = write_msvd(tmp_path, ['a_1_2', 'c_1_2', 'e_1_2', 'f_1_2'], motion=['a_1_2'])
+    flags = msvd_flags(tmp_path, ['a_1_2', 'c_1_2', 'e_1_2'], motion=['a_1_2'])
     out = tmp_path / 'data'
-    run = prepare('msvd', *flags, f'--out={out}', '--num_frames=2', '--num_objects=2')
-    assert run.returncode == 0, run.stderr
-    assert 'left out: 2 clips with features but without captions' in run.stderr
-    assert 'left out: 2 clips with captions but without appearance features' in run.stderr
-    assert '1 clips have no motion features' in run.stderr
+    run = prepared('msvd', *flags, f'--out={out}', '--num_frames=2', '--num_objects=2')
+    assert 'train: 1 of 2 captioned clips have no appearance features' in run.stderr
     assert f'--config configs/msvd.py --config.data.dir={out}' in run.stdout
-    for flag in ('frames=2', 'objects=2', 'appearance_dim=8', 'motion_dim=6', 'object_dim=5'):
+    for flag in ('frames=2', 'objects=2', 'appearance_dim=8', 'motion_dim=5', 'object_dim=5'):
         assert f'--config.data.{flag}' in run.stdout
     manifest = Manifest.load(out)
     assert manifest.splits == {
@@ -46,17 +70,85 @@ def test_msvd_joins_annotations_and_features(tmp_path):
     }  # fmt: skip
     assert manifest.missing == {'motion': ['c_1_2']}
     (clip,) = records.read_clips(out, 'val')
-    assert clip.id == 'c_1_2' and not clip.motion.any() and clip.appearance.shape == (2, 8)
+    assert clip.id == 'c_1_2' and not clip.motion.any() and clip.source == 'c'
+    frames = fake.fake_frames(['a_1_2', 'c_1_2'], width=8)['c_1_2']
+    np.testing.assert_array_equal(clip.appearance, frames[[0, 2]].astype(np.float16))
+
+
+def test_a_clip_with_a_broken_entry_is_left_out_and_listed(tmp_path):
+    flags = msvd_flags(tmp_path, ['a_1_2', 'b_1_2', 'c_1_2'])
+    frames = fake.fake_frames(['a_1_2', 'b_1_2', 'c_1_2'], width=8)
+    frames['b_1_2'][1, 1] = np.nan
+    fake.write_hdf5(tmp_path / 'a.hdf5', frames)
+    out = tmp_path / 'data'
+    prepared('msvd', *flags, f'--out={out}')
+    (failure,) = files.read_json(out / 'failures.json')
+    assert failure['clip'] == 'b_1_2' and 'NaN' in failure['reason']
+    assert Manifest.load(out).splits['train']['clips'] == 1
+
+
+def test_appearance_alone_is_enough(tmp_path):
+    flags = [flag for flag in msvd_flags(tmp_path, NUMBERS) if 'motion' not in flag]
+    run = prepared('msvd', *flags[:2], f'--out={tmp_path / "data"}')
+    manifest = Manifest.load(tmp_path / 'data')
+    assert manifest.widths == {'appearance': 8, 'motion': 1, 'object': 1}
+    assert sorted(manifest.missing['motion']) == sorted(manifest.missing['object']) == [*NUMBERS]
+    assert '--config.data.object_dim=1' in run.stdout
+
+
+def test_a_dry_run_tells_all_and_writes_nothing(tmp_path):
+    flags = msvd_flags(tmp_path, ['a_1_2', 'c_1_2'], motion=['a_1_2'])
+    before = sorted(tmp_path.rglob('*'))
+    run = prepared('msvd', *flags, f'--out={tmp_path / "data"}', '--dry_run')
+    assert sorted(tmp_path.rglob('*')) == before
+    for line in ('train: 1 clips with 1 captions', 'val: 1 clips', 'a_1_2', 'no motion features'):
+        assert line in run.stdout
+
+
+def test_own_videos_by_any_number_of_workers(tmp_path):
+    captions, videos = write_world(tmp_path)
+    (videos / 'train' / 'train00002.mp4').write_bytes(b'')
+    flags = ['own', f'--annotations={captions}', f'--videos={videos}', '--extractor=pixels']
+    outs = [tmp_path / f'by{workers}' for workers in (1, 2)]
+    for out, workers in zip(outs, (1, 2), strict=True):
+        run = prepared(*flags, f'--out={out}', f'--workers={workers}')
+        assert 'left out "train00002"' in run.stderr
+        assert '--config configs/own.py' in run.stdout
+    assert contents(outs[0]) == contents(outs[1])
+    manifest = Manifest.load(outs[0])
+    assert (manifest.splits['train']['clips'], manifest.splits['val']['clips']) == (5, 2)
+    assert manifest.extractor['name'] == 'pixels'
+    card = prepared('verify', outs[0])
+    assert 'train00002' in card.stdout
+    assert (outs[0] / 'contact_sheet.png').stat().st_size > 1000
+
+
+def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path):
+    captions, videos = write_world(tmp_path, num=30)
+    out = tmp_path / 'data'
+    arguments = ['own', f'--annotations={captions}', f'--videos={videos}', '--extractor=pixels']
+    arguments += ['--workers=1']
+    work = tmp_path / '.data.work'
+    with subprocess.Popen(command(*arguments, f'--out={out}'), cwd=REPOSITORY) as process:
+        while process.poll() is None and not any(work.glob('*.npz')):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert not out.exists() and any(work.glob('*.npz'))
+    run = prepared(*arguments, f'--out={out}')
+    assert 'chunks were finished before: going on' in run.stderr
+    assert not work.exists()
+    prepared(*arguments, f'--out={tmp_path / "whole"}')
+    assert contents(out) == contents(tmp_path / 'whole')
 
 
 def test_msvd_reads_the_real_subset(tmp_path):
     if not REAL.is_dir():
         pytest.skip(f'{REAL} is absent')
-    features = REAL / 'features'
+    features = REAL / 'msvd' / 'features'
     flags = [f'--{kind}={features / kind}.hdf5' for kind in ('appearance', 'motion', 'objects')]
     out = tmp_path / 'data'
-    run = prepare('msvd', f'--annotations={REAL / "annotations"}', *flags, f'--out={out}')
-    assert run.returncode == 0, run.stderr
+    run = prepared('msvd', f'--annotations={REAL / "msvd" / "annotations"}', *flags, f'--out={out}')
+    assert 'test' in run.stderr and '27763' in run.stderr.replace(',', '')
     manifest = Manifest.load(out)
     counts = {split: counts['clips'] for split, counts in manifest.splits.items()}
     assert counts == {'train': 285, 'val': 22, 'test': 71}
@@ -67,8 +159,7 @@ def test_msvd_reads_the_real_subset(tmp_path):
 
 def test_toy_renders_extracts_and_keeps_the_videos(tmp_path):
     out = tmp_path / 'data'
-    run = prepare('toy', f'--out={out}', '--clips=train=9,val=2', '--seed=3')
-    assert run.returncode == 0, run.stderr
+    prepared('toy', f'--out={out}', '--clips=train=9,val=2', '--seed=3')
     manifest = Manifest.load(out)
     assert {split: counts['clips'] for split, counts in manifest.splits.items()} == {
         'train': 9, 'val': 2,
@@ -94,17 +185,29 @@ def assert_found_where_drawn(clips):
     assert np.concatenate(hits).mean() > 0.8
 
 
+def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
+    for workers in (1, 2):
+        flags = ['--clips=train=12', f'--workers={workers}', f'--out={tmp_path / str(workers)}']
+        prepared('toy', *flags)
+    assert contents(tmp_path / '1') == contents(tmp_path / '2')
+
+
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ([], 'name a source to prepare: toy or msvd'),
-        (['imagenet'], 'name a source to prepare: toy or msvd'),
+        ([], 'name a source to prepare: toy, msvd, msrvtt, own'),
+        (['imagenet'], 'name a source to prepare: toy, msvd, msrvtt, own'),
+        (['inspect'], 'name one file or folder to inspect'),
+        (['inspect', 'absent.hdf5'], 'absent.hdf5'),
+        (['verify'], 'name one data folder to verify'),
+        (['verify', 'absent'], 'absent'),
         (['toy'], '--out is missing'),
         (['toy', '--out=x', '--clips=train'], 'clips must look like train=1500'),
         (['toy', '--out=x', '--motion=m.hdf5'], '--motion has no meaning for toy'),
         (['toy', '--out=.'], 'exists already'),
         (['toy', '--out=x', '--num_frames=0'], 'num_frames'),
-        (['msvd', '--out=x'], '--annotations is missing'),
+        (['msvd', '--out=x'], 'pass either --videos, or feature files'),
+        (['msvd', '--out=x', '--videos=v'], '--annotations is missing'),
         (['msvd', '--out=x', '--seed=1'], '--seed has no meaning for msvd'),
     ],
 )
@@ -112,14 +215,39 @@ def test_a_mistake_is_one_sentence(arguments, sentence):
     assert_refused(prepare(*arguments), sentence)
 
 
+def test_flags_that_would_be_ignored_are_refused(tmp_path):
+    captions, videos = write_world(tmp_path)
+    own = ['own', f'--annotations={captions}', '--out=x']
+    pixels = [*own, f'--videos={videos}', '--extractor=pixels']
+    assert_refused(
+        prepare(*pixels, '--nodes=grid'), '--nodes has no meaning for --extractor=pixels'
+    )
+    assert_refused(prepare(*pixels, '--boxes=b.h5'), '--boxes has no meaning for --videos')
+    features = [*own, '--appearance=a.hdf5', '--dtype=bfloat16']
+    assert_refused(prepare(*features), '--dtype has no meaning for --appearance')
+    grid = [*own, f'--videos={videos}', '--nodes=grid', '--num_objects=5']
+    assert_refused(prepare(*grid), 'a grid needs a square number of objects')
+
+
+def test_videos_that_do_not_fit_are_one_sentence(tmp_path):
+    captions, videos = write_world(tmp_path)
+    flags = ['own', f'--annotations={captions}', '--extractor=pixels', f'--out={tmp_path / "out"}']
+    shutil.copy(videos / 'train' / 'train00000.mp4', videos / 'val')
+    assert_refused(prepare(*flags, f'--videos={videos}'), 'name the same clip')
+    assert_refused(prepare(*flags, f'--videos={videos / "absent"}'), 'does not exist')
+    (tmp_path / 'empty').mkdir()
+    assert_refused(prepare(*flags, f'--videos={tmp_path / "empty"}'), 'holds no video file')
+    assert not (tmp_path / 'out').exists()
+
+
 def test_msvd_files_that_do_not_fit_are_one_sentence(tmp_path):
-    flags = write_msvd(tmp_path, ['video1', 'video2'])
+    flags = msvd_flags(tmp_path, ['clip1', 'clip2'])
     out = tmp_path / 'data'
-    assert_refused(prepare('msvd', *flags, f'--out={out}'), "keys are like 'video1', but must be")
-    (tmp_path / 'motion.hdf5').write_text('no')
-    assert_refused(prepare('msvd', *flags, f'--out={out}'), 'motion.hdf5 is not a complete HDF5')
-    (tmp_path / 'motion.hdf5').unlink()
-    assert_refused(prepare('msvd', *flags, f'--out={out}'), 'motion.hdf5 does not exist')
+    assert_refused(prepare('msvd', *flags, f'--out={out}'), "keys are like 'clip1'")
+    (tmp_path / 'm.hdf5').write_text('no')
+    assert_refused(prepare('msvd', *flags, f'--out={out}'), 'm.hdf5')
+    (tmp_path / 'm.hdf5').unlink()
+    assert_refused(prepare('msvd', *flags, f'--out={out}'), 'm.hdf5')
     assert not out.exists()
 
 
@@ -130,7 +258,6 @@ def assert_refused(run, sentence):
 
 
 def test_help_names_the_sources_and_their_flags():
-    run = prepare('--help')
-    assert run.returncode == 0
-    for word in ('toy', 'msvd', '--annotations', '--num_frames', 'launch/prepare.py'):
+    run = prepared('--help')
+    for word in ('toy', 'msvd', 'msrvtt', 'own', '--annotations', '--num_frames', 'inspect'):
         assert word in run.stdout

@@ -22,7 +22,7 @@ def window_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
 
     Args:
       index: (T,) frame numbers.
-      width: odd number of frames; the middle one is the frame itself.
+      width: W, number of frames; the one at W // 2 is the frame itself.
       num_frames: frames of the video; a window repeats the first and last frame at the ends.
 
     Returns:
@@ -30,3 +30,23 @@ def window_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
     """
     offset = np.arange(width) - width // 2
     return np.clip(index[:, None] + offset, 0, num_frames - 1)
+
+
+def pick_steps(steps: np.ndarray, num_frames: int) -> np.ndarray:
+    """Resample (S, ...) to (T, ...): the step at the centre of each of T equal parts."""
+    return steps[sample_index(len(steps), num_frames)]
+
+
+def average_steps(steps: np.ndarray, num_frames: int) -> np.ndarray:
+    """Resample (S, D) to (T, D): means of T equal segments if S > T, else the step at each centre.
+
+    A step that lies in two segments counts in both by its share.
+    """
+    num_steps = len(steps)
+    if num_steps <= num_frames:
+        return pick_steps(steps, num_frames)
+    edge = np.arange(num_frames + 1) * (num_steps / num_frames)
+    step = np.arange(num_steps)
+    share = np.minimum(edge[1:, None], step + 1) - np.maximum(edge[:-1, None], step)
+    share = np.maximum(share, 0)
+    return (share / share.sum(axis=1, keepdims=True) @ steps).astype(steps.dtype)

@@ -29,7 +29,9 @@ def make_with_beam(
     """
     if not chunks:
         return
-    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+    # First, so that it can be set again: the harness logs a page per worker at INFO.
+    quiet = '--default_sdk_harness_log_level=ERROR'
+    with beam.Pipeline(options=PipelineOptions([quiet, *options])) as pipeline:
         _ = (
             pipeline
             | 'chunks' >> beam.Create(list(chunks))

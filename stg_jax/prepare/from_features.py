@@ -15,7 +15,7 @@ from stg_jax.data.importers.opening import open_frames, open_objects
 from stg_jax.data.sampling import average_steps, pick_steps, sample_index
 from stg_jax.prepare.captioned import left_out, requests
 from stg_jax.prepare.job import Job
-from stg_jax.prepare.work import Chunk, Request, Result
+from stg_jax.prepare.work import Chunk, Request, Result, attempt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +66,9 @@ class FeatureMaker:
         """Read nothing ahead: HDF5 has one lock, which reading here would take from `make`."""
 
     def make(self, chunk: Chunk, loaded: None) -> list[Result]:
-        """Read the clips of a chunk.
-
-        Raises:
-          UserError: an entry has another layout than its file.
-        """
+        """Read the clips of a chunk."""
         self._sources = self._sources or open_sources(self._files)
-        return [self._clip(request) for request in chunk]
+        return [attempt(self._clip, request) for request in chunk]
 
     def _clip(self, request: Request) -> Clip:
         num_frames = self._files.num_frames

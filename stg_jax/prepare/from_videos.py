@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stg_jax.data.annotations import Annotations
+from stg_jax.data.clip import Clip
 from stg_jax.data.ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.extract.choose import build_extractor
@@ -14,7 +15,7 @@ from stg_jax.extract.extractor import Extractor, to_clip
 from stg_jax.extract.video import Video
 from stg_jax.prepare.captioned import left_out, requests
 from stg_jax.prepare.job import Job
-from stg_jax.prepare.work import Chunk, Failure, Request, Result
+from stg_jax.prepare.work import Chunk, Request, Result, attempt
 
 SUFFIXES = {
     *('.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov'),
@@ -52,9 +53,7 @@ class VideoMaker:
         videos = [video for video in loaded if isinstance(video, Video)]
         described = iter(self.build().describe(videos) if videos else ())
         return [
-            Failure(request.clip_id, request.path, str(video))
-            if isinstance(video, UserError)
-            else _clip(request, video, next(described))
+            attempt(_clip, request, video, described)
             for request, video in zip(chunk, loaded, strict=True)
         ]
 
@@ -122,6 +121,11 @@ def _read(extractor: Extractor, path: str) -> Video | UserError:
         return error
 
 
-def _clip(request: Request, video: Video, arrays: Mapping[str, Any]) -> Result:
-    clip = to_clip(request.clip_id, request.captions, video, arrays)
+def _clip(
+    request: Request, video: Video | UserError, described: Iterator[Mapping[str, Any]]
+) -> Clip:
+    """Return the clip of the next described video, or raise why there is no video."""
+    if isinstance(video, UserError):
+        raise video
+    clip = to_clip(request.clip_id, request.captions, video, next(described))
     return dataclasses.replace(clip, source=request.source)

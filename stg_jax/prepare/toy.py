@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from stg_jax import files
@@ -43,7 +43,7 @@ def prepare_toy(
     with files.write_folder(out) as folder:
         films = toy.render(folder / 'videos', seed=seed, num_clips=num_clips)
         films = progress(films, sum(num_clips.values()), 'toy world: rendered')
-        clips = _clips(films, extractor, workers or os.cpu_count())
+        clips = film_clips(films, extractor, workers or os.cpu_count())
         return records.write_records(
             folder,
             {split: itertools.islice(clips, count) for split, count in num_clips.items()},
@@ -64,7 +64,9 @@ def read_counts(text: str) -> dict[str, int]:
     return counts
 
 
-def _clips(films: Iterator[toy.ToyClip], extractor: PixelExtractor, workers: int) -> Iterator[Clip]:
+def film_clips(
+    films: Iterable[toy.ToyClip], extractor: PixelExtractor, workers: int
+) -> Iterator[Clip]:
     """Extract the films in order, and add to each clip the boxes that its renderer knows."""
     true_box = {}
 

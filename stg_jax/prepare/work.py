@@ -5,10 +5,12 @@ import concurrent.futures
 import dataclasses
 import itertools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from stg_jax.data.check import check_clip
 from stg_jax.data.clip import Clip
+from stg_jax.errors import UserError
 
 CLIPS_PER_CHUNK = 8  # done at once, and lost at most when a worker is killed
 _CHUNKS_IN_FLIGHT = 3  # per process; finished ones wait in memory for those before them
@@ -58,6 +60,16 @@ class Maker(Protocol):
 
     def make(self, chunk: Chunk, loaded: Any) -> list[Result]:
         """Return one result for each request of the chunk."""
+
+
+def attempt(make: Callable[..., Clip], request: Request, *args: Any) -> Result:
+    """Return the clip that `make(request, *args)` makes, or why it is none that can be written."""
+    try:
+        clip = make(request, *args)
+        check_clip(clip)
+    except UserError as error:
+        return Failure(request.clip_id, request.path, str(error))
+    return clip
 
 
 def chunked(requests: Iterable[Request]) -> Iterator[Chunk]:

@@ -60,8 +60,7 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
             sources=job.sources,
             missing=job.missing,
         )
-        if job.resumable:
-            files.write_json(folder / FAILURES, [dataclasses.asdict(f) for f in failures])
+        files.write_json(folder / FAILURES, list(map(dataclasses.asdict, failures)))
     store.remove()
     if failures:
         say(f'{len(failures)} clips could not be made and are left out: see {out / FAILURES}')

@@ -1,0 +1,22 @@
+"""Annotation files of data sets: the captions of every clip and the split it belongs to."""
+
+import os
+
+from stg_jax.data.annotations import msrvtt, msvd, own
+from stg_jax.data.annotations.annotations import Annotations
+from stg_jax.errors import UserError
+
+__all__ = ['Annotations', 'read_annotations']
+
+_READ = {'msvd': msvd.read, 'msrvtt': msrvtt.read, 'own': own.read}
+
+
+def read_annotations(data_set: str, path: str | os.PathLike[str]) -> Annotations:
+    """Read the annotations of 'msvd', 'msrvtt' or one's 'own' clips from a file or folder.
+
+    Raises:
+      UserError: the data set is another one, or its files are missing or broken.
+    """
+    if data_set not in _READ:
+        raise UserError(f'there are no annotations of {data_set!r}: use {", ".join(_READ)}')
+    return _READ[data_set](path)

@@ -1,5 +1,6 @@
 """What every importer offers: the features of one clip at a time, by the file's own key."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
@@ -28,6 +29,16 @@ class Objects:
     mask: np.ndarray
     height: int = 0
     width: int = 0
+
+
+class Closing(contextlib.AbstractContextManager):
+    """What can be closed and is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Close the file, where one stays open."""
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Source(Protocol):

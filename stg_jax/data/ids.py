@@ -1,0 +1,124 @@
+"""Which key of somebody's feature files, or which video file, means which clip."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from stg_jax.data.annotations import Annotations
+from stg_jax.errors import UserError
+
+# In the order of preference where several fit equally well.
+SCHEMES = ('name', 'vidK', 'videoN', 'index0', 'index1')
+_NUMBERED = {  # how a key is written, and the number of the first clip
+    'vidK': (re.compile(r'vid([0-9]{1,9})'), 1),
+    'videoN': (re.compile(r'video([0-9]{1,9})'), 0),
+    'index0': (re.compile(r'([0-9]{1,9})'), 0),
+    'index1': (re.compile(r'([0-9]{1,9})'), 1),
+}
+_VIDEO_SUFFIX = re.compile(r'\.(avi|flv|gif|m4v|mkv|mov|mp4|mpe?g|ogv|ts|webm|wmv)$', re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class IdMapping:
+    """What the keys of a file mean.
+
+    Attributes:
+      scheme: one of `SCHEMES`.
+      key_of: the key of each clip that has one, in the order of the keys.
+      unmatched: the keys that mean no clip.
+      warnings: one sentence for everything that was assumed.
+    """
+
+    scheme: str
+    key_of: Mapping[str, str]
+    unmatched: Sequence[str]
+    warnings: Sequence[str]
+
+
+def match_keys(
+    keys: Sequence[str], annotations: Annotations, scheme: str | None = None
+) -> IdMapping:
+    """Find the clip of each key, by the scheme under which most keys mean a known clip.
+
+    Schemes are 'name' (the clip id), 'vidK' (counted from 1), 'videoN' (counted from 0), and bare
+    numbers counted from 0 ('index0') or 1 ('index1'). The extension of a video is ignored, and so
+    are zeros before a number and, where that leaves one clip only, folders before a name. Known
+    are all numbered clips, not only those with captions.
+
+    Args:
+      keys: of a feature file, or the names of video files.
+      annotations: the clips.
+      scheme: takes this one instead of looking for the best.
+
+    Raises:
+      UserError: no key means a clip, or there is no such scheme.
+    """
+    if scheme is not None and scheme not in SCHEMES:
+        raise UserError(f'there is no id scheme {scheme!r}: use {", ".join(SCHEMES)}')
+    tried = {name: _match(name, keys, annotations) for name in ([scheme] if scheme else SCHEMES)}
+    best = max(tried.values(), key=lambda mapping: len(mapping.key_of))
+    if not best.key_of:
+        known = [*annotations.clip_ids, *annotations.number]
+        raise UserError(
+            f'none of {len(keys)} keys means a clip{f" as {scheme}" if scheme else ""}: keys are '
+            f'like {_example(keys)}, clips like {_example(known)}: check the files, or pass --ids'
+        )
+    if not scheme and best.scheme == 'index0' and len(tried['index1'].key_of) == len(best.key_of):
+        doubt = (
+            f'the numbers {_example(keys)} ... fit clips counted from 0 and from 1: took 0, '
+            'pass --ids=index1 if that is wrong'
+        )
+        best = dataclasses.replace(best, warnings=[*best.warnings, doubt])
+    return best
+
+
+def _match(scheme: str, keys: Sequence[str], annotations: Annotations) -> IdMapping:
+    clip_of = _by_name(annotations) if scheme == 'name' else _by_number(annotations, scheme)
+    key_of, unmatched, warnings = {}, [], []
+    for key in keys:
+        clip = clip_of(key)
+        if clip in key_of:
+            warnings.append(f'keys {key_of[clip]} and {key} both mean clip {clip}: took the first')
+        if clip is None or clip in key_of:
+            unmatched.append(key)
+        else:
+            key_of[clip] = key
+    return IdMapping(scheme, key_of, unmatched, warnings)
+
+
+def _by_number(annotations: Annotations, scheme: str) -> Callable[[str], str | None]:
+    pattern, first = _NUMBERED[scheme]
+    clip_at = {number + first: clip for clip, number in annotations.number.items()}
+
+    def clip_of(key: str) -> str | None:
+        match = pattern.fullmatch(_VIDEO_SUFFIX.sub('', key))
+        return clip_at.get(int(match[1])) if match else None
+
+    return clip_of
+
+
+def _by_name(annotations: Annotations) -> Callable[[str], str | None]:
+    clips = collections.defaultdict(set)
+    known = dict.fromkeys([*annotations.clip_ids, *annotations.number])
+    for clip in known:
+        for name in _names(clip):
+            clips[name].add(clip)
+
+    def clip_of(key: str) -> str | None:
+        if key in known:
+            return key
+        candidates = next((clips[name] for name in _names(key) if name in clips), ())
+        return next(iter(candidates)) if len(candidates) == 1 else None
+
+    return clip_of
+
+
+def _names(text: str) -> list[str]:
+    """Return a name, then without its extension, then without its folders either."""
+    stem = _VIDEO_SUFFIX.sub('', text)
+    return [text, stem, stem.rpartition('/')[2]]
+
+
+def _example(names: Sequence[str]) -> str:
+    return repr(names[0]) if names else 'nothing (there are none)'

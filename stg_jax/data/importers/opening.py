@@ -1,0 +1,145 @@
+"""Open a file or folder of features of any known layout, told from its content."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from stg_jax.data.importers import hdf5
+from stg_jax.data.importers.bottom_up_tsv import BottomUpTsv
+from stg_jax.data.importers.columns import Columns
+from stg_jax.data.importers.content import content, refuse_other
+from stg_jax.data.importers.hdf5_frames import DatasetFrames, RowFrames
+from stg_jax.data.importers.hdf5_objects import DatasetObjects, GroupObjects, RowObjects
+from stg_jax.data.importers.joined import Joined
+from stg_jax.data.importers.npy import NpyFolder
+from stg_jax.data.importers.npz import NpzFolder
+from stg_jax.data.importers.sources import FrameSource, ObjectSource
+from stg_jax.errors import UserError
+
+_COLUMNS = re.compile(r'(?P<path>.+):(?P<start>[0-9]+)-(?P<stop>[0-9]+)')
+
+
+def open_frames(spec: str) -> FrameSource:
+    """Open features of frames.
+
+    Args:
+      spec: PATH of a file or folder, in whose last part `*` stands for anything (a file per split);
+        PATH:START-STOP for some columns; PATH:NAME for one of several outputs of video_features.
+
+    Raises:
+      UserError: there is nothing, it is damaged, of no known layout, or holds objects.
+    """
+    columns = None if Path(spec).exists() else _COLUMNS.fullmatch(spec)
+    source = _open_all(columns['path'] if columns else spec, _open_frames)
+    if not columns:
+        return source
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(source)
+        source = Columns(source, int(columns['start']), int(columns['stop']))
+        opened.pop_all()
+    return source
+
+
+def open_objects(
+    spec: str, *, boxes: str | None = None, frame_sizes: str | None = None
+) -> ObjectSource:
+    """Open features of objects.
+
+    Args:
+      spec: PATH of a file or folder, in whose last part `*` stands for anything (a file per split).
+      boxes: HDF5 file of the boxes, clip to (n, 4), where they are in a file of their own.
+      frame_sizes: HDF5 file, clip to (height, width), where boxes are in pixels of unknown frames.
+
+    Raises:
+      UserError: there is nothing, it is damaged, of no known layout, or holds features of frames.
+    """
+    return _open_all(spec, lambda path: _open_objects(path, boxes, frame_sizes))
+
+
+def holds_objects(path: str) -> bool:
+    """Return whether a file of features holds objects, as far as its layout tells.
+
+    Raises:
+      UserError: it holds no features.
+    """
+    found = content(path)
+    if found in ('npz folder', 'TSV'):
+        return True
+    if found == 'npy folder':
+        return False
+    if found != 'HDF5':
+        raise refuse_other(path, found)
+    with hdf5.open_file(path) as file:
+        return hdf5.layout(file) in ('object rows', 'object groups')
+
+
+def _open_all(
+    path: str, open_one: Callable[[str], FrameSource | ObjectSource]
+) -> FrameSource | ObjectSource:
+    if Path(path).exists() or '*' not in path:
+        return open_one(path)
+    paths = sorted(map(str, Path(path).parent.glob(Path(path).name)))
+    if not paths:
+        raise UserError(f'no file is called {path}')
+    with contextlib.ExitStack() as opened:
+        joined = Joined(path, [opened.enter_context(open_one(found)) for found in paths])
+        opened.pop_all()
+    return joined
+
+
+def _open_frames(path: str) -> FrameSource:
+    folder, colon, name = path.rpartition(':')
+    if colon and not Path(path).exists() and Path(folder).is_dir():
+        return NpyFolder(folder, name)
+    found = content(path)
+    if found == 'npy folder':
+        return NpyFolder(path)
+    if holds_objects(path):
+        raise UserError(f'{path} holds objects, not features of frames: pass it as --objects')
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(hdf5.open_file(path))
+        source = (RowFrames if hdf5.layout(file) == 'frame rows' else DatasetFrames)(file, path)
+        opened.pop_all()
+    return source
+
+
+def _open_objects(path: str, boxes: str | None, frame_sizes: str | None) -> ObjectSource:
+    found = content(path)
+    if found in ('npz folder', 'TSV'):
+        _refuse(path, boxes=boxes, frame_sizes=frame_sizes)
+        return NpzFolder(path) if found == 'npz folder' else BottomUpTsv(path)
+    if found == 'npy folder':
+        raise _frames_as_objects(path)
+    if found != 'HDF5':
+        raise refuse_other(path, found)
+    with contextlib.ExitStack() as opened:
+        file, box_file, sizes = (
+            opened.enter_context(hdf5.open_file(name)) if name else None
+            for name in (path, boxes, frame_sizes)
+        )
+        match hdf5.layout(file):
+            case 'object rows':
+                _refuse(path, boxes=boxes, frame_sizes=frame_sizes)
+                source = RowObjects(file, path)
+            case 'object groups':
+                _refuse(path, boxes=boxes)
+                source = GroupObjects(file, path, sizes)
+            case 'datasets':
+                source = DatasetObjects(file, path, box_file, sizes)
+            case _:
+                raise _frames_as_objects(path)
+        opened.pop_all()
+    return source
+
+
+def _frames_as_objects(path: str) -> UserError:
+    return UserError(
+        f'{path} holds features of frames, not objects: pass it as --appearance or --motion'
+    )
+
+
+def _refuse(path: str, **flags: str | None) -> None:
+    for name, value in flags.items():
+        if value:
+            raise UserError(f'{path} holds its own {name}: leave --{name} out')

@@ -1,0 +1,115 @@
+"""One pass over all records of a data folder, and what it finds."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stg_jax.data.annotations import Annotations
+from stg_jax.data.clip import Clip
+from stg_jax.data.ids import match_keys
+from stg_jax.data.manifest import Manifest
+from stg_jax.data.records import read_captions, read_clips
+from stg_jax.data.sampling import sample_index
+from stg_jax.errors import UserError
+from stg_jax.prepare.clip_check import ClipCheck
+from stg_jax.prepare.findings import Findings
+from stg_jax.prepare.progress import progress
+from stg_jax.prepare.tally import Tally
+
+Shown = tuple[str, Clip, str]  # split, clip and its video file
+
+_NUM_SHOWN = 6
+
+
+class Reading:
+    """What is known of a folder while its splits are read: no features but of the clips to show.
+
+    Attributes:
+      tallies: of each split that was begun.
+      problems: what is wrong.
+      remarks: what is unusual.
+      shown: clips for the contact sheet.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, videos: Mapping[str, str]):
+        self.tallies: dict[str, Tally] = {}
+        self.problems, self.remarks = Findings(), Findings()
+        self.shown: list[Shown] = []
+        self._folder, self._manifest, self._videos = folder, manifest, videos
+        self._check = ClipCheck(manifest)
+        self._split_of: dict[str, str] = {}
+
+    def read(self, split: str) -> None:
+        """Read a split up to the first record that cannot be read."""
+        tally = self.tallies[split] = Tally()
+        captions = self._captions(split)
+        video_of = self._choose(split, captions)
+        clips = read_clips(self._folder, split)
+        try:
+            for clip in progress(clips, self._manifest.splits[split]['clips'], f'{split}: read'):
+                tally.add(clip)
+                if captions and captions.get(clip.id) != list(clip.captions):
+                    other = f'captions-{split}.jsonl has other captions than the shards'
+                    self.problems.add(other, clip.id)
+                self._look_at(split, clip, video_of.get(clip.id, ''))
+        except UserError as error:
+            self.problems.add(str(error))
+            return
+        self._compare_counts(split)
+
+    def compare_splits(self) -> None:
+        """Find videos whose clips are in two splits."""
+        for (one, first), (other, second) in itertools.combinations(self.tallies.items(), 2):
+            common = first.sources & second.sources
+            if common:
+                self.remarks.add(
+                    f'{len(common):,} source videos have clips in {one} and in {other}, such as '
+                    f'{min(common)}: what is learned of one helps with the other'
+                )
+
+    def _captions(self, split: str) -> dict[str, list[str]]:
+        """Return what the captions file says, nothing where it is damaged."""
+        try:
+            return read_captions(self._folder, split)
+        except UserError as error:
+            self.problems.add(str(error))
+            return {}
+
+    def _look_at(self, split: str, clip: Clip, video: str) -> None:
+        """Check one clip, and keep it where it shall be shown and can be."""
+        if clip.id in self._split_of:
+            both = ' and '.join(dict.fromkeys((self._split_of[clip.id], split)))
+            self.problems.add(f'the id occurs twice, in {both}', clip.id)
+        self._split_of[clip.id] = split
+        problems = list(self._check.problems(clip))
+        for problem in problems:
+            self.problems.add(problem, clip.id)
+        if problems:
+            return
+        for remark in self._check.remarks(clip):
+            self.remarks.add(remark, clip.id)
+        if video:
+            self.shown.append((split, clip, video))
+
+    def _compare_counts(self, split: str) -> None:
+        stated, found = self._manifest.splits[split], self.tallies[split].counts
+        if stated != found:
+            self.problems.add(
+                f'{split}: the manifest says {_listed(stated)}, found {_listed(found)}'
+            )
+
+    def _choose(self, split: str, captions: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Return the videos of some clips of a split, from all over it."""
+        named = Annotations(self._manifest.data_set, {split: captions}, {}, {}, [])
+        try:
+            key_of = match_keys(list(self._videos), named, 'name').key_of
+        except UserError:
+            return {}
+        clip_ids = [clip_id for clip_id in captions if clip_id in key_of]
+        number = max(1, _NUM_SHOWN // len(self._manifest.splits))
+        chosen = {clip_ids[i] for i in sample_index(len(clip_ids), number)}
+        return {clip_id: self._videos[key_of[clip_id]] for clip_id in chosen}
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return f'{counts["clips"]:,} clips with {counts["captions"]:,} captions'

@@ -1,0 +1,180 @@
+"""Clips come out in order and the same, whoever makes them and whatever was done before."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from stg_jax.data import records
+from stg_jax.errors import UserError
+from stg_jax.prepare import work
+from stg_jax.prepare.job import Job
+from stg_jax.prepare.store import ChunkStore
+from stg_jax.prepare.work import Failure, Request, chunked, make_all
+from stg_jax.prepare.write import Runner, write_job
+from tests.fake_data import fake_clips
+
+NAMES = [f'c{rank}' for rank in range(3 * work.CLIPS_PER_CHUNK + 1)]
+
+
+class NumberMaker:
+    """Makes a random clip of every request, but of those called bad; counts the chunks it made."""
+
+    def __init__(self, bad=(), **settings):
+        self.settings = settings
+        self.bad = bad
+        self.made = 0
+
+    def load(self, chunk):
+        return [request.clip_id for request in chunk]
+
+    def make(self, chunk, loaded):
+        assert loaded == [request.clip_id for request in chunk]
+        self.made += 1
+        return [work.attempt(self._clip, request) for request in chunk]
+
+    def _clip(self, request):
+        if request.clip_id in self.bad:
+            raise UserError(f'{request.path} is bad')
+        (clip,) = fake_clips(1, seed=int(request.clip_id[1:]))
+        return dataclasses.replace(clip, id=request.clip_id, captions=request.captions)
+
+
+def requests(names=NAMES, captions=('a man runs',)):
+    return [Request(name, captions, path=f'/videos/{name}.mp4') for name in names]
+
+
+def job(maker, names=NAMES, *, resumable=True, **splits):
+    return Job(
+        data_set='fake',
+        splits={'train': requests(names), **splits},
+        maker=maker,
+        extractor={'name': 'random'},
+        sources={},
+        missing={},
+        notes=[],
+        resumable=resumable,
+    )
+
+
+def assert_same_clips(found, expected):
+    assert [clip.id for clip in found] == [clip.id for clip in expected]
+    for one, other in zip(found, expected, strict=True):
+        for field in dataclasses.fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
+
+
+def test_processes_make_what_this_one_makes_in_the_same_order():
+    here = list(itertools.chain(*make_all(NumberMaker(), chunked(requests()), 1)))
+    there = list(itertools.chain(*make_all(NumberMaker(), chunked(requests()), 2)))
+    assert [clip.id for clip in here] == NAMES
+    assert_same_clips(there, here)
+
+
+def test_requests_are_asked_for_only_a_little_ahead():
+    asked = []
+
+    def endless():
+        for rank in itertools.count():
+            asked.append(rank)
+            yield Request(f'c{rank}', ('a man runs',))
+
+    results = make_all(NumberMaker(), chunked(endless()), 1)
+    next(results)
+    assert len(asked) <= 3 * work.CLIPS_PER_CHUNK
+    results.close()
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_mistake_that_concerns_all_clips_stops_the_work(workers):
+    maker = NumberMaker()
+    maker.make = None  # not callable: whatever a maker raises comes through
+    with pytest.raises(TypeError):
+        list(make_all(maker, chunked(requests()), workers))
+
+
+def test_the_store_gives_back_what_was_kept(tmp_path):
+    chunk = requests(['c0', 'c1', 'c2'])
+    results = NumberMaker(bad=['c1']).make(chunk, ['c0', 'c1', 'c2'])
+    store = ChunkStore(tmp_path, {'a': 1})
+    store.save(chunk, results)
+    found = store.load(chunk)
+    assert found[1] == results[1] == Failure('c1', '/videos/c1.mp4', '/videos/c1.mp4 is bad')
+    assert_same_clips([found[0], found[2]], [results[0], results[2]])
+
+
+def test_other_captions_are_no_reason_to_make_a_clip_again(tmp_path):
+    chunk = requests(['c0'])
+    store = ChunkStore(tmp_path, {})
+    store.save(chunk, NumberMaker().make(chunk, ['c0']))
+    (clip,) = store.load(requests(['c0'], captions=('a dog barks',)))
+    assert clip.captions == ('a dog barks',)
+
+
+def test_other_settings_or_another_file_are(tmp_path):
+    path = tmp_path / 'c0.mp4'
+    path.write_text('one')
+    chunk = [Request('c0', (), path=str(path))]
+    store = ChunkStore(tmp_path / 'kept', {'a': 1})
+    store.save(chunk, NumberMaker().make(chunk, ['c0']))
+    assert store.holds(chunk)
+    assert not ChunkStore(tmp_path / 'kept', {'a': 2}).holds(chunk)
+    path.write_text('another')
+    assert not store.holds(chunk)
+
+
+@pytest.mark.parametrize('resumable', [True, False])
+def test_the_bytes_do_not_depend_on_the_workers(tmp_path, resumable):
+    for workers in (1, 2):
+        maker = NumberMaker(bad=['c3', 'c20'])
+        task = job(maker, NAMES[:-4], resumable=resumable, val=requests(NAMES[-4:]))
+        write_job(tmp_path / f'by{workers}', task, Runner(workers=workers))
+    assert contents(tmp_path / 'by1') == contents(tmp_path / 'by2')
+    assert b'c20' in contents(tmp_path / 'by1')['failures.json']
+    assert [clip.id for clip in records.read_clips(tmp_path / 'by1', 'val')] == NAMES[-4:]
+
+
+def test_a_stopped_job_goes_on_where_it_was(tmp_path):
+    class Stopped(NumberMaker):
+        def make(self, chunk, loaded):
+            if self.made == 2:
+                raise KeyboardInterrupt
+            return super().make(chunk, loaded)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_job(tmp_path / 'out', job(Stopped()), Runner())
+    assert not (tmp_path / 'out').exists()
+    maker = NumberMaker()
+    write_job(tmp_path / 'out', job(maker), Runner())
+    assert maker.made == 2  # of four chunks
+    write_job(tmp_path / 'whole', job(NumberMaker()), Runner())
+    assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'whole']
+
+
+def test_failures_are_told_and_the_others_go_on(tmp_path, capsys):
+    manifest = write_job(tmp_path / 'out', job(NumberMaker(bad=['c5'])), Runner())
+    assert manifest.splits['train']['clips'] == len(NAMES) - 1
+    assert 'left out "c5": /videos/c5.mp4 is bad' in capsys.readouterr().err
+
+
+def test_nothing_is_written_when_every_clip_of_a_split_fails(tmp_path):
+    with pytest.raises(UserError, match=r'none of the 2 clips of split train .*c1.mp4 is bad'):
+        write_job(tmp_path / 'out', job(NumberMaker(bad=['c0', 'c1']), ['c0', 'c1']), Runner())
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_clip_that_cannot_be_written_is_a_failure():
+    (clip,) = fake_clips(1)
+    clip.appearance[0, 0] = np.nan
+    result = work.attempt(lambda request: clip, Request('c0', (), path='/videos/c0.mp4'))
+    assert isinstance(result, Failure) and 'NaN' in result.reason
