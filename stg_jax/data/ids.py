@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from stg_jax.data.annotations import Annotations
 from stg_jax.errors import UserError
@@ -16,7 +17,10 @@ _NUMBERED = {  # how a key is written, and the number of the first clip
     'index0': (re.compile(r'([0-9]{1,9})'), 0),
     'index1': (re.compile(r'([0-9]{1,9})'), 1),
 }
-_VIDEO_SUFFIX = re.compile(r'\.(avi|flv|gif|m4v|mkv|mov|mp4|mpe?g|ogv|ts|webm|wmv)$', re.IGNORECASE)
+VIDEO_SUFFIXES = {
+    *('.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov'),
+    *('.mp4', '.mpeg', '.mpg', '.ogv', '.ts', '.webm', '.wmv'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +96,7 @@ def _by_number(annotations: Annotations, scheme: str) -> Callable[[str], str | N
     clip_at = {number + first: clip for clip, number in annotations.number.items()}
 
     def clip_of(key: str) -> str | None:
-        match = pattern.fullmatch(_VIDEO_SUFFIX.sub('', key))
+        match = pattern.fullmatch(_stem(key))
         return clip_at.get(int(match[1])) if match else None
 
     return clip_of
@@ -116,8 +120,14 @@ def _by_name(annotations: Annotations) -> Callable[[str], str | None]:
 
 def _names(text: str) -> list[str]:
     """Return a name, then without its extension, then without its folders either."""
-    stem = _VIDEO_SUFFIX.sub('', text)
+    stem = _stem(text)
     return [text, stem, stem.rpartition('/')[2]]
+
+
+def _stem(name: str) -> str:
+    """Return the name of a video without its extension; other names keep what follows a dot."""
+    path = PurePosixPath(name)
+    return name.removesuffix(path.suffix) if path.suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def _example(names: Sequence[str]) -> str:

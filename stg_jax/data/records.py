@@ -31,7 +31,7 @@ SHARD_BYTES = 128 * 2**20
 _EMPTY = MappingProxyType({})
 
 
-def _features_of(clip: Clip) -> tfds.features.FeaturesDict:
+def features_of(clip: Clip) -> tfds.features.FeaturesDict:
     """Return the record schema for clips of the shapes of `clip`."""
 
     def array(value: np.ndarray, dtype: Any, shape: tuple[int | None, ...] | None = None):
@@ -92,7 +92,7 @@ def write_records(
     manifest = Manifest(
         data_set=data_set,
         extractor=dict(extractor),
-        missing={kind: sorted(ids) for kind, ids in missing.items() if ids},
+        missing=writer.missing(),
         sources=dict(sources),
         **writer.close(),
     )
@@ -124,11 +124,16 @@ class _Writer:
         if split not in self._splits:
             self._shards.initialize_splits([split])
             self._splits[split] = {'clips': 0, 'captions': 0}
-        example = _example(clip)
+        example = example_of(clip)
         self._shards.add_examples({split: [example]})
         self._count(split, clip)
         if split == 'train':
             self._measure(clip.id, example)
+
+    def missing(self) -> dict[str, list[str]]:
+        """Return for each kind the ids of written clips that lack it."""
+        lacking = {kind: sorted(ids & self._ids) for kind, ids in self._missing.items()}
+        return {kind: ids for kind, ids in lacking.items() if ids}
 
     def close(self) -> dict[str, Any]:
         """Finish the shards; return what the clips say about the manifest."""
@@ -154,8 +159,8 @@ class _Writer:
             data_dir=os.fspath(self._folder),
             module_name='stg_jax.data.records',
         )
-        info = tfds.core.DatasetInfo(builder=identity, features=_features_of(clip))
-        arrays = (value for value in _example(clip).values() if isinstance(value, np.ndarray))
+        info = tfds.core.DatasetInfo(builder=identity, features=features_of(clip))
+        arrays = (value for value in example_of(clip).values() if isinstance(value, np.ndarray))
         clip_bytes = sum(value.nbytes for value in arrays)
         self._shards = _RepeatableWriter(info, max(1, self._shard_bytes // clip_bytes))
         self._first = clip
@@ -194,7 +199,8 @@ class _RepeatableWriter(tfds.core.SequentialWriter):
         return self._serializer.get_tf_example(example).SerializeToString(deterministic=True)
 
 
-def _example(clip: Clip) -> dict[str, Any]:
+def example_of(clip: Clip) -> dict[str, Any]:
+    """Return `clip` as the record schema wants it, features in float16."""
     example = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)}
     example['captions'] = list(clip.captions)
     for kind in KINDS:
@@ -214,7 +220,7 @@ def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, lis
         captions = dict(map(json.loads, path.read_text(encoding='utf-8').splitlines()))
     except FileNotFoundError:
         raise UserError(f'{path} is missing: prepare the data again') from None
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f'{path} is damaged: prepare the data again ({error})') from None
     if len(captions) != opened.num_clips:
         raise UserError(

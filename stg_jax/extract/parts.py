@@ -58,7 +58,7 @@ class ClipEncoder(Protocol):
 
     Attributes:
       width: channels of an embedding.
-      window: odd number of consecutive frames that it looks at.
+      window: number of consecutive frames that it looks at.
     """
 
     width: int

@@ -8,7 +8,7 @@ from typing import Any
 
 from stg_jax.data.annotations import Annotations
 from stg_jax.data.clip import Clip
-from stg_jax.data.ids import match_keys
+from stg_jax.data.ids import VIDEO_SUFFIXES, match_keys
 from stg_jax.errors import UserError
 from stg_jax.extract.choose import build_extractor
 from stg_jax.extract.extractor import Extractor, to_clip
@@ -16,11 +16,6 @@ from stg_jax.extract.video import Video
 from stg_jax.prepare.captioned import left_out, requests
 from stg_jax.prepare.job import Job
 from stg_jax.prepare.work import Chunk, Request, Result, attempt
-
-SUFFIXES = {
-    *('.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov'),
-    *('.mp4', '.mpeg', '.mpg', '.ts', '.webm', '.wmv'),
-}
 
 
 class VideoMaker:
@@ -104,13 +99,13 @@ def find_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
         raise UserError(f'the videos folder {folder} does not exist')
     paths: dict[str, str] = {}
     for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
             continue
         if path.stem in paths:
             raise UserError(f'{path} and {paths[path.stem]} name the same clip: remove one of them')
         paths[path.stem] = os.fspath(path)
     if not paths:
-        raise UserError(f'{folder} holds no video file ({" ".join(sorted(SUFFIXES))})')
+        raise UserError(f'{folder} holds no video file ({" ".join(sorted(VIDEO_SUFFIXES))})')
     return paths
 
 

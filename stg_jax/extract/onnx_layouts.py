@@ -1,0 +1,137 @@
+"""The families of detectors in ONNX files: how each wants its pictures, and which one a file is."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from stg_jax.extract import onnx_boxes
+from stg_jax.extract.detections import MAX_OVERLAP
+from stg_jax.extract.letterbox import Fit
+from stg_jax.extract.onnx_boxes import RawBoxes
+from stg_jax.extract.onnx_pixels import BYTES, FRACTIONS, IMAGENET, PixelScale
+
+Outputs = Mapping[str, np.ndarray]  # of one picture, by name
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A family of detectors.
+
+    Attributes:
+      read: turns the outputs for a picture of (height, width) into boxes.
+      fit: how a frame is brought to the picture's size.
+      scale: of the pixels, unless the file has its own.
+      order: 'rgb' or 'bgr'.
+      max_overlap: see `detections.best_detections`.
+    """
+
+    read: Callable[[Outputs, tuple[int, int]], RawBoxes]
+    fit: Fit
+    scale: PixelScale
+    order: str = 'rgb'
+    max_overlap: float | None = None
+
+
+def _from_table(read: Callable[[np.ndarray, tuple[int, int]], RawBoxes]) -> Callable:
+    """Return a reader of the only output that is a table."""
+    return lambda outputs, size: read(_tables(outputs)[0], size)
+
+
+def _read_sigmoid(outputs: Outputs, size: tuple[int, int]) -> RawBoxes:
+    if 'scores' in outputs:
+        return onnx_boxes.scored_boxes(outputs, size)
+    return onnx_boxes.sigmoid_boxes(*_logits_and_boxes(outputs), size)
+
+
+def _read_softmax(outputs: Outputs, size: tuple[int, int]) -> RawBoxes:
+    return onnx_boxes.softmax_boxes(*_logits_and_boxes(outputs), size)
+
+
+def _logits_and_boxes(outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
+    logits, box = next(pair for pair in _PAIRS if pair[0] in outputs)
+    return outputs[logits], outputs[box]
+
+
+# The names that exports of Hugging Face and of RF-DETR give to logits and boxes.
+_PAIRS = ('logits', 'pred_boxes'), ('labels', 'dets')
+LAYOUTS = {
+    'yolox': Layout(_from_table(onnx_boxes.yolox_boxes), 'corner', BYTES, 'bgr', MAX_OVERLAP),
+    'yolox-decoded': Layout(
+        _from_table(onnx_boxes.yolov5_boxes), 'corner', BYTES, 'bgr', MAX_OVERLAP
+    ),
+    'yolov5': Layout(
+        _from_table(onnx_boxes.yolov5_boxes), 'centre', FRACTIONS, max_overlap=MAX_OVERLAP
+    ),
+    'yolov8': Layout(
+        _from_table(onnx_boxes.yolov8_boxes), 'centre', FRACTIONS, max_overlap=MAX_OVERLAP
+    ),
+    'yolov10': Layout(_from_table(onnx_boxes.yolov10_boxes), 'centre', FRACTIONS),
+    'rtdetr': Layout(_read_sigmoid, 'stretch', FRACTIONS),
+    'rfdetr': Layout(_read_sigmoid, 'stretch', IMAGENET),
+    'detr': Layout(_read_softmax, 'stretch', IMAGENET),
+}
+
+
+def possible_layouts(outputs: Outputs, size: tuple[int, int]) -> tuple[str, ...]:
+    """Return the names of the layouts that outputs of these names and shapes can have.
+
+    Args:
+      outputs: by name, without the batch axis.
+      size: height and width of the picture they are for.
+    """
+    shapes = {name: value.shape for name, value in outputs.items()}
+    if {'boxes', 'scores', 'labels'} <= shapes.keys():
+        number = shapes['scores']
+        fits = shapes['labels'] == number and shapes['boxes'] == (*number, 4)
+        return ('rtdetr', 'rfdetr') if fits else ()
+    if any(set(pair) <= shapes.keys() for pair in _PAIRS):
+        logits, box = (value.shape for value in _logits_and_boxes(outputs))
+        fits = len(logits) == 2 and box == (logits[0], 4)
+        return ('rtdetr', 'rfdetr', 'detr') if fits else ()
+    tables = _tables(outputs)
+    return _possible_yolo(*tables[0].shape, size) if len(tables) == 1 else ()
+
+
+def _possible_yolo(rows: int, columns: int, size: tuple[int, int]) -> tuple[str, ...]:
+    anchors = _num_anchors(rows, size) if columns > 5 else 0
+    if anchors:
+        return ('yolox', 'yolox-decoded', 'yolov5') if anchors == 1 else ('yolov5',)
+    if rows > 4 and _num_anchors(columns, size) == 1:
+        return ('yolov8',)
+    return ('yolov10',) if columns == 6 else ()
+
+
+def guess_layout(outputs: Outputs, size: tuple[int, int]) -> str | None:
+    """Return the layout of outputs for a plain grey picture, None where that is uncertain."""
+    possible = possible_layouts(outputs, size)
+    if 'yolox' in possible:
+        return _guess_grid(_tables(outputs)[0], size)
+    if 'logits' in outputs and 'detr' in possible:
+        # With COCO the number of classes tells who was exported: DETR counts the unused ids of
+        # COCO and 'no object', RT-DETR and D-FINE do not. Of other data sets only the user knows.
+        return {92: 'detr', 80: 'rtdetr'}.get(outputs['logits'].shape[-1])
+    if 'dets' in outputs and 'rfdetr' in possible:
+        return 'rfdetr'
+    return possible[0] if possible else None
+
+
+def _guess_grid(table: np.ndarray, size: tuple[int, int]) -> str:
+    """Tell networks with one box a cell apart: their tables have the same shape."""
+    # Centres in pixels are spread over the picture; offsets in cells are small everywhere.
+    if np.median(table[:, 0]) < size[1] / 4:
+        return 'yolox'
+    # YOLOv6 has no objectness: its exporter fills the column with ones.
+    return 'yolov5' if (table[:, 4] == 1).all() else 'yolox-decoded'
+
+
+def _num_anchors(number: int, size: tuple[int, int]) -> int:
+    """Return how many boxes a cell make that number, 0 where no grid does."""
+    for anchors in (1, 3):
+        if number % anchors == 0 and len(onnx_boxes.grid_cells(size, number // anchors)[0]):
+            return anchors
+    return 0
+
+
+def _tables(outputs: Outputs) -> list[np.ndarray]:
+    return [value for value in outputs.values() if value.ndim == 2]

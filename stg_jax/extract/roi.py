@@ -1,0 +1,73 @@
+"""Pool a feature map over boxes: RoIAlign, and the cells of a regular grid."""
+
+import jax
+import jax.numpy as jnp
+
+
+def roi_align(
+    map_FhwC: jax.Array, box_FN4: jax.Array, *, size: int = 7, samples: int = 2
+) -> jax.Array:
+    """Return the mean of each box of a map, (F, N, C).
+
+    A box is cut into `size` x `size` bins, each the mean of `samples` x `samples` bilinear samples
+    at the centres of its equal parts. Values sit at the centres of their cells, and beyond the
+    outermost centres the map goes on unchanged. RoIAlign: He et al. 2017, https://arxiv.org/abs/
+    1703.06870, as torchvision with `aligned=True`, averaged over the bins.
+
+    Args:
+      map_FhwC: feature maps that cover the whole frame.
+      box_FN4: x1 y1 x2 y2 divided by frame width and height, in [0, 1].
+      size: bins a side.
+      samples: samples a side of a bin.
+    """
+    height, width = map_FhwC.shape[1:3]
+    x1, y1, x2, y2 = jnp.moveaxis(box_FN4, -1, 0)
+    row_FNh = _sample_weights(y1, y2, height, size * samples)
+    column_FNw = _sample_weights(x1, x2, width, size * samples)
+    return _pool(map_FhwC, row_FNh, column_FNw)
+
+
+def grid_nodes(map_FhwC: jax.Array, num_objects: int) -> tuple[jax.Array, jax.Array]:
+    """Return the cells of a regular grid over a map as objects, (F, R * R, C), and their boxes.
+
+    R = floor(sqrt(num_objects)). An object is the mean of the map over its cell, where map cells
+    count by the area that lies within. Row by row, boxes (F, R * R, 4) as in `roi_align`.
+    """
+    num_frames, height, width, _ = map_FhwC.shape
+    side = int(num_objects**0.5)
+    edge = jnp.arange(side) / side
+    y1, x1 = (corner.ravel() for corner in jnp.meshgrid(edge, edge, indexing='ij'))
+    box_N4 = jnp.stack([x1, y1, x1 + 1 / side, y1 + 1 / side], axis=-1)
+    box_FN4 = jnp.broadcast_to(box_N4, (num_frames, *box_N4.shape))
+    row_FNh = _area_weights(box_FN4[..., 1], box_FN4[..., 3], height)
+    column_FNw = _area_weights(box_FN4[..., 0], box_FN4[..., 2], width)
+    return _pool(map_FhwC, row_FNh, column_FNw), box_FN4
+
+
+def _pool(map_FhwC: jax.Array, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:
+    """Return the weighted mean of a map for every pair of row and column weights, (F, N, C)."""
+    # Highest: an accelerator's short products would make features depend on where they were made.
+    band_FNwC = jnp.einsum('FNh,FhwC->FNwC', row_FNh, map_FhwC, precision='highest')
+    return jnp.einsum('FNw,FNwC->FNC', column_FNw, band_FNwC, precision='highest')
+
+
+def _sample_weights(low_FN: jax.Array, high_FN: jax.Array, cells: int, samples: int) -> jax.Array:
+    """Return how much each of `cells` counts in the mean of bilinear samples, (F, N, cells).
+
+    The samples form a grid and bilinear weights are products, so that rows and columns can be
+    weighted one after the other.
+    """
+    share_S = (jnp.arange(samples) + 0.5) / samples
+    place_FNS = low_FN[..., None] + (high_FN - low_FN)[..., None] * share_S
+    # In units of cells, whose centres are the whole numbers.
+    place_FNS = jnp.clip(place_FNS * cells - 0.5, 0, cells - 1)
+    distance_FNSc = jnp.abs(place_FNS[..., None] - jnp.arange(cells))
+    return jnp.maximum(1 - distance_FNSc, 0).mean(axis=-2)
+
+
+def _area_weights(low_FN: jax.Array, high_FN: jax.Array, cells: int) -> jax.Array:
+    """Return what share of each interval lies in each of `cells` cells, (F, N, cells)."""
+    edge_c = jnp.arange(cells) / cells
+    upper_FNc = jnp.minimum(high_FN[..., None], edge_c + 1 / cells)
+    overlap_FNc = jnp.maximum(upper_FNc - jnp.maximum(low_FN[..., None], edge_c), 0)
+    return overlap_FNc / overlap_FNc.sum(axis=-1, keepdims=True)
