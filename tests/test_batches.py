@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from stg_jax.data import batches, records
-from stg_jax.data.batches import eval_batches, steps_per_epoch, train_batches
+from stg_jax.data.batches import eval_batches, open_clips, steps_per_epoch, train_batches
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.vocab import BOS, EOS, PAD, Vocabulary
 from stg_jax.errors import UserError
-from tests.fake_data import fake_data_config, fake_data_folder
+from tests.fake_data import MOTION, fake_data_config, fake_data_folder
 
 NUM_CLIPS = 7
 
@@ -38,7 +38,7 @@ def config(folder):
 
 def epoch(config, vocab, *, clips_per_batch=4, seed=5, epoch=0, **options):
     options |= {'clips_per_batch': clips_per_batch, 'seed': seed, 'epoch': epoch}
-    return list(train_batches(config, vocab, **options))
+    return list(train_batches(open_clips(config, vocab, 'train'), **options))
 
 
 def assert_same(some, others):
@@ -178,9 +178,8 @@ def test_last_batch_is_padded_and_masked(config, vocab):
 @pytest.mark.parametrize(('clips_per_batch', 'num_hosts'), [(2, 1), (3, 1), (8, 4), (7, 1)])
 def test_evaluation_sees_every_clip_once_in_order(config, clips, vocab, clips_per_batch, num_hosts):
     options = {'clips_per_batch': clips_per_batch, 'num_hosts': num_hosts}
-    hosts = [
-        list(eval_batches(config, vocab, 'train', host=h, **options)) for h in range(num_hosts)
-    ]
+    opened = open_clips(config, vocab, 'train')
+    hosts = [list(eval_batches(opened, host=h, **options)) for h in range(num_hosts)]
     assert len({len(stream) for stream in hosts}) == 1
     steps = zip(*hosts, strict=True)
     ids = [i for step in steps for batch in step for i in batch['id'] if i]
@@ -197,16 +196,15 @@ def test_evaluation_sees_every_clip_once_in_order(config, clips, vocab, clips_pe
 def test_damage_while_reading_names_shard_and_record(config, folder, vocab, tmp_path, place):
     shutil.copytree(folder, tmp_path / 'data')
     path = tmp_path / 'data' / 'clips-train.tfrecord-00001'
-    stream = train_batches(fake_data_config(path.parent), vocab, clips_per_batch=1, seed=0, epoch=0)
-    next(stream)
+    damaged = open_clips(fake_data_config(path.parent, shuffle_buffer=1), vocab, 'train')
+    next(train_batches(damaged, clips_per_batch=1, seed=0, epoch=0))
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
-    damaged = fake_data_config(path.parent, shuffle_buffer=1)
     with pytest.raises(UserError, match=r'tfrecord-00001 is damaged at record . of 3'):
-        epoch(damaged, vocab)
+        list(train_batches(damaged, clips_per_batch=4, seed=0, epoch=0))
     with pytest.raises(UserError, match=r'tfrecord-00001 is damaged at record . of 3'):
-        list(eval_batches(damaged, vocab, 'train', clips_per_batch=2))
+        list(eval_batches(damaged, clips_per_batch=2))
 
 
 def test_refuses_what_does_not_fit(config, folder, vocab):
@@ -215,8 +213,9 @@ def test_refuses_what_does_not_fit(config, folder, vocab):
     config.motion_dim = 1024
     with pytest.raises(UserError, match=r'--config\.data\.motion_dim=6'):
         epoch(config, vocab)
+    config.motion_dim = MOTION
     with pytest.raises(UserError, match="no split 'dev'"):
-        eval_batches(config, vocab, 'dev', clips_per_batch=2)
+        open_clips(config, vocab, 'dev')
 
 
 def test_tensorflow_sees_no_accelerator():
@@ -228,3 +227,11 @@ def test_passes_follow_the_number_of_captions(folder, config):
     for num_captions, passes in ((1, 3), (2, 2), (3, 1), (5, 1)):
         config.captions_per_clip = num_captions
         assert batches.passes_per_epoch(manifest, config) == passes
+
+
+def test_refuses_a_captions_file_of_other_clips(config, folder, vocab, tmp_path):
+    shutil.copytree(folder, tmp_path / 'data')
+    path = tmp_path / 'data' / 'captions-train.jsonl'
+    path.write_text(path.read_text().replace('train_3', 'train_x'))
+    with pytest.raises(UserError, match="hold clip 'train_3', the captions file does not"):
+        epoch(fake_data_config(path.parent), vocab)

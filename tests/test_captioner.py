@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from stg_jax.data.batches import eval_batches
+from stg_jax.data.batches import eval_batches, stream_clips
 from stg_jax.data.records import read_captions, read_clips
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
@@ -28,9 +28,8 @@ def clips(trained):
 
 def test_captions_of_clips_equal_those_of_the_streamed_features(trained, clips):
     captioner = Captioner.load(trained[1])
-    (batch,) = eval_batches(
-        captioner.run.config.data, captioner.run.vocab, 'test', clips_per_batch=len(clips)
-    )
+    streamed = stream_clips(captioner.run.config.data, captioner.run.vocab, 'test')
+    (batch,) = eval_batches(streamed, clips_per_batch=len(clips))
     assert captioner(batch) == captioner.caption_clips(clips)
 
 

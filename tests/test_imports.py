@@ -19,9 +19,10 @@ MAY_IMPORT = {
     'evaluate': {'decode', 'run', 'model', 'data'},
     'train': {'evaluate', 'decode', 'run', 'model', 'data'},
     'prepare': {'extract', 'data'},
+    'benchmark': {'prepare', 'extract', 'train', 'decode', 'run', 'model', 'data'},
     'configs': set(),
     'launch': {
-        *('configs', 'cli', 'prepare', 'train', 'evaluate'),
+        *('configs', 'cli', 'benchmark', 'prepare', 'train', 'evaluate'),
         *('extract', 'decode', 'run', 'model', 'data'),
     },
     'cli': set(),

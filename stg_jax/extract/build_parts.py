@@ -1,11 +1,12 @@
 """The parts of an extractor from their config strings, LIBRARY:MODEL."""
 
-import functools
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from stg_jax.errors import UserError
+from stg_jax.extract.onnx_detector import OnnxDetector, split_layout
+from stg_jax.extract.onnx_encoder import OnnxFrameEncoder
+from stg_jax.extract.onnx_pixels import CONFIG
 from stg_jax.extract.parts import ClipEncoder, Detector, FrameEncoder
 
 
@@ -17,8 +18,6 @@ def build_detector(text: str, *, min_score: float, batch_size: int, dtype: str) 
     """
     library, model = _split('detector', text)
     if library == 'onnx':
-        from stg_jax.extract.onnx_detector import OnnxDetector
-
         return OnnxDetector(model, min_score=min_score, batch_size=batch_size)
     from stg_jax.extract.keras_detector import KerasDetector
 
@@ -33,8 +32,6 @@ def build_frame_encoder(text: str, *, batch_size: int, dtype: str) -> FrameEncod
     """
     library, model = _split('frame_encoder', text)
     if library == 'onnx':
-        from stg_jax.extract.onnx_encoder import OnnxFrameEncoder
-
         return OnnxFrameEncoder(model, batch_size=batch_size)
     from stg_jax.extract.keras_frame_encoder import KerasFrameEncoder
 
@@ -69,23 +66,29 @@ def digest(text: str) -> str:
     Raises:
       UserError: there is no such library or model file.
     """
-    if text in ('', 'difference'):
+    if text == 'difference':
         return ''
     library, model = _split('part', text)
-    path = Path(model.partition('#')[0])
-    if library == 'onnx' and not path.is_file():
+    files = _onnx_files(model) if library == 'onnx' else _preset_files(Path(model))
+    content = hashlib.sha256()
+    for path in files:
+        with path.open('rb') as file:
+            content.update(hashlib.file_digest(file, 'sha256').digest())
+    return content.hexdigest() if files else ''
+
+
+def _onnx_files(model: str) -> list[Path]:
+    """Return the model file, and beside it its weights and pixel scale where they are apart."""
+    path = Path(split_layout(model)[0])
+    if not path.is_file():
         raise UserError(f'the model file {path} does not exist')
-    if not path.exists():
-        return ''
-    files = [path] if path.is_file() else sorted(p for p in path.rglob('*') if p.is_file())
-    content = functools.reduce(_add, files, hashlib.sha256())
-    return content.hexdigest()
+    beside = [path.with_name(f'{path.name}{end}') for end in ('.data', '_data')]
+    return [path, *filter(Path.is_file, [*beside, path.with_name(CONFIG)])]
 
 
-def _add(content: Any, path: Path) -> Any:
-    with path.open('rb') as file:
-        content.update(hashlib.file_digest(file, 'sha256').digest())
-    return content
+def _preset_files(folder: Path) -> list[Path]:
+    """Return the files of a preset in a folder, none of one that is downloaded by its name."""
+    return sorted(path for path in folder.rglob('*') if path.is_file())
 
 
 def _split(part: str, text: str) -> tuple[str, str]:

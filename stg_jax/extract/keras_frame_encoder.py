@@ -22,8 +22,8 @@ class KerasFrameEncoder:
 
     The map of a convolutional network is its last feature map and the embedding the mean of that;
     the map of a transformer is its last patch tokens and the embedding its class token (DINOv2,
-    DINOv3, ViT), the projection into the space shared with text (CLIP), the pooled output (SigLIP),
-    or the mean of the map where there is nothing of these.
+    DINOv3, ViT, DeiT), the projection into the space shared with text (CLIP), the pooled output
+    (SigLIP), or the mean of the map where there is nothing of these.
 
     Args:
       preset: name or folder of an image backbone.
@@ -39,7 +39,7 @@ class KerasFrameEncoder:
         compute_in(dtype, backbone)
         model = _picture_model(backbone, preset)
         self._format = picture_format(preset, model.input_shape[1:])
-        patch = _patch_size(backbone)
+        patch = getattr(getattr(backbone, 'vision_encoder', backbone), 'patch_size', None)
         grid = patch and tuple(np.array(self._format.size) // patch)
 
         def finish(outputs: Any) -> tuple[jax.Array, jax.Array]:
@@ -68,26 +68,18 @@ def _picture_model(backbone: 'keras.Model', preset: str) -> 'keras.Model':
     if isinstance(backbone, models.SigLIPBackbone):
         encoder = backbone.vision_encoder
         return keras.Model(encoder.inputs[0], [encoder.post_layer_norm.output, encoder.output])
-    if not _describes_pictures(backbone):
+    ranks = [len(tensor.shape) for tensor in (*backbone.inputs, *backbone.outputs)]
+    with_tokens = (
+        *(models.DINOV2Backbone, models.DINOV3Backbone),
+        *(models.ViTBackbone, models.DeiTBackbone),
+    )
+    if ranks != [4, 4] and not isinstance(backbone, with_tokens):
         raise UserError(
             f"'{preset}' is a {type(backbone).__name__}, which turns no picture into a feature "
             'map: name a preset of ResNet or another convolutional network, CLIP, SigLIP, DINOv2, '
-            'DINOv3 or ViT'
+            'DINOv3, ViT or DeiT'
         )
-    return keras.Model(backbone.inputs[0], [backbone.output])
-
-
-def _describes_pictures(backbone: 'keras.Model') -> bool:
-    """Tell whether a model goes from one picture to one map, or to tokens of its patches."""
-    if [len(x.shape) for x in backbone.inputs] != [4] or isinstance(backbone.output, dict):
-        return False
-    rank = len(backbone.output.shape)
-    return rank == 4 or (rank == 3 and _patch_size(backbone) is not None)
-
-
-def _patch_size(backbone: 'keras.Model') -> Any:
-    """Return the pixels a side of a patch, one number or two; None where there are no patches."""
-    return getattr(getattr(backbone, 'vision_encoder', backbone), 'patch_size', None)
+    return keras.Model(backbone.inputs[0], backbone.outputs)
 
 
 def _embedding_and_map(
@@ -98,11 +90,11 @@ def _embedding_and_map(
     Args:
       outputs: a map, or tokens of the patches after any number of others, the first of them the
         class token; then the embedding where the model makes one itself.
-      grid: patches in a column and in a row, None for a map.
+      grid: patches in a column and in a row, where there are tokens.
     """
     features, *embedding = (output.astype(jnp.float32) for output in outputs)
     class_token = []
-    if grid:
+    if features.ndim == 3:
         first = features.shape[1] - grid[0] * grid[1]
         class_token = [features[:, 0]] if first else []
         features = features[:, first:].reshape(len(features), *grid, -1)

@@ -53,7 +53,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, min_score: float, batch_size: int):
-        path, name = _split_layout(os.fspath(path))
+        path, name = split_layout(os.fspath(path))
         self._model = OnnxModel(path, batch_size=batch_size, side=_SIDE)
         self._layout = LAYOUTS[_choose_layout(self._model, name)]
         self._scale = find_pixel_scale(self._model.path, self._model.metadata, self._layout.scale)
@@ -81,7 +81,7 @@ class OnnxDetector:
         return detections
 
 
-def _split_layout(path: str) -> tuple[str, str | None]:
+def split_layout(path: str) -> tuple[str, str | None]:
     """Split PATH#LAYOUT; a file whose name holds a '#' is a path."""
     before, mark, name = path.rpartition('#')
     return (before, name) if mark and not Path(path).exists() else (path, None)
