@@ -1,7 +1,5 @@
 """The one import of Keras Hub: on JAX, silent, and with TensorFlow blind to accelerators."""
 
-import os
-import sys
 from types import ModuleType
 
 from stg_jax.errors import UserError
@@ -13,9 +11,7 @@ def import_keras_hub() -> ModuleType:
     Raises:
       UserError: it is not installed, or Keras runs on something else in this process already.
     """
-    if 'keras' not in sys.modules:
-        os.environ['KERAS_BACKEND'] = 'jax'
-    # Keras Hub imports TensorFlow, which must not be the first to see an accelerator.
+    # Keras Hub imports TensorFlow, which must be blind to accelerators and have chosen JAX by then.
     from stg_jax.data import quiet_tensorflow  # noqa: F401
 
     try:
