@@ -19,7 +19,7 @@ def import_keras_hub() -> ModuleType:
         import keras_hub
     except ModuleNotFoundError:
         raise UserError(
-            "keras:... needs Keras Hub, which is not installed: pip install 'stg-jax[extract]'"
+            "keras:... needs Keras Hub, which is not installed: pip install -e '.[extract]'"
         ) from None
     if keras.config.backend() != 'jax':
         raise UserError(

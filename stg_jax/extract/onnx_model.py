@@ -138,7 +138,7 @@ def _open_session(
         from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError:
         raise UserError(
-            f"{path} needs ONNX Runtime, which is not installed: pip install 'stg-jax[extract]'"
+            f"{path} needs ONNX Runtime, which is not installed: pip install -e '.[extract]'"
         ) from None
     if not path.is_file():
         raise UserError(f'{path} is missing or not a file: name an ONNX file')

@@ -11,7 +11,7 @@ try:
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError:
     raise UserError(
-        "--runner needs Apache Beam, which is not installed: pip install 'stg-jax[beam]'"
+        "--runner needs Apache Beam, which is not installed: pip install -e '.[beam]'"
     ) from None
 
 
