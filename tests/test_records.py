@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from stg_jax.data import records
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.errors import UserError
 from tests.fake_data import fake_clips, fake_data_config, fake_data_folder
+
+ROOT = Path(__file__).parents[1]
 
 
 def write(folder, clips, **options):
@@ -230,3 +233,33 @@ def test_refuses_a_folder_that_is_none(sound, tmp_path):
     (folder / 'dataset_info.json').unlink()
     with pytest.raises(UserError, match=r'dataset_info.json is missing'):
         records.read_captions(folder, 'train')
+
+
+@pytest.mark.parametrize('name', ['dataset_info.json', 'features.json'])
+@pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"pythonClassName": "x"}'])
+def test_damaged_metadata_is_one_sentence(tmp_path, name, text):
+    folder = fake_data_folder(tmp_path)
+    (folder / name).write_text(text)
+    with pytest.raises(UserError, match=r'the metadata of .*data is damaged .*prepare') as refused:
+        list(records.read_clips(folder, 'train'))
+    assert '\n' not in str(refused.value)
+
+
+def test_records_of_another_schema_are_refused(tmp_path):
+    wide = fake_data_folder(tmp_path, name='wide', objects=4)
+    folder = fake_data_folder(tmp_path)
+    (folder / 'features.json').write_text((wide / 'features.json').read_text())
+    with pytest.raises(UserError, match=r"split 'train' do not agree with features.json"):
+        list(records.read_clips(folder, 'train'))
+
+
+def test_equal_clips_are_equal_bytes_in_another_process(tmp_path):
+    code = (
+        'import pathlib, sys; from tests.fake_data import fake_data_folder; '
+        'fake_data_folder(pathlib.Path(sys.argv[1]))'
+    )
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        subprocess.run([sys.executable, '-c', code, tmp_path / name], cwd=ROOT, check=True)
+    for path in (tmp_path / 'one' / 'data').iterdir():
+        assert path.read_bytes() == (tmp_path / 'two' / 'data' / path.name).read_bytes()

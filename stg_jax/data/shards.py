@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from google.protobuf import json_format
+
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.quiet_tensorflow import tf, tfds
 from stg_jax.errors import UserError
@@ -64,7 +66,13 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     for metadata in ('dataset_info.json', 'features.json'):
         if not (folder / metadata).exists():
             raise UserError(f'{folder / metadata} is missing: prepare the data again')
-    info = tfds.builder_from_directory(folder).info
+    try:
+        info = tfds.builder_from_directory(folder).info
+    except (ValueError, json_format.Error) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'the metadata of {folder} is damaged ({reason}): prepare the data again'
+        ) from None
     if name not in manifest.splits or name not in info.splits:
         known = ', '.join(manifest.splits)
         raise UserError(f'{folder} has no split {name!r}: it holds {known}')
@@ -93,7 +101,7 @@ def _damage(split: Split) -> UserError:
         if fault:
             return UserError(f'shard {path} {fault}: prepare the data again or copy it again')
     return UserError(
-        f'{split.folder}: the shards of split {split.name!r} do not agree with '
+        f'{split.folder}: the shards of split {split.name!r} do not agree with features.json, '
         'dataset_info.json and manifest.json: prepare the data again or copy it again'
     )
 
@@ -118,5 +126,5 @@ def naming_damage(split: Split) -> Iterator[None]:
     """Turn TensorFlow's errors about broken files into a `UserError` with shard and record."""
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.NotFoundError):
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
         raise _damage(split) from None
