@@ -67,6 +67,10 @@ def get_config() -> ConfigDict:
     train.checkpoint_steps = 0  # save also every so many steps; 0: after each epoch only
     train.log_steps = 20  # steps between lines of metrics.jsonl
 
+    profile = config.profile = ConfigDict()
+    profile.start = 0  # the first step to trace into WORKDIR/profile; 0: none
+    profile.steps = 5  # steps to trace, within one epoch
+
     decode = config.decode = ConfigDict()
     decode.beam_size = 5  # 1: greedy
     decode.length_penalty = 0.6  # alpha of ((5 + length) / 6) ** alpha; 0: plain log-probability

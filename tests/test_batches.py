@@ -207,6 +207,18 @@ def test_damage_while_reading_names_shard_and_record(config, folder, vocab, tmp_
         list(eval_batches(damaged, clips_per_batch=2))
 
 
+def test_a_shard_that_loses_records_while_it_is_open_is_named(folder, vocab, tmp_path):
+    shutil.copytree(folder, tmp_path / 'data')
+    path = tmp_path / 'data' / 'clips-train.tfrecord-00001'
+    opened = open_clips(fake_data_config(path.parent), vocab, 'train')
+    data = path.read_bytes()
+    path.write_bytes(data[: 16 + int.from_bytes(data[:8], 'little')])  # its first record, whole
+    with pytest.raises(UserError, match='tfrecord-00001 is cut: it ends before record 2 of 3'):
+        list(train_batches(opened, clips_per_batch=2, seed=0, epoch=0))
+    with pytest.raises(UserError, match='tfrecord-00001 is cut: it ends before record 2 of 3'):
+        list(eval_batches(opened, clips_per_batch=2))
+
+
 def test_refuses_what_does_not_fit(config, folder, vocab):
     with pytest.raises(UserError, match='cannot be divided among 3 hosts'):
         epoch(config, vocab, num_hosts=3)

@@ -164,3 +164,12 @@ def test_clips_without_any_object_train_and_caption(tmp_path):
 def test_a_batch_size_that_cannot_be_split_is_refused(data, tmp_path):
     with pytest.raises(UserError, match='multiple of 6'):
         train(fake_run.tiny_config(data, train__batch_size=8, train__accumulate=3), tmp_path)
+
+
+def test_chosen_steps_are_traced_and_nothing_else_changes(data, tmp_path, undisturbed):
+    config = fake_run.tiny_config(data, profile__start=2, profile__steps=2)
+    train(config, tmp_path)
+    (trace,) = (tmp_path / 'profile').rglob('*.xplane.pb')
+    assert b'train_step' in trace.read_bytes()
+    assert not (undisturbed / 'profile').exists()
+    assert_same(final_params(tmp_path), final_params(undisturbed))

@@ -80,7 +80,7 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     paths = [os.fspath(path) for path in stored.filepaths]
     split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
     if not _complete(split, stored.num_bytes):
-        raise _damage(split)
+        raise damage(split)
     return split
 
 
@@ -94,8 +94,8 @@ def _complete(split: Split, num_bytes: int) -> bool:
     )
 
 
-def _damage(split: Split) -> UserError:
-    """Read all shards of a split; return the sentence that names the first bad record."""
+def damage(split: Split) -> UserError:
+    """Read all shards of a split that is damaged; return what names the first bad record."""
     for path, length in zip(split.paths, split.lengths, strict=True):
         fault = _fault(path, length)
         if fault:
@@ -127,4 +127,4 @@ def naming_damage(split: Split) -> Iterator[None]:
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
-        raise _damage(split) from None
+        raise damage(split) from None

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from stg_jax.data.batches import eval_batches
+from stg_jax.data.batches import eval_batches, stream_clips
 from stg_jax.data.records import read_captions
 from stg_jax.decode.captioner import Captioner
 from stg_jax.evaluate.predict import predict
@@ -46,9 +46,8 @@ def evaluate(
     run = captioner.run
     references = read_captions(run.config.data.dir, split)
     decode = captioner.decode_fn(beam_size, length_penalty)
-    batches = eval_batches(
-        run.config.data, run.vocab, split, clips_per_batch=run.config.decode.batch_size
-    )
+    clips = stream_clips(run.config.data, run.vocab, split)
+    batches = eval_batches(clips, clips_per_batch=run.config.decode.batch_size)
     predictions = predict(
         lambda batch: decode(captioner.params, captioner.inputs(batch)), batches, run.vocab
     )

@@ -22,11 +22,13 @@ from stg_jax.files import read_json, write_json
 # Keys that may change when a run goes on: they alter no step that was taken before.
 _MAY_CHANGE = (
     'data.dir',
+    'data.cache',
     'train.epochs',
     'train.patience',
     'train.checkpoint_steps',
     'train.log_steps',
     'decode.',
+    'profile.',
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from stg_jax.data.batches import train_batches
+from stg_jax.data.batches import open_clips, train_batches
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import Checkpoints
@@ -23,6 +23,7 @@ from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import StopRequest
+from stg_jax.train.trace import StepTrace
 from stg_jax.train.validate import SPLIT, Validator
 
 
@@ -60,6 +61,7 @@ class Trainer:
         config = run.config
         self._run, self._config, self._plan = run, config, plan
         self._checkpoints, self._stop = checkpoints, stop
+        self._clips = open_clips(config.data, run.vocab, 'train')
         self._num_steps = config.train.epochs * plan.epoch_steps
         self._optimizer = make_optimizer(config.optim, self._num_steps)
         train_step = make_train_step(
@@ -76,6 +78,7 @@ class Trainer:
         self._state, self._progress = self._restore_or_start()
         self._log = MetricsLog(run.metrics, self._progress.step)
         self._line = ProgressLine(self._num_steps, self._progress.step)
+        self._trace = StepTrace(run.path / 'profile', config.profile)
         self._began = time.perf_counter() - self._progress.seconds
 
     def run(self) -> bool:
@@ -109,8 +112,7 @@ class Trainer:
         """Run the rest of the current epoch; end early when asked to stop."""
         config, progress, watch = self._config, self._progress, Stopwatch()
         batches = train_batches(
-            config.data,
-            self._run.vocab,
+            self._clips,
             clips_per_batch=self._plan.clips_per_batch,
             seed=config.seed,
             epoch=progress.epoch,
@@ -120,6 +122,7 @@ class Trainer:
         )
         previous = None
         for batch in _timed(batches, watch):
+            self._trace.before(progress.step + 1)
             self._state, metrics = self._train_step(
                 self._state, parallel.shard_batch(batch, self._plan.mesh)
             )
@@ -128,6 +131,8 @@ class Trainer:
             progress.step += 1
             progress.step_in_epoch += 1
             previous = (progress.step, batch, metrics)
+            if self._trace.after(progress.step, metrics):
+                self._line.say(f'traced steps up to {progress.step}: {self._run.path}/profile')
             if progress.step_in_epoch < self._plan.epoch_steps:
                 if self._stop.received:
                     break
@@ -136,6 +141,7 @@ class Trainer:
                     previous = None
                     self._save(score=None)
         self._settle(previous, watch)
+        self._trace.close()
 
     def _settle(self, step: tuple | None, watch: Stopwatch) -> None:
         """Check and log a step that was dispatched before."""

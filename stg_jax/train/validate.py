@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from stg_jax.data.batches import eval_batches
+from stg_jax.data.batches import eval_batches, open_clips
 from stg_jax.data.records import read_captions
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.evaluate.predict import best_captions
@@ -24,6 +24,7 @@ class Validator:
 
     def __init__(self, run: RunFolder, plan: Plan):
         self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
+        self._clips = open_clips(run.config.data, run.vocab, SPLIT)
         self._references = read_captions(run.config.data.dir, SPLIT)
         self._eval_step = parallel.summed_over_clips(
             make_eval_step(plan.model, plan.loss_spec), plan.mesh
@@ -39,9 +40,7 @@ class Validator:
         config = self._run.config
         sums, predictions = collections.Counter(), {}
         batches = eval_batches(
-            config.data,
-            self._run.vocab,
-            SPLIT,
+            self._clips,
             clips_per_batch=parallel.round_up(config.decode.batch_size, self._mesh),
         )
         for batch in batches:

@@ -1,0 +1,140 @@
+"""The suite 'graph': the banded object graph against the dense one, forward and backward."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from stg_jax.benchmark.measure import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.synthetic import random_features
+from stg_jax.model.encoders import ObjectEncoder
+from stg_jax.model.graph import build_graph
+
+FRAMES, OBJECTS = (10, 20, 40, 80, 160, 320), (5, 10, 20, 40, 80)
+_CLIPS = 4
+_ROUNDS = 5
+
+Stage = dict[str, Any]
+
+
+@struct.dataclass
+class DenseGraph:
+    """S G S over all nodes, as one matrix (B, O, O)."""
+
+    adj_BOO: jax.Array
+
+    def propagate(self, node_BTND: jax.Array) -> jax.Array:
+        """Return S G S H."""
+        B, T, N, D = node_BTND.shape
+        adj_BOO = self.adj_BOO.astype(node_BTND.dtype)
+        return (adj_BOO @ node_BTND.reshape(B, T * N, D)).reshape(B, T, N, D)
+
+
+def run(config: Any) -> list[Stage]:
+    """Return time and memory for more and more frames, and for more and more objects.
+
+    Returns:
+      For each size the stages 'build' (from features and boxes to the graph), 'convolve' (as many
+      graph convolutions as the encoder has, without its dense layers; forward and backward) and
+      'encoder' (all of the object branch before its decoder, forward and backward). Each has
+      'clips_per_s' of the banded graph; 'to_dense', how many times as fast as the dense one it
+      is; 'banded_mb' and 'dense_mb', memory of a graph where there is one, and of what is made on
+      the way; and 'mb_to_dense', how many times as much the dense graph takes.
+    """
+    frames, objects = config.data.frames, config.data.objects
+    sizes = [(num_frames, objects) for num_frames in FRAMES]
+    sizes += [(frames, num_objects) for num_objects in OBJECTS if num_objects != objects]
+    return [stage for size in sizes for stage in _stages(config, *size)]
+
+
+def _stages(config, num_frames, num_objects) -> list[Stage]:
+    config = config.copy_and_resolve_references()
+    config.data.frames, config.data.objects = num_frames, num_objects
+    batch = jax.device_put(random_features(config, _CLIPS, 0))
+    stages = []
+    for part, make in {'build': _build, 'convolve': _convolve, 'encoder': _encoder}.items():
+        calls = {name: make(config.model, batch, name == 'dense') for name in ('banded', 'dense')}
+        seconds = seconds_in_turn({name: call for name, (call, _) in calls.items()}, _ROUNDS)
+        banded_mb, dense_mb = (memory_mb for _, memory_mb in calls.values())
+        stages.append(
+            {
+                'stage': f'{part} T={num_frames} N={num_objects}',
+                'clips_per_s': _fields(rate(_CLIPS, seconds['banded'])),
+                'to_dense': _fields(ratio(seconds['banded'], seconds['dense'])),
+                'banded_mb': banded_mb,
+                'dense_mb': dense_mb,
+                'mb_to_dense': dense_mb / banded_mb,
+            }
+        )
+    return stages
+
+
+def _build(model, batch, is_dense):
+    compiled = _compile(lambda batch: _graph(model, batch, is_dense), batch)
+    return _call(compiled, batch), _temporary_mb(compiled) + _mb(compiled(batch))
+
+
+def _convolve(model, batch, is_dense):
+    graph = jax.jit(lambda batch: _graph(model, batch, is_dense))(batch)
+    shape = (*batch['object_mask'].shape, model.width)
+    node_BTND = jax.random.normal(jax.random.key(0), shape, jnp.dtype(model.dtype))
+
+    def loss(node_BTND, graph):
+        for _ in range(model.graph_layers):
+            node_BTND = jax.nn.relu(node_BTND + graph.propagate(node_BTND))
+        return jnp.sum(node_BTND.astype(jnp.float32))
+
+    compiled = _compile(jax.value_and_grad(loss), node_BTND, graph)
+    return _call(compiled, node_BTND, graph), _temporary_mb(compiled) + _mb(graph)
+
+
+def _encoder(model, batch, is_dense):
+    """Run the whole encoder, with the gradient for its parameters."""
+    encoder = ObjectEncoder(
+        model.width, model.graph_layers, model.graph_norm, jnp.dtype(model.dtype)
+    )
+
+    def apply(method, params, batch):
+        graph = _graph(model, batch, is_dense)
+        node_BTNC = batch['object'].astype(model.dtype)
+        return method(params, node_BTNC, batch['object_mask'], graph)
+
+    def loss(params, batch):
+        return jnp.sum(apply(encoder.apply, params, batch).astype(jnp.float32))
+
+    params = jax.jit(lambda batch: apply(encoder.init, jax.random.key(0), batch))(batch)
+    compiled = _compile(jax.value_and_grad(loss), params, batch)
+    return _call(compiled, params, batch), _temporary_mb(compiled)
+
+
+def _graph(model, batch, is_dense):
+    graph = build_graph(
+        batch['object'],
+        batch['box'],
+        batch['object_mask'],
+        kind=model.graph,
+        direction=model.temporal_direction,
+    )
+    return DenseGraph(graph.dense()) if is_dense else graph
+
+
+def _compile(function, *args):
+    return jax.jit(function).lower(*args).compile()
+
+
+def _call(compiled, *args):
+    return lambda: jax.block_until_ready(compiled(*args))
+
+
+def _temporary_mb(compiled):
+    return compiled.memory_analysis().temp_size_in_bytes / 1e6
+
+
+def _mb(tree):
+    return sum(x.nbytes for x in jax.tree.leaves(tree)) / 1e6
+
+
+def _fields(spread: Spread) -> dict[str, float]:
+    return dataclasses.asdict(spread)

@@ -1,0 +1,84 @@
+"""The clips of a split in the memory of the host, read from its shards once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stg_jax.data.order import Order, Rows
+from stg_jax.data.quiet_tensorflow import tf
+from stg_jax.data.streamed import StreamedClips
+from stg_jax.errors import UserError
+
+_LOADED_AT_ONCE = 32  # clips
+_FETCHED_AT_ONCE = 64  # batches of numbers
+
+
+class CachedClips:
+    """Clips with the features of `StreamedClips`, in the same order, gathered from memory.
+
+    Attributes:
+      split: where they were read from.
+
+    Raises:
+      UserError: the clips need more memory than there is, or a shard is damaged.
+    """
+
+    def __init__(self, streamed: StreamedClips):
+        self.split = streamed.split
+        _check_memory(streamed)
+        self.zeros = streamed.zeros
+        self._arrays = _load(streamed)
+        ends = np.cumsum(self.split.lengths)
+        self._numbers = np.split(np.arange(ends[-1]), ends[:-1])  # of the records of each shard
+
+    def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
+        """Yield 'id' and the arrays of this host's rows, the last batch perhaps short."""
+        numbers = order.apply(
+            lambda shards: np.concatenate([self._numbers[i] for i in shards]),
+            tf.data.Dataset.from_tensor_slices,
+        )
+        # Fetching numbers for one batch at a time would take about as long as gathering it.
+        many = rows.of_this_host(numbers).batch(_FETCHED_AT_ONCE * rows.per_host).prefetch(1)
+        for fetched in many.as_numpy_iterator():
+            for first in range(0, len(fetched), rows.per_host):
+                yield self._gather(fetched[first : first + rows.per_host])
+
+    def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        # Here and not in a thread: handing over costs more than copying, which memory limits.
+        return {name: array[numbers] for name, array in self._arrays.items()}
+
+
+def _load(streamed: StreamedClips) -> dict[str, np.ndarray]:
+    """Return 'id' and the arrays of all clips, in file order."""
+    # Filled in place: joining batches would take the memory twice.
+    arrays = streamed.zeros(streamed.split.num_clips)
+    order = Order.as_stored(len(streamed.split.paths))
+    first = 0
+    for batch in streamed.features(order, Rows(_LOADED_AT_ONCE, 0, 1, 0, streamed.split.num_clips)):
+        last = first + len(batch['id'])
+        for name, array in arrays.items():
+            array[first:last] = batch[name]
+        first = last
+    return arrays
+
+
+def _check_memory(streamed: StreamedClips) -> None:
+    split, free = streamed.split, _free_memory()
+    needed = split.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
+    if needed > free:
+        raise UserError(
+            f'the {split.name} split of {split.folder} takes {needed / 1e9:.1f} GB of memory, but '
+            f'{free / 1e9:.1f} GB are free: stream it with --config.data.cache=none'
+        )
+
+
+def _free_memory() -> int:
+    """Return how many bytes can be had without swapping."""
+    meminfo = Path('/proc/meminfo')
+    if not meminfo.exists():
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    # Unlike the free pages of sysconf, it counts those that hold the shards just read.
+    fields = dict(line.split(':') for line in meminfo.read_text().splitlines())
+    return int(fields['MemAvailable'].split()[0]) * 1024

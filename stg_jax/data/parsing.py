@@ -1,0 +1,49 @@
+"""From serialized records to arrays, a batch at a time and only what a network reads."""
+
+import numpy as np
+
+from stg_jax.data.quiet_tensorflow import tf, tfds
+
+_OF_FRAMES = ('appearance', 'motion')
+_OF_OBJECTS = ('object', 'box', 'object_mask')
+
+
+class Parser:
+    """Take batches of records apart.
+
+    TFDS takes one record apart at a time and all of it, at several times the cost.
+    """
+
+    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int):
+        self._num_objects = num_objects
+        self._stored = {name: features[name] for name in (*_OF_FRAMES, *_OF_OBJECTS)}
+        # Traced once here, not in every epoch.
+        self.parse = tf.function(
+            self._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]
+        )
+
+    def zeros(self, num_clips: int) -> dict[str, np.ndarray]:
+        """Return what `parse` does for so many clips, but empty ids and zeros."""
+        arrays = {}
+        for name, stored in self._stored.items():
+            shape = np.empty((num_clips, *stored.shape), np.bool_)[self._used(name)].shape
+            arrays[name] = np.zeros(shape, stored.np_dtype)
+        return arrays | {'id': np.full(num_clips, '', object)}
+
+    def _parse(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return 'id' (B,) string and the arrays of B records, (B, ...) each."""
+        names = ('id', *self._stored)
+        parsed = tf.io.parse_example(
+            records, {name: tf.io.FixedLenFeature((), tf.string) for name in names}
+        )
+        arrays = {name: self._array(name, parsed[name]) for name in self._stored}
+        return arrays | {'id': parsed['id']}
+
+    def _array(self, name: str, values: tf.Tensor) -> tf.Tensor:
+        stored = self._stored[name]
+        array = tf.io.decode_raw(values, stored.np_dtype)
+        return tf.reshape(array, (tf.size(values), *stored.shape))[self._used(name)]
+
+    def _used(self, name: str) -> tuple[slice, ...]:
+        """Return which part of an array the config asks for."""
+        return np.s_[:, :, : self._num_objects] if name in _OF_OBJECTS else np.s_[:]
