@@ -9,7 +9,7 @@ from configs import common
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import stack_clips
 from stg_jax.model.captioner import CaptioningModel, ModelSpec
-from stg_jax.model.losses import LossSpec
+from stg_jax.model.losses import LossSpec, Words, feature_terms, word_terms
 from tests.fake_data import OBJECTS, fake_clips
 
 VOCAB_SIZE, MAX_WORDS = 13, 5
@@ -27,6 +27,14 @@ def loss_spec(**changes):
     """Return the default loss."""
     config = common.get_config()
     return LossSpec(**{**config.loss, **config.kd, **changes})
+
+
+def terms_of_logits(outputs, target_BKL, real_BKL, has_object_B, spec):
+    """Return the loss terms of outputs of the network, from all their logits at once."""
+    words = Words.of(target_BKL, real_BKL, has_object_B)
+    logits = {name: output.logits_BKLV for name, output in outputs.items()}
+    feature = {name: output.feature_BD for name, output in outputs.items()}
+    return word_terms(logits, words, spec) | feature_terms(feature, words, spec)
 
 
 def fake_batch(num_clips=3, num_captions=2, *, seed=0):

@@ -10,8 +10,8 @@ import pytest
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import BranchOutput
-from stg_jax.model.losses import cross_entropy, loss_terms
-from tests.fake_network import fake_batch, loss_spec, small_network
+from stg_jax.model.losses import cross_entropy
+from tests.fake_network import fake_batch, loss_spec, small_network, terms_of_logits
 
 B, K, L, V, D = 3, 2, 4, 7, 5
 
@@ -41,7 +41,7 @@ def fake_targets(seed=1):
 
 
 def terms_of(outputs, **changes):
-    return loss_terms(outputs, *fake_targets(), loss_spec(**changes))
+    return terms_of_logits(outputs, *fake_targets(), loss_spec(**changes))
 
 
 def nll_by_hand(output, target_BKL):
@@ -186,7 +186,9 @@ def gradient_of(term, **changes):
     batch = fake_batch()
     target_BKL, has_object_B = batch['tokens'][..., 1:], batch['object_mask'].any((1, 2))
     words = target_BKL, target_BKL != PAD, has_object_B
-    return pull_back(jax.grad(lambda x: loss_terms(x, *words, loss_spec(**changes))[term])(outputs))
+    return pull_back(
+        jax.grad(lambda x: terms_of_logits(x, *words, loss_spec(**changes))[term])(outputs)
+    )
 
 
 def reached(gradient, branch):

@@ -13,7 +13,6 @@ from configs.ablations import ABLATIONS
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel, ModelSpec
-from stg_jax.model.losses import loss_terms
 from stg_jax.run.network import param_shapes
 from tests.fake_network import (
     assert_same_logits,
@@ -22,6 +21,7 @@ from tests.fake_network import (
     loss_spec,
     small_network,
     small_spec,
+    terms_of_logits,
 )
 
 SETTINGS = {
@@ -53,7 +53,7 @@ def test_every_ablation_has_finite_logits_and_gradients_without_objects_too(sett
         outputs = model.apply({'params': params}, batch, batch['tokens'][..., :-1], False)
         has_object_B = batch['object_mask'].any((1, 2))
         spec = loss_spec(**parts['kd'])
-        terms = loss_terms(outputs, target_BKL, target_BKL != PAD, has_object_B, spec)
+        terms = terms_of_logits(outputs, target_BKL, target_BKL != PAD, has_object_B, spec)
         return sum(terms.values()), outputs
 
     # Not jitted: the settings share most operations, and with them their compilation.
@@ -109,12 +109,17 @@ def test_cached_steps_give_the_logits_of_teacher_forcing(changes):
     for branch, expected_BKLV in logits_of(batch, **changes).items():
         apply = functools.partial(model.apply, {'params': params}, branch=branch)
         memory = apply(apply(batch, method='encode'), method='read_memory')
-        cache = apply(B, K, method='empty_cache')
+        rows = memory.of_clips(np.arange(B).repeat(K))
+        # The captions change places in the cache from word to word.
+        place_RL = np.stack([np.random.default_rng(i).permutation(B * K) for i in range(L)], 1)
+        cache = apply(B * K, method='empty_cache')
         for position in range(L):
-            logits_BKV, cache = step_fn(
-                token_BKL[..., position], position, cache, memory, branch=branch
-            )
-            np.testing.assert_allclose(logits_BKV, expected_BKLV[:, :, position], atol=atol)
+            token_R = token_BKL[..., position].reshape(B * K)
+            logits_RV, entry = step_fn(token_R, position, cache, place_RL, rows, branch=branch)
+            expected_RV = expected_BKLV[:, :, position].reshape(B * K, -1)
+            np.testing.assert_allclose(logits_RV, expected_RV, atol=atol)
+            written = position, place_RL[:, position]
+            cache = jax.tree.map(lambda old, new, at=written: old.at[at].set(new), cache, entry)
 
 
 def dropout_masks():

@@ -14,12 +14,21 @@ import pytest
 from jax.sharding import Mesh
 
 from stg_jax.data.vocab import PAD
+from stg_jax.train.compact import compact
 from stg_jax.train.parallel import AXIS, data_mesh, pmapped, replicate, shard_batch
 from stg_jax.train.step import init_state, make_eval_step, make_train_step, mean_terms
 from tests.fake_network import fake_batch, loss_spec, small_network
 
 RATE = 0.1
-WAYS = ('one device', 'eight devices', 'literal pmap')
+WAYS = (
+    'one device',
+    'eight devices',
+    'literal pmap',
+    'eight devices, packed, accumulated',
+)
+
+
+WIDER = ((0, 0), (0, 0), (0, 6))
 
 
 def uneven_batch():
@@ -61,6 +70,14 @@ def take_steps(step_fn, batches, mesh):
     return jax.device_get(state), metrics
 
 
+def packed(batches, num_parts):
+    """Return the batches with longer padding, and slots that leave some of it out in all parts."""
+    batches = [batch | {'tokens': np.pad(batch['tokens'], WIDER)} for batch in batches]
+    batches = [compact(batch, num_parts=num_parts, num_hosts=1) for batch in batches]
+    assert all(len(batch['slot']) < batch['tokens'][..., 1:].size for batch in batches)
+    return batches
+
+
 def run(*batches, **options):
     return take_steps(jitted_step(**options), batches, one_device())
 
@@ -88,6 +105,9 @@ def save_all_ways(path):
         take_steps(pmapped(step, one_device()), batches, one_device()),
         take_steps(pmapped(step, data_mesh()), batches, data_mesh()),
         take_steps(pmapped_literally, batches, one_device()),
+        take_steps(
+            pmapped(train_step(accumulate=2), data_mesh()), packed(batches, 16), data_mesh()
+        ),
     ]
     np.savez(path, *(flat(outcome) for outcome in outcomes))
 
@@ -105,7 +125,7 @@ def outcomes(tmp_path_factory):
 
 
 @pytest.mark.parametrize('way', WAYS[1:])
-def test_eight_devices_take_the_steps_of_one(outcomes, way):
+def test_every_way_takes_the_steps_of_one_device(outcomes, way):
     assert np.isfinite(outcomes[way]).all()
     np.testing.assert_allclose(outcomes[way], outcomes['one device'], atol=1e-6, rtol=1e-6)
 
@@ -159,6 +179,7 @@ def test_a_step_descends_the_gradient_of_the_mean_loss_per_token():
 def test_accumulated_micro_batches_take_the_step_of_the_whole_batch():
     batches = [uneven_batch(), fake_batch(16, seed=1)]
     assert_close(run(*batches, accumulate=4), run(*batches))
+    assert_close(run(*packed(batches, 4), accumulate=4), run(*batches))
 
 
 @functools.cache
@@ -175,8 +196,9 @@ def sums_of(batch):
 def test_the_validation_loss_is_the_training_loss_without_dropout():
     batch = uneven_batch()
     _, [metrics] = run(batch)
-    for key, value in mean_terms(sums_of(batch), loss_spec()).items():
-        np.testing.assert_allclose(value, metrics[key], rtol=1e-5, err_msg=key)
+    for sums in (sums_of(batch), sums_of(packed([batch], 1)[0])):
+        for key, value in mean_terms(sums, loss_spec()).items():
+            np.testing.assert_allclose(value, metrics[key], rtol=1e-5, err_msg=key)
 
 
 def test_padding_clips_captions_and_words_change_no_sum():

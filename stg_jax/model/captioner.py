@@ -15,7 +15,8 @@ from flax import struct
 from stg_jax.errors import UserError
 from stg_jax.model.encoders import SCENE_FUSIONS, ObjectEncoder, SceneEncoder
 from stg_jax.model.graph import DIRECTIONS, GRAPHS, build_graph
-from stg_jax.model.language import Cache, CrossMemory, LanguageDecoder, Memory
+from stg_jax.model.language import Cache, CrossMemory, Entry, LanguageDecoder, Memory, word_logits
+from stg_jax.model.packing import WHOLE, Packing
 
 _CHOICES = {
     'branches': ('full', 'scene', 'object'),
@@ -91,6 +92,21 @@ class BranchOutput:
     feature_BD: jax.Array
 
 
+@struct.dataclass
+class BranchStates:
+    """What the logits of one decoder are made of, and the mean of its features (B, D).
+
+    Attributes:
+      hidden_MD: states of the packed words; (B, K, L, D) without a packing.
+      vector_VD: float32 vectors of all words; a logit is their product with a state.
+      feature_BD: float32.
+    """
+
+    hidden_MD: jax.Array
+    vector_VD: jax.Array
+    feature_BD: jax.Array
+
+
 class CaptioningModel(nn.Module):
     """Predict the words of clips given as a batch of features.
 
@@ -128,13 +144,28 @@ class CaptioningModel(nn.Module):
         self, batch: Mapping[str, jax.Array], token_BKL: jax.Array, train: bool
     ) -> dict[str, BranchOutput]:
         """Return, by decoder name, the logits of the word after each of `token_BKL`."""
-        outputs = {}
+        return {
+            name: BranchOutput(word_logits(of.hidden_MD, of.vector_VD), of.feature_BD)
+            for name, of in self.states(batch, token_BKL, train).items()
+        }
+
+    def states(
+        self,
+        batch: Mapping[str, jax.Array],
+        token_BKL: jax.Array,
+        train: bool,
+        packing: Packing = WHOLE,
+    ) -> dict[str, BranchStates]:
+        """Return, by decoder name, the states from which the logits of packed words follow."""
+        states = {}
         for name, decoder in self.decoders.items():
             feature_BSD, mask_BS = self._sequence(batch, name)
             memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, train))
-            logits_BKLV = decoder.logits(decoder.hidden(token_BKL, memory, train))
-            outputs[name] = BranchOutput(logits_BKLV, _masked_mean(feature_BSD, mask_BS))
-        return outputs
+            hidden_MD = decoder.hidden(token_BKL, memory, train, packing)
+            states[name] = BranchStates(
+                hidden_MD, decoder.word_vectors(), _masked_mean(feature_BSD, mask_BS)
+            )
+        return states
 
     def encode(self, batch: Mapping[str, jax.Array], branch: str) -> Memory:
         """Encode clips for stepwise decoding with the decoder named `branch`."""
@@ -144,20 +175,21 @@ class CaptioningModel(nn.Module):
         """Return the keys and values that all decoding steps of a branch share."""
         return self.decoders[branch].read_memory(memory)
 
-    def empty_cache(self, batch_size: int, num_beams: int, branch: str) -> Cache:
-        """Return the cache before the first decoding step."""
-        return self.decoders[branch].empty_cache(batch_size, num_beams)
+    def empty_cache(self, num_rows: int, branch: str) -> Cache:
+        """Return the cache before the first decoding step of up to `num_rows` prefixes."""
+        return self.decoders[branch].empty_cache(num_rows)
 
     def step(
         self,
-        token_BK: jax.Array,
+        token_R: jax.Array,
         position: jax.Array,
         cache: Cache,
+        trail_RL: jax.Array,
         memory: CrossMemory,
         branch: str,
-    ) -> tuple[jax.Array, Cache]:
-        """Read one token per beam; return the logits (B, K, V) of the next and the new cache."""
-        return self.decoders[branch].step(token_BK, position, cache, memory)
+    ) -> tuple[jax.Array, Entry]:
+        """Read one token of R prefixes; see `LanguageDecoder.step`."""
+        return self.decoders[branch].step(token_R, position, cache, trail_RL, memory)
 
     def _sequence(self, batch, name):
         """Return the sequence (B, S, D) that a decoder reads, and which of it is real (B, S)."""

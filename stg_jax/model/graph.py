@@ -131,7 +131,9 @@ def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
 
 def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array:
     """Return softmax over j of cos(o_t^i, o_{t+1}^j) at [b, t, i, j]; the last frame's are zero."""
-    cosine_BTNN = pairwise_cosine(object_BTNC, _from_next(object_BTNC))
+    cosine_BTNN = pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])
+    # Padded here, where it is (N, N), and not the features; the mask makes the last frame zero.
+    cosine_BTNN = jnp.pad(cosine_BTNN, [(0, 0), (0, 1), (0, 0), (0, 0)])
     return _masked_softmax(cosine_BTNN, mask_BTN, _from_next(mask_BTN))
 
 

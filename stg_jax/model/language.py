@@ -10,6 +10,7 @@ from flax import struct
 
 from stg_jax.model import layers
 from stg_jax.model.layers import KeyValue
+from stg_jax.model.packing import WHOLE, Packing
 
 
 @struct.dataclass
@@ -27,8 +28,30 @@ class CrossMemory:
     layers: tuple[KeyValue, ...]  # each (B, S, H, E)
     mask_BS: jax.Array
 
+    def of_clips(self, clip_R: jax.Array) -> 'CrossMemory':
+        """Return that of R clips, some of them several times."""
 
-Cache = tuple[KeyValue, ...]  # self-attention of each layer, each (B, K, L, H, E)
+        def gather(x_BSHE):
+            # Heads first: there an attention of one query reads without another transpose.
+            return jnp.swapaxes(jnp.swapaxes(x_BSHE, 1, 2)[clip_R], 1, 2)
+
+        return CrossMemory(jax.tree.map(gather, self.layers), self.mask_BS[clip_R])
+
+
+def word_logits(hidden_D: jax.Array, vector_VD: jax.Array) -> jax.Array:
+    """Return float32 logits (..., V), multiplied in the dtype of the states (..., D)."""
+    return jnp.einsum(
+        '...D,VD->...V',
+        hidden_D,
+        vector_VD.astype(hidden_D.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+# Self-attention keys and values of each layer: (R, H, E) of the token that R prefixes read last,
+# (L, N, H, E) of all tokens read before, by position and then in any order.
+Entry = tuple[KeyValue, ...]
+Cache = tuple[KeyValue, ...]
 
 
 class LanguageDecoder(nn.Module):
@@ -65,51 +88,84 @@ class LanguageDecoder(nn.Module):
         """Compute every layer's cross-attention keys and values."""
         return CrossMemory(tuple(d.read_memory(memory.x_BSD) for d in self.decoder), memory.mask_BS)
 
-    def hidden(self, token_BKL: jax.Array, memory: CrossMemory, train: bool) -> jax.Array:
-        """Return states (B, K, L, D); the one at l has read the tokens up to l (causal)."""
+    def hidden(
+        self,
+        token_BKL: jax.Array,
+        memory: CrossMemory,
+        train: bool,
+        packing: Packing = WHOLE,
+    ) -> jax.Array:
+        """Return states (B, K, L, D); the one at l has read the tokens up to l (causal).
+
+        With a packing only the states (M, D) of its words are computed; words may then be left
+        out at the end of a caption alone.
+        """
         L = token_BKL.shape[-1]
-        x_BKLD = self._embed(token_BKL, layers.sinusoids(L, self.width))
+        position_BKLD = jnp.broadcast_to(
+            layers.sinusoids(L, self.width), (*token_BKL.shape, self.width)
+        )
+        x_BKLD = self._embed(packing.pack(token_BKL), packing.pack(position_BKLD))
         x_BKLD = self.drop(x_BKLD, deterministic=not train)
         causal_LL = jnp.tril(jnp.ones((L, L), bool))
         for layer, read in zip(self.decoder, memory.layers, strict=True):
-            own = layer.read_self(x_BKLD)
-            x_BKLD = layer(x_BKLD, own, causal_LL, read, memory.mask_BS, train)
+            own = layer.read_self(x_BKLD, packing)
+            x_BKLD = layer(x_BKLD, own, causal_LL, read, memory.mask_BS, train, packing)
         return x_BKLD
+
+    def word_vectors(self) -> jax.Array:
+        """Return the float32 vectors (V, D) that embed and score words."""
+        return self.embed.embedding
 
     def logits(self, hidden_D: jax.Array) -> jax.Array:
         """Return float32 logits (..., V) of the next word for states (..., D)."""
-        return jnp.einsum(
-            '...D,VD->...V',
-            hidden_D,
-            self.embed.embedding.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        return word_logits(hidden_D, self.word_vectors())
 
-    def empty_cache(self, batch_size: int, num_beams: int) -> Cache:
-        """Return the zero self-attention cache of B clips and K beams."""
-        shape = (batch_size, num_beams, self.max_length, self.heads, self.width // self.heads)
+    def empty_cache(self, num_rows: int) -> Cache:
+        """Return the zero self-attention cache of up to `num_rows` prefixes at once."""
+        shape = (self.max_length, num_rows, self.heads, self.width // self.heads)
         zeros = jnp.zeros(shape, self.dtype)
         return tuple(KeyValue(zeros, zeros) for _ in range(self.num_decoder_layers))
 
     def step(
-        self, token_BK: jax.Array, position: jax.Array, cache: Cache, memory: CrossMemory
-    ) -> tuple[jax.Array, Cache]:
-        """Read one more token per beam; return logits (B, K, V) of the next and the new cache."""
+        self,
+        token_R: jax.Array,
+        position: jax.Array,
+        cache: Cache,
+        trail_RL: jax.Array,
+        memory: CrossMemory,
+    ) -> tuple[jax.Array, Entry]:
+        """Read one more token of R prefixes.
+
+        Args:
+          token_R: the tokens.
+          position: of all of them, an int32 scalar.
+          cache: entries of the tokens before.
+          trail_RL: row of the cache where the entry of a prefix is, at each position before.
+          memory: of the clip of each prefix, R in all.
+
+        Returns:
+          float32 logits (R, V) of the next token, and this token's entry for the cache.
+        """
         position_LD = jnp.asarray(layers.sinusoids(self.max_length, self.width))
         here_1D = jax.lax.dynamic_slice_in_dim(position_LD, position, 1)
-        x_BK1D = self._embed(token_BK[..., None], here_1D)
+        x_R11D = self._embed(token_R[:, None, None], here_1D)
         read_1L = jnp.arange(self.max_length)[None] <= position
-        new_cache = []
-        for layer, own, read in zip(self.decoder, cache, memory.layers, strict=True):
-            new = layer.read_self(x_BK1D)
-            own = jax.tree.map(
-                lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=2),
-                own,
-                new,
+        entry = []
+        for layer, past, read in zip(self.decoder, cache, memory.layers, strict=True):
+            new_R11HE = layer.read_self(x_R11D)
+            own_R1LHE = jax.tree.map(
+                lambda x, new: _follow(x, trail_RL, new, position), past, new_R11HE
             )
-            x_BK1D = layer(x_BK1D, own, read_1L, read, memory.mask_BS, False)
-            new_cache.append(own)
-        return self.logits(x_BK1D[:, :, 0]), tuple(new_cache)
+            x_R11D = layer(x_R11D, own_R1LHE, read_1L, read, memory.mask_BS, False)
+            entry.append(jax.tree.map(lambda x: x[:, 0, 0], new_R11HE))
+        return self.logits(x_R11D[:, 0, 0]), tuple(entry)
 
     def _embed(self, token_L, position_LD):
         return self.embed(token_L) * self.width**0.5 + position_LD.astype(self.dtype)
+
+
+def _follow(past_LNHE, trail_RL, new_R11HE, position):
+    """Gather the past of R prefixes from a cache and put the present token into its place."""
+    position_L = jnp.arange(trail_RL.shape[1])
+    past_R1LHE = past_LNHE[position_L, trail_RL][:, None]
+    return jnp.where((position_L == position)[:, None, None], new_R11HE, past_R1LHE)

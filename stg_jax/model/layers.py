@@ -1,7 +1,8 @@
 """Transformer blocks, post-norm, over explicit key/value tensors (Vaswani et al., 2017).
 
 The decoder reads K captions of one clip at once: its states are (B, K, L, D) while the clip's
-memory stays (B, S, D), encoded once and never repeated.
+memory stays (B, S, D), encoded once and never repeated. Packed, its states are (M, D): only the
+attentions see the captions as rows.
 """
 
 import jax
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
+
+from stg_jax.model.packing import WHOLE, Packing
 
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
 
@@ -49,13 +52,17 @@ class Attention(nn.Module):
 
     def __call__(self, x_QD: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
         """Attend from x (..., Q, D) to memory where mask (..., Q or 1, S) is True."""
-        query_QHE = self.query(x_QD) * (self.width // self.heads) ** -0.5
+        return self.out(self.attend(self.query(x_QD), memory, mask_QS))
+
+    def attend(self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
+        """Return what each head reads (..., Q, H, E), before the output projection."""
+        query_QHE = query_QHE * (self.width // self.heads) ** -0.5
         logit_HQS = jnp.einsum(
             '...QHE,...SHE->...HQS', query_QHE, memory.key, preferred_element_type=jnp.float32
         )
         logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
         weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
-        return self.out(jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value))
+        return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
 
 
 class FeedForward(nn.Module):
@@ -111,9 +118,9 @@ class DecoderLayer(nn.Module):
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(3)]
         self.drop = nn.Dropout(self.dropout)
 
-    def read_self(self, x_BKLD: jax.Array) -> KeyValue:
+    def read_self(self, x_BKLD: jax.Array, packing: Packing = WHOLE) -> KeyValue:
         """Return this layer's self-attention keys and values (B, K, L, H, E)."""
-        return self.self_attention.project(x_BKLD)
+        return jax.tree.map(packing.unpack, self.self_attention.project(x_BKLD))
 
     def read_memory(self, memory_BSD: jax.Array) -> KeyValue:
         """Return this layer's cross-attention keys and values (B, S, H, E)."""
@@ -127,16 +134,30 @@ class DecoderLayer(nn.Module):
         memory: KeyValue,
         memory_mask_BS: jax.Array,
         train: bool,
+        packing: Packing = WHOLE,
     ) -> jax.Array:
-        """Return (B, K, L, D): L positions of K captions against their own words and the clip."""
-        B, K, L, D = x_BKLD.shape
+        """Return (B, K, L, D): L positions of K captions against their own words and the clip.
+
+        With a packing both `x_BKLD` and the result are its (M, D).
+        """
+
+        def attended(attention, attend, x_BKLD):
+            read_BKLHE = attend(packing.unpack(attention.query(x_BKLD)))
+            return attention.out(packing.pack(read_BKLHE))
+
+        def read_own(query_BKLHE):
+            return self.self_attention.attend(query_BKLHE, own, own_mask_LS)
+
+        def read_clip(query_BKLHE):
+            # All words of all captions of a clip are queries against the one memory of that clip.
+            B, K, L, H, E = query_BKLHE.shape
+            query_BQHE = query_BKLHE.reshape(B, K * L, H, E)
+            read = self.cross_attention.attend(query_BQHE, memory, memory_mask_BS[:, None, :])
+            return read.reshape(B, K, L, H, E)
 
         def add(norm, x_BKLD, update_BKLD):
             return norm(x_BKLD + self.drop(update_BKLD, deterministic=not train))
 
-        x_BKLD = add(self.norms[0], x_BKLD, self.self_attention(x_BKLD, own, own_mask_LS))
-        # All words of all captions of a clip are queries against the one memory of that clip.
-        query_BQD = x_BKLD.reshape(B, K * L, D)
-        attended_BQD = self.cross_attention(query_BQD, memory, memory_mask_BS[:, None, :])
-        x_BKLD = add(self.norms[1], x_BKLD, attended_BQD.reshape(B, K, L, D))
+        x_BKLD = add(self.norms[0], x_BKLD, attended(self.self_attention, read_own, x_BKLD))
+        x_BKLD = add(self.norms[1], x_BKLD, attended(self.cross_attention, read_clip, x_BKLD))
         return add(self.norms[2], x_BKLD, self.feed(x_BKLD, train))

@@ -1,4 +1,4 @@
-"""The training objective: XE_object + lambda_sl * XE_scene + lambda_d * KD.
+"""The terms of the objective, XE_object + lambda_sl * XE_scene + lambda_d * KD, from logits.
 
 Every term is returned as a sum over the real tokens of the batch; the caller divides by the
 number of real tokens in the global batch, never a mean of means.
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from stg_jax.errors import UserError
-from stg_jax.model.captioner import BranchOutput
 
 _CHOICES = {'kind': ('kl', 'l2'), 'direction': ('student', 'teacher')}
 
@@ -38,64 +38,90 @@ class LossSpec:
             raise UserError(f'config.kd.temperature is {self.temperature}; it must be above 0')
 
     def weight(self, term: str) -> float:
-        """Return the weight of a term of `loss_terms` in the objective."""
+        """Return the weight of a term in the objective."""
         return {'xe_scene': self.scene_weight, 'kd': self.kd_weight}.get(term, 1.0)
 
 
-def loss_terms(
-    outputs: Mapping[str, BranchOutput],
-    target_BKL: jax.Array,
-    real_BKL: jax.Array,
-    has_object_B: jax.Array,
-    spec: LossSpec,
+@struct.dataclass
+class Words:
+    """What is to be predicted at N places, or at (B, K, L).
+
+    Attributes:
+      target_N: ids of words.
+      real_N: True at words and EOS, False at padding.
+      taught_N: True at those of the real ones that both branches can tell: a clip without any
+        object has no object loss and no KD term.
+    """
+
+    target_N: jax.Array
+    real_N: jax.Array
+    taught_N: jax.Array
+
+    @classmethod
+    def of(cls, target_BKL: jax.Array, real_BKL: jax.Array, has_object_B: jax.Array) -> 'Words':
+        """Return the words of captions, knowing which clips have objects."""
+        return cls(target_BKL, real_BKL, real_BKL & has_object_B[:, None, None])
+
+
+def word_terms(
+    logits: Mapping[str, jax.Array], words: Words, spec: LossSpec
 ) -> dict[str, jax.Array]:
-    """Return the sums over real tokens of 'xe_<decoder>' and, with two decoders, of 'kd'.
+    """Return the sums over words of 'xe_<decoder>' and, with two decoders, of 'kd' by words.
 
     Args:
-      outputs: by decoder name; their logits are those of `target_BKL`.
-      target_BKL: the words to predict.
-      real_BKL: True at words and EOS, False at padding.
-      has_object_B: False for a clip without any object: it has no object loss and no KD term.
+      logits: (N, V) by decoder name.
+      words: those that the logits should predict.
       spec: weights and variants.
     """
-    taught_BKL = real_BKL & has_object_B[:, None, None]
     terms = {}
-    for name, output in outputs.items():
-        counted_BKL = taught_BKL if name == 'object' else real_BKL
-        xe_BKL = cross_entropy(output.logits_BKLV, target_BKL, spec.label_smoothing)
-        terms[f'xe_{name}'] = jnp.sum(xe_BKL * counted_BKL)
-    if 'scene' in outputs and 'object' in outputs:
-        kd_BKL = distillation(outputs['scene'], outputs['object'], spec)
-        terms['kd'] = jnp.sum(kd_BKL * taught_BKL)
+    for name, logits_NV in logits.items():
+        counted_N = words.taught_N if name == 'object' else words.real_N
+        xe_N = cross_entropy(logits_NV, words.target_N, spec.label_smoothing)
+        terms[f'xe_{name}'] = jnp.sum(xe_N * counted_N)
+    if spec.kind == 'kl' and 'scene' in logits and 'object' in logits:
+        kd_N = divergence(logits['scene'], logits['object'], spec)
+        terms['kd'] = jnp.sum(kd_N * words.taught_N)
     return terms
 
 
-def cross_entropy(
-    logits_BKLV: jax.Array, target_BKL: jax.Array, label_smoothing: float
-) -> jax.Array:
-    """Return -log p(target) (B, K, L), mixed with the uniform target by `label_smoothing`."""
-    log_p_BKLV = jax.nn.log_softmax(logits_BKLV)
-    nll_BKL = -jnp.take_along_axis(log_p_BKLV, target_BKL[..., None], axis=-1)[..., 0]
-    if not label_smoothing:
-        return nll_BKL
-    return (1 - label_smoothing) * nll_BKL - label_smoothing * log_p_BKLV.mean(-1)
+def feature_terms(
+    feature: Mapping[str, jax.Array], words: Words, spec: LossSpec
+) -> dict[str, jax.Array]:
+    """Return the sum over words (B, K, L) of 'kd' by features, where it is that.
 
-
-def distillation(student: BranchOutput, teacher: BranchOutput, spec: LossSpec) -> jax.Array:
-    """Return the KD term at every token (B, K, L), or broadcastable to it for features.
-
-    'kl' compares word distributions: KL(student || teacher) as the paper prints it, or the other
-    way round for direction 'teacher'; a temperature t softens both and multiplies by t ** 2
-    (Hinton et al., 2015). 'l2' is the squared distance of the branches' mean features.
+    Args:
+      feature: mean feature of each clip (B, D) by decoder name.
+      words: their clips' squared distance counts at every one of them.
+      spec: weights and variants.
     """
-    if spec.detach_teacher:
-        teacher = jax.tree.map(jax.lax.stop_gradient, teacher)
-    if spec.kind == 'l2':
-        distance_B = jnp.sum((student.feature_BD - teacher.feature_BD) ** 2, -1)
-        return distance_B[:, None, None]
-    log_student_BKLV = jax.nn.log_softmax(student.logits_BKLV / spec.temperature)
-    log_teacher_BKLV = jax.nn.log_softmax(teacher.logits_BKLV / spec.temperature)
-    left, right = log_student_BKLV, log_teacher_BKLV
+    if spec.kind != 'l2' or not {'scene', 'object'} <= feature.keys():
+        return {}
+    student_BD, teacher_BD = feature['scene'], _teacher(feature['object'], spec)
+    distance_B = jnp.sum((student_BD - teacher_BD) ** 2, -1)
+    return {'kd': jnp.sum(distance_B * words.taught_N.sum((1, 2)))}
+
+
+def cross_entropy(logits_NV: jax.Array, target_N: jax.Array, label_smoothing: float) -> jax.Array:
+    """Return -log p(target) (N,), mixed with the uniform target by `label_smoothing`."""
+    log_p_NV = jax.nn.log_softmax(logits_NV)
+    nll_N = -jnp.take_along_axis(log_p_NV, target_N[..., None], axis=-1)[..., 0]
+    if not label_smoothing:
+        return nll_N
+    return (1 - label_smoothing) * nll_N - label_smoothing * log_p_NV.mean(-1)
+
+
+def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> jax.Array:
+    """Return the divergence (N,) of the word distributions that two branches' logits stand for.
+
+    KL(student || teacher) as the paper prints it, or the other way round for direction 'teacher';
+    a temperature t softens both and multiplies by t ** 2 (Hinton et al., 2015).
+    """
+    left_NV = jax.nn.log_softmax(student_NV / spec.temperature)
+    right_NV = jax.nn.log_softmax(_teacher(teacher_NV, spec) / spec.temperature)
     if spec.direction == 'teacher':
-        left, right = right, left
-    return spec.temperature**2 * jnp.sum(jnp.exp(left) * (left - right), -1)
+        left_NV, right_NV = right_NV, left_NV
+    return spec.temperature**2 * jnp.sum(jnp.exp(left_NV) * (left_NV - right_NV), -1)
+
+
+def _teacher(x, spec):
+    return jax.lax.stop_gradient(x) if spec.detach_teacher else x

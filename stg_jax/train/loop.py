@@ -18,6 +18,7 @@ from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import init_params
 from stg_jax.train import parallel
+from stg_jax.train.compact import compact
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
@@ -120,8 +121,12 @@ class Trainer:
             host=parallel.host(),
             num_hosts=parallel.num_hosts(),
         )
+        compacted = (
+            compact(batch, num_parts=self._plan.num_parts, num_hosts=parallel.num_hosts())
+            for batch in batches
+        )
         previous = None
-        for batch in _timed(batches, watch):
+        for batch in _timed(compacted, watch):
             self._trace.before(progress.step + 1)
             self._state, metrics = self._train_step(
                 self._state, parallel.shard_batch(batch, self._plan.mesh)

@@ -26,6 +26,7 @@ class Plan:
     model: CaptioningModel
     loss_spec: LossSpec
     clips_per_batch: int
+    num_parts: int  # of a batch: one for each device and micro-batch
     epoch_steps: int
 
 
@@ -50,6 +51,7 @@ def make_plan(config: ConfigDict) -> Plan:
         model=build_model(config, manifest, vocab),
         loss_spec=LossSpec(**config.loss, **config.kd),
         clips_per_batch=clips_per_batch,
+        num_parts=mesh.size * config.train.accumulate,
         epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch),
     )
 

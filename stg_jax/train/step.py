@@ -10,7 +10,9 @@ from flax import struct
 
 from stg_jax.data.vocab import PAD
 from stg_jax.model.captioner import CaptioningModel
-from stg_jax.model.losses import LossSpec, loss_terms
+from stg_jax.model.losses import LossSpec, Words
+from stg_jax.model.objective import objective
+from stg_jax.model.packing import Packing
 from stg_jax.train.parallel import AXIS
 
 Batch = Mapping[str, jax.Array]
@@ -45,6 +47,8 @@ def make_train_step(
     accumulate: int,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Return `train_step(state, batch)` for the devices of axis `AXIS`.
+
+    A batch that was made compact is worked on at its words alone, any other at every position.
 
     Args:
       model: the network.
@@ -93,16 +97,18 @@ def _objective(params, model, loss_spec, batch, dropout_rng):
     token_BKL = batch['tokens']
     target_BKL = token_BKL[..., 1:]
     real_BKL = target_BKL != PAD
-    outputs = model.apply(
+    packing = Packing.of(batch.get('slot'), target_BKL.shape)
+    states = model.apply(
         {'params': params},
         batch,
         token_BKL[..., :-1],
         dropout_rng is not None,
+        packing,
         rngs=None if dropout_rng is None else {'dropout': dropout_rng},
+        method='states',
     )
-    has_object_B = batch['object_mask'].any((1, 2))
-    terms = loss_terms(outputs, target_BKL, real_BKL, has_object_B, loss_spec)
-    total = sum(loss_spec.weight(key) * value for key, value in terms.items())
+    words = Words.of(target_BKL, real_BKL, batch['object_mask'].any((1, 2)))
+    total, terms = objective(states, words, packing, loss_spec)
     return total, terms | {'tokens': jnp.sum(real_BKL, dtype=jnp.float32)}
 
 
