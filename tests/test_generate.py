@@ -50,6 +50,51 @@ def test_greedy_decoding_equals_reading_the_whole_prefix_for_every_word(branch, 
     assert len(np.unique(found_B1L, axis=0)) > 1
 
 
+def naive_beam_search(forward, batch, clip, beam_size, alpha):
+    """Search one clip with lists, reading whole prefixes, and to the very end."""
+    clips = {key: np.repeat(batch[key][clip : clip + 1], beam_size, 0) for key in batch}
+    live, found = [([], 0.0)], []
+    for step in range(MAX_WORDS + 1):
+        token_K1L = np.full((beam_size, 1, MAX_WORDS + 1), PAD, np.int32)
+        for row_1L, (words, _) in zip(token_K1L, live, strict=False):
+            row_1L[0, : step + 1] = [BOS, *words]
+        logp_KV = np.array(jax.nn.log_softmax(forward(clips, token_K1L)[:, 0, step]))
+        logp_KV[:, [PAD, BOS, UNK]] = -np.inf
+        if step == MAX_WORDS:
+            logp_KV[:, np.arange(logp_KV.shape[1]) != EOS] = -np.inf
+        grown = [
+            ([*words, token], logp + new_logp)
+            for (words, logp), logp_V in zip(live, logp_KV, strict=False)
+            for token, new_logp in enumerate(logp_V)
+        ]
+        grown = sorted(grown, key=lambda item: -item[1])[:beam_size]
+        penalty = ((6 + step) / 6) ** alpha
+        found += [(words, logp / penalty) for words, logp in grown if words[-1] == EOS]
+        live = [item for item in grown if item[0][-1] != EOS]
+    return sorted(found, key=lambda item: -item[1])[:beam_size]
+
+
+@pytest.mark.parametrize('alpha', [0.0, 0.6])
+def test_beam_search_equals_a_plain_one_without_cache(alpha):
+    model, params = talkative_network(branches='scene', decoder_layers=2, vocab_size=700)
+    batch = fake_batch(8)
+    decode = make_decode_fn(model, branch='scene', beam_size=5, length_penalty=alpha)
+    found = jax.jit(decode)(params, batch)
+
+    @jax.jit
+    def forward(batch, token_BKL):
+        return model.apply({'params': params}, batch, token_BKL, False)['scene'].logits_BKLV
+
+    best = set()
+    for clip in range(8):
+        expected = naive_beam_search(forward, batch, clip, 5, alpha)
+        words = [[t for t in token_L if t != PAD] for token_L in found.token_BKL[clip].tolist()]
+        assert words == [words for words, _ in expected]
+        np.testing.assert_allclose(found.score_BK[clip], [s for _, s in expected], rtol=1e-4)
+        best.add(tuple(words[0]))
+    assert len(best) > 1
+
+
 @pytest.mark.parametrize('branch', ['scene', 'object'])
 def test_beams_are_scored_by_the_probability_of_their_words(branch):
     model, params = talkative_network()

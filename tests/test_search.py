@@ -28,23 +28,28 @@ class HistoryModel:
         self.table_BXV = rng.normal(scale=scale, size=shape).astype(np.float32)
         self.table_BXV[:, :, EOS] += eos_bonus
         self.max_words = max_words
-        self.positions = []
+        self.clips_read = {}
 
     def cache(self, beam_size):
-        batch_size = len(self.table_BXV)
-        return {
-            'prefix': jnp.zeros((batch_size, beam_size, self.max_words + 1), jnp.int32),
-            'hash': jnp.zeros((batch_size, beam_size), jnp.int32),
-        }
+        shape = (self.max_words + 1, len(self.table_BXV) * beam_size)
+        # Whatever was never written must not matter.
+        return {'token': jnp.full(shape, 1000), 'hash': jnp.full((*shape, 2), 1000)}
 
-    def logits_fn(self, token_BK, position, cache):
-        self.positions.append(position)
-        prefix_BKL = cache['prefix'].at[:, :, position].set(token_BK)
-        hash_BK = (cache['hash'] * 31 + token_BK) % TABLE_SIZE
-        # Two leaves of different rank decide together: both must follow their hypothesis.
-        row_BK = (hash_BK + prefix_BKL.sum(-1)) % TABLE_SIZE
-        logits_BKV = jax.vmap(lambda table, row: table[row])(jnp.asarray(self.table_BXV), row_BK)
-        return logits_BKV, {'prefix': prefix_BKL, 'hash': hash_BK}
+    def logits_fn(self, prefixes, position, cache):
+        jax.debug.callback(self.record, position, prefixes.clip_R)
+        trail_RL = prefixes.trail_RL
+        position_L = jnp.arange(trail_RL.shape[1])
+        past_RL = jnp.where(position_L < position, cache['token'][position_L, trail_RL], 0)
+        before_R = cache['hash'][position - 1, trail_RL[:, position - 1], 1]
+        hash_R = (jnp.where(position > 0, before_R, 0) * 31 + prefixes.token_R) % TABLE_SIZE
+        # The entry of the last token and those of all before it decide together.
+        row_R = (hash_R + past_RL.sum(-1) + prefixes.token_R) % TABLE_SIZE
+        logits_RV = jnp.asarray(self.table_BXV)[prefixes.clip_R, row_R]
+        entry = {'token': prefixes.token_R, 'hash': jnp.stack([-hash_R, hash_R], axis=-1)}
+        return logits_RV, entry
+
+    def record(self, position, clip_R):
+        self.clips_read[int(position)] = clip_R.tolist()
 
     def row(self, words):
         code = 0
@@ -80,13 +85,7 @@ def beam(model, beam_size, alpha=0.6, **options):
 
 
 def greedy(model, **options):
-    return search.greedy_search(
-        model.logits_fn,
-        model.cache(1),
-        batch_size=len(model.table_BXV),
-        max_words=model.max_words,
-        **options,
-    )
+    return beam(model, 1, alpha=0.0, **options)
 
 
 def words_of(token_L):
@@ -146,25 +145,19 @@ def test_beam_search_equals_the_plain_one_that_never_stops_early(seed, beam_size
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.6, 2.0])
-def test_one_beam_is_greedy_search(alpha):
-    model = HistoryModel(3, batch_size=16, max_words=8)
-    one_beam, plain = beam(model, 1, alpha), greedy(model)
-    np.testing.assert_array_equal(one_beam.token_BKL, plain.token_BKL)
-    lengths = [len(words_of(t)) + 1 for t in plain.token_BKL[:, 0]]
-    assert len(set(lengths)) > 2
-    scaled = plain.score_BK[:, 0] / np.array([penalty(n, alpha) for n in lengths])
-    np.testing.assert_allclose(one_beam.score_BK[:, 0], scaled, rtol=1e-5)
-
-
-def test_greedy_takes_the_likeliest_token_of_its_own_history():
-    model = HistoryModel(4, batch_size=8, max_words=8)
-    result = greedy(model)
-    for clip in range(8):
+def test_one_beam_takes_the_likeliest_token_of_its_own_history(alpha):
+    model = HistoryModel(4, batch_size=16, max_words=8)
+    result = beam(model, 1, alpha)
+    lengths = set()
+    for clip in range(16):
         words = words_of(result.token_BKL[clip, 0])
+        lengths.add(len(words))
         for step, token in enumerate((*words, EOS)[: model.max_words]):
             logp_V = model.logp(clip, words[:step])
             assert token == max((EOS, *WORDS), key=lambda token, logp_V=logp_V: logp_V[token])
-        np.testing.assert_allclose(result.score_BK[clip, 0], model.score(clip, words, 0), rtol=1e-5)
+        expected = model.score(clip, words, alpha)
+        np.testing.assert_allclose(result.score_BK[clip, 0], expected, rtol=1e-5)
+    assert len(lengths) > 2
 
 
 def test_scores_are_sorted_and_those_of_the_returned_tokens():
@@ -178,9 +171,9 @@ def test_scores_are_sorted_and_those_of_the_returned_tokens():
 
 def test_stops_as_soon_as_no_clip_can_improve():
     model = HistoryModel(6, batch_size=2, scale=0.5, eos_bonus=4.0, max_words=40)
-    with jax.disable_jit():
-        result = beam(model, 2, alpha=0.6)
-        assert len(model.positions) < 10
+    result = beam(model, 2, alpha=0.6)
+    jax.effects_barrier()
+    assert len(model.clips_read) < 10
     assert [words_of(t) for t in result.token_BKL[0]] == [
         words for words, _ in plain_beam_search(model, 0, 2, 0.6)
     ]
@@ -210,31 +203,68 @@ def test_eos_is_forced_and_counted_after_max_words():
 
 def test_positions_count_up_from_bos_to_the_last_word():
     model = HistoryModel(7, batch_size=1, eos_bonus=-8.0, max_words=4)
-    with jax.disable_jit():
-        beam(model, 3)
-        greedy(model)
-    assert [int(p) for p in model.positions] == [0, 1, 2, 3, 4] * 2
-    assert {p.dtype for p in model.positions} == {jnp.int32.dtype}
+    beam(model, 3)
+    jax.effects_barrier()
+    assert sorted(model.clips_read) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize('beam_size', [1, 3, 5])
+@pytest.mark.parametrize('alpha', [0.0, 1.0])
+def test_dropping_what_cannot_win_changes_nothing(beam_size, alpha):
+    """Many clips of many lengths, so that steps of all numbers of rows are taken."""
+    model = HistoryModel(13, batch_size=40, max_words=12)
+    model.table_BXV[::2, :, EOS] += 1.0
+    model.table_BXV[::5, :, EOS] -= 3.0
+    result = beam(model, beam_size, alpha)
+    for clip in range(40):
+        expected = plain_beam_search(model, clip, beam_size, alpha)
+        assert [words_of(t) for t in result.token_BKL[clip]] == [words for words, _ in expected]
+        np.testing.assert_allclose(
+            result.score_BK[clip], [score for _, score in expected], rtol=1e-4
+        )
+
+
+def test_only_as_many_rows_are_read_as_hypotheses_can_win():
+    model = HistoryModel(14, batch_size=32, scale=0.5, max_words=12)
+    model.table_BXV[:16, :, EOS] += 4.0
+    model.table_BXV[16:, :, EOS] -= 4.0
+    beam(model, 5)
+    jax.effects_barrier()
+    assert search.row_counts(32, 5) == [160, 80, 32]
+    num_rows = [len(clip_R) for clip_R in model.clips_read.values()]
+    assert num_rows[0] == 32  # each clip once
+    assert max(num_rows) > 80
+    assert num_rows[-1] == 80
+    assert set(model.clips_read[12]) == set(range(16, 32))
+
+
+@pytest.mark.parametrize('beam_size', [1, 2, 5])
+@pytest.mark.parametrize('batch_size', [1, 8, 9, 670])
+def test_a_few_numbers_of_rows_are_compiled_and_the_largest_holds_all(batch_size, beam_size):
+    counts = search.row_counts(batch_size, beam_size)
+    assert counts[0] == batch_size * beam_size
+    assert counts == sorted(set(counts), reverse=True)
+    assert len(counts) <= 3
+    assert min(counts) >= min(16, counts[0])
 
 
 @pytest.mark.parametrize('run', [greedy, lambda model: beam(model, 4)], ids=['greedy', 'beam'])
 def test_a_clip_does_not_depend_on_its_batch(run):
-    model = HistoryModel(8, batch_size=4, max_words=8)
+    model = HistoryModel(8, batch_size=24, max_words=8)
     together = run(model)
     full_table = model.table_BXV
-    for clips in ([0], [3, 1], [2, 2, 0]):
+    for clips in ([3, 1], [2, 2, 0], range(5, 24)):
         model.table_BXV = full_table[clips]
         result = run(model)
         np.testing.assert_array_equal(result.token_BKL, together.token_BKL[np.array(clips)])
         np.testing.assert_array_equal(result.score_BK, together.score_BK[np.array(clips)])
 
 
-@pytest.mark.parametrize('run', [greedy, lambda model: beam(model, 4)], ids=['greedy', 'beam'])
-def test_jit_changes_nothing(run):
+def test_jit_changes_nothing():
     model = HistoryModel(9, batch_size=2)
     with jax.disable_jit():
-        plain = run(model)
-    compiled = jax.jit(lambda: run(model))()
+        plain = beam(model, 4)
+    compiled = jax.jit(lambda: beam(model, 4))()
     np.testing.assert_array_equal(compiled.token_BKL, plain.token_BKL)
     np.testing.assert_allclose(compiled.score_BK, plain.score_BK, rtol=1e-6)
 

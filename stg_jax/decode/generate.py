@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from stg_jax.decode.search import Hypotheses, beam_search, greedy_search
+from stg_jax.decode.search import Hypotheses, beam_search
 from stg_jax.model.captioner import CaptioningModel
 
 PyTree = Any
@@ -21,7 +21,7 @@ def make_decode_fn(
       model: the network.
       branch: name of the language decoder, one of `model.spec.decoders`.
       beam_size: 1 decodes greedily.
-      length_penalty: see `beam_search`; greedy decoding has no use for it.
+      length_penalty: see `beam_search`.
 
     Raises:
       UserError: the model has no such branch.
@@ -32,16 +32,20 @@ def make_decode_fn(
         apply = functools.partial(model.apply, {'params': params}, branch=branch)
         memory = apply(apply(batch, method='encode'), method='read_memory')
 
-        def logits_fn(token_BK, position, cache):
-            return apply(token_BK, position, cache, memory, method='step')
+        def logits_fn(prefixes, position, cache):
+            of_prefixes = memory.of_clips(prefixes.clip_R)
+            return apply(
+                prefixes.token_R, position, cache, prefixes.trail_RL, of_prefixes, method='step'
+            )
 
         batch_size = batch['appearance'].shape[0]
-        cache = apply(batch_size, beam_size, method='empty_cache')
-        size = {'batch_size': batch_size, 'max_words': model.spec.max_words}
-        if beam_size == 1:
-            return greedy_search(logits_fn, cache, **size)
         return beam_search(
-            logits_fn, cache, beam_size=beam_size, length_penalty=length_penalty, **size
+            logits_fn,
+            apply(batch_size * beam_size, method='empty_cache'),
+            batch_size=batch_size,
+            beam_size=beam_size,
+            max_words=model.spec.max_words,
+            length_penalty=length_penalty,
         )
 
     return decode

@@ -1,9 +1,10 @@
-"""Greedy and beam search over any model that continues a caption word by word.
+"""Beam search over any model that continues a caption word by word; greedy with one beam.
 
-The model is a function `logits_fn(token_BK, position, cache) -> (logits_BKV, cache)`: it reads
-the token at `position` (an int32 scalar, 0 for BOS) of K hypotheses of B clips and gives the
-logits of the next one. Every leaf of the cache has leading axes (B, K, ...), since the search
-reorders it as hypotheses die; what the hypotheses of a clip share, `logits_fn` closes over.
+The model is a function `logits_fn(prefixes, position, cache) -> (logits_RV, entry)`: it reads the
+token at `position` (an int32 scalar, 0 for BOS) of R prefixes, gives the logits of the next token
+and an entry, a pytree of leaves (R, ...), of what it wants to know of this token later. The search
+keeps entries in the cache, leaves (L, N, ...), and never moves one: as hypotheses branch and die,
+only small integers change that tell each prefix where its entries are (`Prefixes.trail_RL`).
 
 A hypothesis is a sequence of up to `max_words` words and EOS. Its score is the sum of the model's
 own log-probabilities, EOS included, over the length penalty of Wu et al. (2016, equation 14),
@@ -12,20 +13,41 @@ the only choice left, and its log-probability counts too, so that hypotheses of 
 comparable and the score of a caption does not depend on the search that found it.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
+from stg_jax.decode.best_tokens import best_tokens
 
-Cache = TypeVar('Cache')
-LogitsFn = Callable[[jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
+Cache = Any
+Entry = Any
 
 BANNED = (PAD, BOS, UNK)
+
+
+@struct.dataclass
+class Prefixes:
+    """R beginnings of captions that the model is to continue.
+
+    Attributes:
+      token_R: int32, the last token of each.
+      clip_R: int32, which of the B clips it describes.
+      trail_RL: int32; the entry of the token at an earlier position l of prefix r is
+        cache[l, trail_RL[r, l]]. At and after the present position the rows mean nothing.
+    """
+
+    token_R: jax.Array
+    clip_R: jax.Array
+    trail_RL: jax.Array
+
+
+LogitsFn = Callable[[Prefixes, jax.Array, Cache], tuple[jax.Array, Entry]]
 
 
 @struct.dataclass
@@ -43,74 +65,41 @@ class Hypotheses:
 
 
 @struct.dataclass
-class _GreedyState:
-    step: jax.Array
-    last_B1: jax.Array
-    ended_B1: jax.Array
-    found: Hypotheses
-    cache: Cache
-
-
-@struct.dataclass
-class _BeamState:
+class _State:
     """Live hypotheses hold `step` words; a dead slot has log-probability -inf."""
 
     step: jax.Array
     last_BK: jax.Array
     live_token_BKL: jax.Array
     live_logp_BK: jax.Array
+    trail_BKL: jax.Array
     found: Hypotheses
-    cache: Cache
+    cache: Any
 
 
-def greedy_search(
-    logits_fn: LogitsFn,
-    cache: Cache,
-    *,
-    batch_size: int,
-    max_words: int,
-    banned: tuple[int, ...] = BANNED,
-) -> Hypotheses:
-    """Take the likeliest token at each step until every clip has its EOS.
+@struct.dataclass
+class _Continuations:
+    """The C likeliest tokens after each live hypothesis, and where its entry is stored."""
 
-    Costs at most max_words + 1 calls of `logits_fn`; no reordering of the cache.
+    logp_BKC: jax.Array
+    token_BKC: jax.Array
+    row_BK: jax.Array
 
-    Args:
-      logits_fn: see the module; K = 1.
-      cache: leaves (B, 1, ...).
-      batch_size: B, static.
-      max_words: longest caption in words, static; `logits_fn` sees positions 0 to max_words.
-      banned: ids that are never produced; their probability is not given to other words.
 
-    Returns:
-      Hypotheses with K = 1, scored without length penalty; -inf where the model left no choice
-      and the caption had to end there.
-    """
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+    max_words: int
+    length_penalty: float
+    banned: tuple[int, ...]
 
-    def step_fn(state: _GreedyState) -> _GreedyState:
-        logits_B1V, cache = logits_fn(state.last_B1, state.step, state.cache)
-        logp_B1V = _allowed_logp(logits_B1V, state.step, max_words, banned)
-        logp_B1 = jnp.max(logp_B1V, axis=-1)
-        word_B1 = jnp.where(logp_B1 > -jnp.inf, jnp.argmax(logp_B1V, axis=-1), EOS)
-        choice_B1 = jnp.where(state.ended_B1, PAD, word_B1).astype(jnp.int32)
-        found = Hypotheses(
-            token_BKL=state.found.token_BKL.at[:, :, state.step].set(choice_B1),
-            score_BK=state.found.score_BK + jnp.where(state.ended_B1, 0.0, logp_B1),
-        )
-        ended_B1 = state.ended_B1 | (choice_B1 == EOS)
-        return _GreedyState(state.step + 1, choice_B1, ended_B1, found, cache)
+    def penalty(self, length: jax.Array | int) -> jax.Array:
+        return ((5.0 + length) / 6.0) ** self.length_penalty
 
-    state = _GreedyState(
-        step=jnp.int32(0),
-        last_B1=jnp.full((batch_size, 1), BOS, jnp.int32),
-        ended_B1=jnp.zeros((batch_size, 1), bool),
-        found=Hypotheses(
-            token_BKL=jnp.full((batch_size, 1, max_words + 1), PAD, jnp.int32),
-            score_BK=jnp.zeros((batch_size, 1), jnp.float32),
-        ),
-        cache=cache,
-    )
-    return jax.lax.while_loop(lambda state: ~jnp.all(state.ended_B1), step_fn, state).found
+    def attainable(self, logp_BK: jax.Array, length: jax.Array) -> jax.Array:
+        """Return the best score that a prefix can reach by ending at `length` or later."""
+        # Log-probabilities only fall, so it does best by ending at the length whose penalty
+        # divides most: the longest, or the next one under a negative exponent.
+        return logp_BK / jnp.maximum(self.penalty(self.max_words + 1), self.penalty(length))
 
 
 def beam_search(
@@ -126,16 +115,17 @@ def beam_search(
     """Follow the `beam_size` likeliest prefixes of each clip and keep its best hypotheses.
 
     Each step ranks all continuations of the live prefixes, EOS among them, and keeps K: those
-    that end in EOS compete with the finished ones by score, the others stay alive. With one beam
-    this is greedy search, with enough beams exhaustive search. The loop ends when no clip's live
-    prefixes can reach its worst kept score any more, so a clip never depends on its batch.
+    that end in EOS compete with the finished ones by score, the others stay alive while they can
+    still reach the worst kept score. With one beam this is greedy search, with enough beams
+    exhaustive search. A clip never depends on its batch.
 
-    Costs at most max_words + 1 steps, each one call of `logits_fn` on B * K rows, one top-k over
-    K * V, and one gather of the cache along K.
+    Costs at most max_words + 1 steps, each one call of `logits_fn` on the live prefixes. It is
+    compiled for a few numbers of rows, and a step runs the smallest that holds them: BOS is read
+    once for each clip, and finished clips are dropped.
 
     Args:
       logits_fn: see the module.
-      cache: leaves (B, K, ...), the K entries of a clip equal.
+      cache: leaves (L, B * K, ...) that entries are written to, L = max_words + 1.
       batch_size: B, static.
       beam_size: K, static.
       max_words: longest caption in words, static; `logits_fn` sees positions 0 to max_words.
@@ -145,73 +135,113 @@ def beam_search(
     Returns:
       Hypotheses, K of each clip.
     """
+    rules = _Rules(max_words, length_penalty, banned)
 
-    def step_fn(state: _BeamState) -> _BeamState:
-        logits_BKV, cache = logits_fn(state.last_BK, state.step, state.cache)
-        logp_BKV = _allowed_logp(logits_BKV, state.step, max_words, banned)
-        logp_BK, beam_BK, choice_BK = _best_continuations(state.live_logp_BK, logp_BKV)
-        token_BKL = _reorder(state.live_token_BKL, beam_BK).at[:, :, state.step].set(choice_BK)
-        ends_BK = choice_BK == EOS
-        score_BK = logp_BK / _penalty(state.step + 1, length_penalty)
-        ended = Hypotheses(token_BKL, jnp.where(ends_BK, score_BK, -jnp.inf))
-        return _BeamState(
-            step=state.step + 1,
-            last_BK=choice_BK,
-            live_token_BKL=token_BKL,
-            live_logp_BK=jnp.where(ends_BK, -jnp.inf, logp_BK),
-            found=_keep_best(state.found, ended),
-            cache=jax.tree.map(lambda leaf: _reorder(leaf, beam_BK), cache),
+    def step_fn(state: _State) -> _State:
+        grown, entry_N = _continue(logits_fn, state, rules)
+        cache = jax.tree.map(
+            lambda old, new: jax.lax.dynamic_update_index_in_dim(old, new, state.step, 0),
+            state.cache,
+            entry_N,
         )
+        return _select(state, grown, cache, rules)
 
-    def can_improve(state: _BeamState) -> jax.Array:
-        # Log-probabilities only fall, so a live prefix does best by ending at the length whose
-        # penalty divides most: the longest, or the next one under a negative exponent.
-        divisor = jnp.maximum(
-            _penalty(max_words + 1, length_penalty), _penalty(state.step + 1, length_penalty)
-        )
-        attainable_B = jnp.max(state.live_logp_BK, axis=1) / divisor
-        return jnp.any(attainable_B > jnp.min(state.found.score_BK, axis=1))
-
-    state = _first_beams(cache, batch_size, beam_size, max_words)
-    return jax.lax.while_loop(can_improve, step_fn, state).found
+    state = _first_state(cache, batch_size, beam_size, max_words)
+    return jax.lax.while_loop(lambda state: jnp.any(_is_live(state)), step_fn, state).found
 
 
-def _first_beams(cache: Cache, batch_size: int, beam_size: int, max_words: int) -> _BeamState:
+def row_counts(batch_size: int, beam_size: int) -> list[int]:
+    """Return the numbers of rows, largest first, that a step is compiled for.
+
+    All hypotheses, half of them, and one of each clip, which is what the first step reads. More
+    numbers would save little time for what they cost in compilation, and so would small ones: a
+    few rows take as long as one.
+    """
+    num_rows = batch_size * beam_size
+    fewer = {num_rows // 2, batch_size if beam_size > 2 else num_rows // 4}
+    return sorted({num_rows} | {count for count in fewer if count >= 16}, reverse=True)
+
+
+def _first_state(cache: Any, batch_size: int, beam_size: int, max_words: int) -> _State:
     """Return one live hypothesis per clip, the empty one; K equal ones would stay equal."""
     shape_BKL = (batch_size, beam_size, max_words + 1)
     empty_BKL = jnp.full(shape_BKL, PAD, jnp.int32)
     impossible_BK = jnp.full(shape_BKL[:2], -jnp.inf, jnp.float32)
-    return _BeamState(
+    return _State(
         step=jnp.int32(0),
         last_BK=jnp.full(shape_BKL[:2], BOS, jnp.int32),
         live_token_BKL=empty_BKL,
         live_logp_BK=impossible_BK.at[:, 0].set(0.0),
+        trail_BKL=jnp.zeros(shape_BKL, jnp.int32),
         found=Hypotheses(empty_BKL.at[:, :, 0].set(EOS), impossible_BK),
         cache=cache,
     )
 
 
-def _allowed_logp(
-    logits_BKV: jax.Array, step: jax.Array, max_words: int, banned: tuple[int, ...]
-) -> jax.Array:
-    """Return float32 log-probabilities, -inf for what may not follow `step` words."""
-    logits_BKV = logits_BKV.astype(jnp.float32)
-    id_V = np.arange(logits_BKV.shape[-1])
-    # A row of -inf alone has no softmax: log_softmax would make it NaN.
-    possible_BKV = logits_BKV > -jnp.inf
-    allowed_BKV = possible_BKV & ~np.isin(id_V, banned) & ((id_V == EOS) | (step < max_words))
-    return jnp.where(allowed_BKV, jax.nn.log_softmax(logits_BKV), -jnp.inf)
+def _is_live(state: _State) -> jax.Array:
+    return state.live_logp_BK > -jnp.inf
 
 
-def _best_continuations(
-    live_logp_BK: jax.Array, logp_BKV: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the K best of all K * V continuations: log-probability, beam they extend, token."""
-    num_beams, num_tokens = logp_BKV.shape[1:]
-    total_BKV = live_logp_BK[:, :, None] + logp_BKV
-    flat_BX = total_BKV.reshape(-1, num_beams * num_tokens)
-    logp_BK, index_BK = jax.lax.top_k(flat_BX, num_beams)
-    return logp_BK, index_BK // num_tokens, index_BK % num_tokens
+def _continue(logits_fn: LogitsFn, state: _State, rules: _Rules) -> tuple[_Continuations, Entry]:
+    """Let the model read the live hypotheses, in as few rows as they fit into."""
+    B, K = state.last_BK.shape
+    live_BK = _is_live(state)
+    live_first_N = jnp.argsort(~live_BK.reshape(B * K), stable=True)
+    row_BK = jnp.argsort(live_first_N).reshape(B, K)
+
+    def read(count, state):
+        # The entries alone leave the branch: a cache that did would be copied on its way.
+        found = _read(logits_fn, state, rules, live_first_N[:count])
+        return jax.tree.map(
+            lambda x: jnp.pad(x, [(0, B * K - count), *[(0, 0)] * (x.ndim - 1)]), found
+        )
+
+    counts = row_counts(B, K)
+    choice = sum((jnp.sum(live_BK) <= count).astype(jnp.int32) for count in counts[1:])
+    branches = [functools.partial(read, count) for count in counts]
+    logp_NC, token_NC, entry_N = jax.lax.switch(choice, branches, state)
+    logp_BKC = jnp.where(live_BK[..., None], logp_NC[row_BK], -jnp.inf)
+    return _Continuations(logp_BKC, token_NC[row_BK], row_BK), entry_N
+
+
+def _read(
+    logits_fn: LogitsFn, state: _State, rules: _Rules, hypothesis_R: jax.Array
+) -> tuple[jax.Array, jax.Array, Entry]:
+    """Return the best continuations of some of the B * K hypotheses, and the model's entry."""
+    B, K = state.last_BK.shape
+    token_R, logp_R, trail_RL = (
+        value.reshape(B * K, *value.shape[2:])[hypothesis_R]
+        for value in (state.last_BK, state.live_logp_BK, state.trail_BKL)
+    )
+    prefixes = Prefixes(token_R, hypothesis_R // K, trail_RL)
+    logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
+    only_eos = state.step >= rules.max_words
+    best = best_tokens(logp_R, logits_RV, K, banned=rules.banned, only_eos=only_eos)
+    return *best, entry
+
+
+def _select(state: _State, grown: _Continuations, cache: Any, rules: _Rules) -> _State:
+    """Keep the K best of all continuations of each clip; drop those that can win nothing."""
+    B, K, C = grown.logp_BKC.shape
+    logp_BK, index_BK = jax.lax.top_k(grown.logp_BKC.reshape(B, K * C), K)
+    beam_BK = index_BK // C
+    choice_BK = jnp.take_along_axis(grown.token_BKC.reshape(B, K * C), index_BK, axis=1)
+    token_BKL = _reorder(state.live_token_BKL, beam_BK).at[:, :, state.step].set(choice_BK)
+    ends_BK = choice_BK == EOS
+    score_BK = logp_BK / rules.penalty(state.step + 1)
+    found = _keep_best(state.found, Hypotheses(token_BKL, jnp.where(ends_BK, score_BK, -jnp.inf)))
+    worst_B1 = jnp.min(found.score_BK, axis=1, keepdims=True)
+    # Dropping a prefix changes nothing: what it would displace later is less likely still.
+    lives_BK = ~ends_BK & (rules.attainable(logp_BK, state.step + 2) > worst_B1)
+    return _State(
+        step=state.step + 1,
+        last_BK=choice_BK,
+        live_token_BKL=token_BKL,
+        live_logp_BK=jnp.where(lives_BK, logp_BK, -jnp.inf),
+        trail_BKL=_reorder(state.trail_BKL.at[:, :, state.step].set(grown.row_BK), beam_BK),
+        found=found,
+        cache=cache,
+    )
 
 
 def _keep_best(found: Hypotheses, ended: Hypotheses) -> Hypotheses:
@@ -225,7 +255,3 @@ def _keep_best(found: Hypotheses, ended: Hypotheses) -> Hypotheses:
 def _reorder(value_BK: jax.Array, index_BK: jax.Array) -> jax.Array:
     """Gather `value_BK` (B, K, ...) along K, each clip by its own row of `index_BK`."""
     return jax.vmap(lambda value, index: value[index])(value_BK, index_BK)
-
-
-def _penalty(length: jax.Array | int, alpha: float) -> jax.Array:
-    return ((5.0 + length) / 6.0) ** alpha
