@@ -1,19 +1,30 @@
 """Measure how fast this machine is at a part of the project.
 
-    python launch/benchmark.py --suite input --out bench.json
-    python launch/benchmark.py --suite input --out bench.json --clips 2000 --frames 28 --objects 36
+    python launch/benchmark.py --suite train --out bench.json
+    python launch/benchmark.py --suite train --out bench.json \
+        --config.model.dtype=bfloat16 --config.train.batch_size=1024
+    python launch/benchmark.py --suite input --out bench.json --clips 2000 \
+        --config.data.frames=28 --config.data.objects=36
 
+train   optimiser steps as configured, with captions padded, and with one caption a clip.
+decode  greedy and beam search.
+graph   the banded object graph against a dense one, for more and more frames and objects.
 input   writing shards; reading them bare (tf.data, nothing parsed), streamed and cached as training
         does, and as sliced arrays on disk; importing region features; decoding videos and
         extracting the toy world's features from them. Takes about two minutes on two cores.
+e2e     a whole run of launch/train.py on --clips clips with 40 captions each.
 
-The data are random, of the sizes of configs/common.py, and written to the temporary folder
-(TMPDIR). Prints a table and writes all figures, with the machine and its versions, to OUT.
+The network is that of configs/common.py with MSVD's vocabulary; any of its values can be changed as
+--config.GROUP.NAME=VALUE. The data are random, with captions as long as MSVD's. For train, decode
+and graph they lie on the device and TensorFlow is not needed; for the others they are
+written to the temporary folder (TMPDIR). Prints a table and writes all figures, with the machine
+and its versions, to OUT.
 """
 
 import importlib
 
 from absl import flags
+from ml_collections import config_flags
 
 from configs import common
 from stg_jax import cli
@@ -21,23 +32,23 @@ from stg_jax.benchmark import machine
 from stg_jax.benchmark.table import table
 from stg_jax.files import write_json
 
-_SUITE = flags.DEFINE_enum('suite', None, ['input'], 'What to measure.')
+_READING = ('input', 'e2e')  # suites that read clips from shards
+_SUITE = flags.DEFINE_enum(
+    'suite', None, ['train', 'decode', 'graph', *_READING], 'What to measure.'
+)
+_CONFIG = config_flags.DEFINE_config_dict('config', common.get_config())
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
-_CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips to write and read.', 1)
-_FRAMES = flags.DEFINE_integer('frames', None, 'T; by default what configs/common.py says.', 1)
-_OBJECTS = flags.DEFINE_integer('objects', None, 'N; by default what configs/common.py says.', 1)
+_CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips to write and read (input, e2e).', 1)
 
 
 def main(args: list[str]) -> None:
     """Run a suite."""
     cli.no_arguments(args)
-    suite, out = cli.required(_SUITE), cli.required(_OUT)
-    config = common.get_config()
-    config.data.frames = _FRAMES.value or config.data.frames
-    config.data.objects = _OBJECTS.value or config.data.objects
-    stages = importlib.import_module(f'stg_jax.benchmark.{suite}').run(config, _CLIPS.value)
-    shape = config.data.to_dict() | {'clips': _CLIPS.value}
-    write_json(out, {'suite': suite, **machine.describe(), 'data': shape, 'stages': stages})
+    suite, out, config = cli.required(_SUITE), cli.required(_OUT), _CONFIG.value
+    num_clips = (_CLIPS.value,) if suite in _READING else ()
+    stages = importlib.import_module(f'stg_jax.benchmark.{suite}').run(config, *num_clips)
+    made_with = {'config': config.to_dict(), 'clips': _CLIPS.value}
+    write_json(out, {'suite': suite, **machine.describe(), **made_with, 'stages': stages})
     print(table(stages))
     print(f'wrote {out}')
 

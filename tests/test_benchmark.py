@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
+from configs import common
 from launch import benchmark
 from stg_jax import cli
 from stg_jax.benchmark import input as input_suite
@@ -30,13 +31,15 @@ def here(monkeypatch):
 
 def test_the_input_suite_reports_every_stage(here, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'bench.json'
-    flags = ['--suite=input', f'--out={out}', '--clips=20', '--frames=3', '--objects=2']
+    flags = ['--suite=input', f'--out={out}', '--clips=20']
     monkeypatch.setattr(sys, 'argv', ['benchmark.py', *flags])
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+    config = common.get_config()
+    config.data.update(frames=3, objects=2)
+    with flagsaver.flagsaver(config=config), pytest.raises(SystemExit) as ended:
         cli.run(benchmark.main)
     assert not ended.value.code
     report, printed = json.loads(out.read_text()), capsys.readouterr().out
-    assert report['data']['frames'] == 3 and report['data']['clips'] == 20
+    assert report['config']['data']['frames'] == 3 and report['clips'] == 20
     assert 'python' in report['versions'] and '--clips=20' in report['command']
     stages = {stage['stage']: stage for stage in report['stages']}
     assert {'read: bare', 'read: streamed', 'read: cached', 'read: memmap'} < stages.keys()

@@ -7,7 +7,17 @@ import platform
 import sys
 from pathlib import Path
 
-_PACKAGES = ('numpy', 'jax', 'flax', 'tensorflow', 'tensorflow-datasets', 'h5py', 'av')
+_PACKAGES = (
+    'numpy',
+    'jax',
+    'jaxlib',
+    'flax',
+    'torch',
+    'tensorflow',
+    'tensorflow-datasets',
+    'h5py',
+    'av',
+)
 
 
 def describe() -> dict[str, object]:

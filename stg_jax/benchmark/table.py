@@ -5,12 +5,24 @@ from typing import Any
 
 _NAMES = {
     'clips_per_s': 'clips/s',
+    'captions_per_s': 'captions/s',
+    'to_first': 'x first',
+    'ours_to_it': 'ours x it',
     'mb_per_s': 'MB/s',
     'frames_per_s': 'frames/s',
     'to_bare': 'x bare',
     'to_memmap': 'x memmap',
     'before_mb': 'MB before',
     'peak_mb': 'MB peak',
+    'gflop': 'GFLOP/caption',
+    'gflop_per_s': 'GFLOP/s',
+    'of_ceiling': 'of ceiling',
+    'temp_mb': 'MB in a step',
+    'banded_mb': 'MB banded',
+    'to_dense': 'x dense',
+    'mb_to_dense': 'dense MB / banded',
+    'seconds': 's',
+    'data_wait': 'waiting for data',
 }
 
 

@@ -20,6 +20,7 @@ from stg_jax.train.step import init_state, make_train_step
 _BATCHES = 2  # of a round, so that not one draw of caption lengths decides
 _ROUNDS = 5
 
+PyTree = Any
 Stage = dict[str, Any]
 
 
@@ -31,37 +32,35 @@ class Training:
       num_tokens: words to predict in them, EOS included.
     """
 
-    def __init__(self, config: Any, batches: list[Batch], *, packed: bool):
+    def __init__(self, config: Any, params: PyTree, batches: list[Batch], *, packed: bool):
         mesh, accumulate = parallel.data_mesh(), config.train.accumulate
-        model = make_model(config)
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
-            model,
+            make_model(config),
             LossSpec(**config.loss, **config.kd),
             optimizer,
             seed=config.seed,
             accumulate=accumulate,
         )
-        state = init_state(init_params(model, config, config.seed), optimizer)
-        self._state = parallel.replicate(state, mesh)
+        self._state = parallel.replicate(init_state(params, optimizer), mesh)
         if packed:
             parts = mesh.size * accumulate
             batches = [compact(batch, num_parts=parts, num_hosts=1) for batch in batches]
         self._batches = [parallel.shard_batch(batch, mesh) for batch in batches]
-        self._train_step = parallel.pmapped(train_step, mesh)
+        mapped = parallel.pmapped(train_step, mesh)
+        self._steps = list(_programs(mapped, self._state, self._batches))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
 
     def __call__(self) -> None:
         """Take one step on each batch and wait for the last."""
-        for batch in self._batches:
-            self._state, _ = self._train_step(self._state, batch)
+        for step, batch in zip(self._steps, self._batches, strict=True):
+            self._state, _ = step(self._state, batch)
         jax.block_until_ready(self._state)
 
     def memory_mb(self) -> float:
         """Return what the program of a step needs besides parameters and batch."""
-        lowered = self._train_step.lower(self._state, self._batches[0])
-        return lowered.compile().memory_analysis().temp_size_in_bytes / 1e6
+        return max(step.memory_analysis().temp_size_in_bytes for step in self._steps) / 1e6
 
 
 def run(config: Any) -> list[Stage]:
@@ -69,7 +68,7 @@ def run(config: Any) -> list[Stage]:
 
     Returns:
       For each stage 'stage' (its name); 'captions_per_s' and 'to_first' (speed in relation to the
-      first stage, round by round) with median, min and max; 'gflop' of a caption, 'flop_per_s' and
+      first stage, round by round) with median, min and max; 'gflop' of a caption, 'gflop_per_s' and
       'of_ceiling' (share of a matrix product's), all of the useful work alone; 'temp_mb'.
     """
     num_clips = config.train.batch_size // config.data.captions_per_clip
@@ -77,10 +76,12 @@ def run(config: Any) -> list[Stage]:
     single = config.copy_and_resolve_references()
     single.data.captions_per_clip = 1
     singles = [random_batch(single, config.train.batch_size, seed) for seed in range(_BATCHES)]
+    # In the host's memory, as each way gives away the arrays that it starts with.
+    params = jax.device_get(init_params(make_model(config), config, config.seed))
     ways = {
-        'as configured': (config, Training(config, batches, packed=True)),
-        'captions padded': (config, Training(config, batches, packed=False)),
-        'one caption a clip': (single, Training(single, singles, packed=True)),
+        'as configured': (config, Training(config, params, batches, packed=True)),
+        'captions padded': (config, Training(config, params, batches, packed=False)),
+        'one caption a clip': (single, Training(single, params, singles, packed=True)),
     }
     seconds = seconds_in_turn({name: way for name, (_, way) in ways.items()}, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
@@ -88,7 +89,17 @@ def run(config: Any) -> list[Stage]:
         _stage(name, way_config, way, seconds[name], seconds['as configured'], ceiling)
         for name, (way_config, way) in ways.items()
     ]
-    return [*stages, {'stage': 'matrix product'} | ceiling]
+    return [*stages, ceiling]
+
+
+def _programs(train_step, state, batches):
+    """Yield the program for each batch; those of batches of equal shapes are one."""
+    programs = {}
+    for batch in batches:
+        shapes = tuple(x.shape for x in batch.values())
+        if shapes not in programs:
+            programs[shapes] = train_step.lower(state, batch).compile()
+        yield programs[shapes]
 
 
 def _stage(name, config, training, seconds, first, ceiling) -> Stage:
@@ -100,14 +111,14 @@ def _stage(name, config, training, seconds, first, ceiling) -> Stage:
         num_captions=num_captions,
         num_tokens=training.num_tokens / training.num_captions,
     )
-    speed = rate(flops, seconds)
+    speed = rate(flops / 1e9, seconds)
     return {
         'stage': name,
         'captions_per_s': _fields(rate(training.num_captions, seconds)),
         'to_first': _fields(ratio(seconds, first)),
         'gflop': flops / training.num_captions / 1e9,
-        'flop_per_s': _fields(speed),
-        'of_ceiling': speed.median / ceiling['flop_per_s'] / parallel.data_mesh().size,
+        'gflop_per_s': _fields(speed),
+        'of_ceiling': speed.median / ceiling['gflop_per_s'] / parallel.data_mesh().size,
         'temp_mb': training.memory_mb(),
     }
 

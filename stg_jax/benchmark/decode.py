@@ -1,0 +1,86 @@
+"""The suite 'decode': captions of clips whose features lie on the devices."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from stg_jax.benchmark.ceiling import matrix_ceiling
+from stg_jax.benchmark.flops import decoding_flops
+from stg_jax.benchmark.lengths import with_endings
+from stg_jax.benchmark.measure import Spread, rate, seconds_in_turn
+from stg_jax.benchmark.synthetic import make_model, random_features
+from stg_jax.data.vocab import EOS
+from stg_jax.decode.generate import make_decode_fn
+from stg_jax.run.network import init_params
+from stg_jax.train import parallel
+
+_ROUNDS = 5
+
+Stage = dict[str, Any]
+
+
+def run(config: Any) -> list[Stage]:
+    """Return the speed of greedy decoding and of the config's beam, in its batches.
+
+    The network is untrained, but made to end its captions after about eight words.
+
+    Returns:
+      For each search 'stage' (its name); 'captions_per_s' with median, min and max; 'mean_words'
+      and 'most_words' of its captions; 'gflop' of a caption, 'gflop_per_s' and 'of_ceiling', of the
+      words of the captions themselves: a batch goes on until its last caption is complete.
+    """
+    mesh = parallel.data_mesh()
+    num_clips = parallel.round_up(config.decode.batch_size, mesh)
+    config = config.copy_and_resolve_references()
+    config.model.branches = 'scene'  # what is deployed, and what is counted
+    model = make_model(config)
+    features = random_features(config, num_clips, seed=0)
+    params = with_endings(init_params(model, config, config.seed), model, features)
+    params, batch = parallel.replicate(params, mesh), parallel.shard_batch(features, mesh)
+    calls = {}
+    for num_beams in (1, config.decode.beam_size):
+        decode = make_decode_fn(
+            model,
+            branch=model.spec.decoder(),
+            beam_size=num_beams,
+            length_penalty=config.decode.length_penalty,
+        )
+        calls[num_beams] = _call(parallel.mapped_over_clips(decode, mesh), params, batch)
+    seconds = seconds_in_turn(calls, _ROUNDS)
+    ceiling = matrix_ceiling(config.model.dtype)
+    stages = [
+        _stage(config, num_beams, np.asarray(call().token_BKL)[:, 0], seconds[num_beams], ceiling)
+        for num_beams, call in calls.items()
+    ]
+    return [*stages, ceiling]
+
+
+def _call(decode, params, batch):
+    return lambda: jax.block_until_ready(decode(params, batch))
+
+
+def _stage(config, num_beams, token_BL, seconds, ceiling) -> Stage:
+    num_words_B = (token_BL == EOS).argmax(-1)
+    flops = decoding_flops(
+        make_model(config),
+        config,
+        num_clips=len(token_BL),
+        num_beams=num_beams,
+        num_tokens=float(num_words_B.mean()) + 1,
+    )
+    speed = rate(flops / 1e9, seconds)
+    return {
+        'stage': 'greedy' if num_beams == 1 else f'beam {num_beams}',
+        'captions_per_s': _fields(rate(len(token_BL), seconds)),
+        'mean_words': float(num_words_B.mean()),
+        'most_words': int(num_words_B.max()),
+        'gflop': flops / len(token_BL) / 1e9,
+        'gflop_per_s': _fields(speed),
+        'of_ceiling': speed.median / ceiling['gflop_per_s'] / parallel.data_mesh().size,
+    }
+
+
+def _fields(spread: Spread) -> dict[str, float]:
+    return dataclasses.asdict(spread)
