@@ -139,23 +139,21 @@ def beam_search(
 
     def step_fn(state: _State) -> _State:
         grown, entry_N = _continue(logits_fn, state, rules)
-        cache = jax.tree.map(
-            lambda old, new: jax.lax.dynamic_update_index_in_dim(old, new, state.step, 0),
-            state.cache,
-            entry_N,
-        )
-        return _select(state, grown, cache, rules)
+        store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
+        return _select(state, grown, jax.tree.map(store, state.cache, entry_N), rules)
+
+    def any_live(state: _State) -> jax.Array:
+        return jnp.any(state.live_logp_BK > -jnp.inf)
 
     state = _first_state(cache, batch_size, beam_size, max_words)
-    return jax.lax.while_loop(lambda state: jnp.any(_is_live(state)), step_fn, state).found
+    return jax.lax.while_loop(any_live, step_fn, state).found
 
 
 def row_counts(batch_size: int, beam_size: int) -> list[int]:
     """Return the numbers of rows, largest first, that a step is compiled for.
 
-    All hypotheses, half of them, and one of each clip, which is what the first step reads. More
-    numbers would save little time for what they cost in compilation, and so would small ones: a
-    few rows take as long as one.
+    All hypotheses, half of them, and one of each clip, as BOS needs; more or smaller numbers would
+    save less time than their compilation takes.
     """
     num_rows = batch_size * beam_size
     fewer = {num_rows // 2, batch_size if beam_size > 2 else num_rows // 4}
@@ -178,23 +176,18 @@ def _first_state(cache: Any, batch_size: int, beam_size: int, max_words: int) ->
     )
 
 
-def _is_live(state: _State) -> jax.Array:
-    return state.live_logp_BK > -jnp.inf
-
-
 def _continue(logits_fn: LogitsFn, state: _State, rules: _Rules) -> tuple[_Continuations, Entry]:
     """Let the model read the live hypotheses, in as few rows as they fit into."""
     B, K = state.last_BK.shape
-    live_BK = _is_live(state)
+    live_BK = state.live_logp_BK > -jnp.inf
     live_first_N = jnp.argsort(~live_BK.reshape(B * K), stable=True)
     row_BK = jnp.argsort(live_first_N).reshape(B, K)
 
     def read(count, state):
         # The entries alone leave the branch: a cache that did would be copied on its way.
         found = _read(logits_fn, state, rules, live_first_N[:count])
-        return jax.tree.map(
-            lambda x: jnp.pad(x, [(0, B * K - count), *[(0, 0)] * (x.ndim - 1)]), found
-        )
+        unread = (0, B * K - count)
+        return jax.tree.map(lambda x: jnp.pad(x, [unread] + [(0, 0)] * (x.ndim - 1)), found)
 
     counts = row_counts(B, K)
     choice = sum((jnp.sum(live_BK) <= count).astype(jnp.int32) for count in counts[1:])
