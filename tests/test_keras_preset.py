@@ -108,7 +108,7 @@ def test_a_video_model_describes_no_pictures(tmp_path):
 
 def test_keras_hub_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, 'keras_hub', None)
-    with pytest.raises(UserError, match=r"pip install 'stg-jax\[extract\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[extract\]'"):
         import_keras_hub()
 
 

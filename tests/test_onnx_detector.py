@@ -295,7 +295,7 @@ def test_other_inputs_are_named(tmp_path):
 def test_without_onnx_runtime_the_extra_is_named(tmp_path, monkeypatch):
     path = save_constant(tmp_path / 'x.onnx', yolov8())
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(UserError, match=r"pip install 'stg-jax\[extract\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[extract\]'"):
         detector(path)
 
 
