@@ -3,6 +3,7 @@
 Every function takes a folder that does not exist yet and returns it.
 """
 
+from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.extract.keras_backend import import_keras_hub
 
 SIDE = 32  # pixels a side of every picture model
@@ -183,6 +184,8 @@ def _seeded():
     import keras
 
     keras.utils.set_random_seed(0)
+    # It seeds TensorFlow too, whose shuffles would take that in for the rest of the process.
+    tf.random.set_seed(None)
     return hub
 
 

@@ -8,7 +8,7 @@ from absl import logging
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # else it complains about float16
-os.environ.setdefault('KERAS_BACKEND', 'jax')  # TensorFlow loads Keras, which never changes it
+os.environ['KERAS_BACKEND'] = 'jax'  # TensorFlow loads Keras, which keeps its first backend
 
 
 @contextlib.contextmanager
