@@ -3,6 +3,7 @@ import pytest
 
 from stg_jax.data import cached, records
 from stg_jax.data.batches import eval_batches, open_clips, train_batches
+from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from tests.fake_data import fake_data_config, fake_data_folder
@@ -51,6 +52,20 @@ def test_cached_training_batches_are_the_streamed_ones(both, overrides, options)
     options = {'seed': 5, 'epoch': 0} | options
     streamed, held = (train_batches(clips, **options) for clips in both(**overrides))
     assert_same(streamed, held)
+
+
+@pytest.mark.parametrize('tf_seed', [0, 7])
+def test_the_order_is_not_that_of_tensorflows_own_seed(both, tf_seed):
+    options = {'clips_per_batch': 4, 'seed': 5, 'epoch': 0}
+    expected = list(train_batches(both()[0], **options))
+    tf.random.set_seed(tf_seed)
+    try:
+        for clips in both():
+            assert_same(train_batches(clips, **options), expected)
+        tf.random.set_seed(tf_seed + 1)
+        assert_same(train_batches(both()[0], **options), expected)
+    finally:
+        tf.random.set_seed(None)
 
 
 @pytest.mark.parametrize('host', [0, 3])

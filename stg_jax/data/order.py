@@ -63,6 +63,7 @@ class Order:
 
         @tf.autograph.experimental.do_not_convert  # nothing to convert, and the search takes long
         def one_pass(contents: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+            tf.random.set_seed(None)  # of this function's graph: the user's would change the order
             records = records_of(contents)
             return records.shuffle(self.buffer_size, seed=seed, reshuffle_each_iteration=False)
 
