@@ -1,8 +1,12 @@
 """A config so small that a whole run takes seconds, and the commands as a user types them."""
 
+import dataclasses
+import functools
+import multiprocessing
 import os
-import subprocess
+import runpy
 import sys
+import tempfile
 from pathlib import Path
 
 from configs import common
@@ -58,14 +62,44 @@ def environment():
     return os.environ | {'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'}
 
 
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code and its output as text."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def run(name, *args, timeout=240):
-    """Run a command of launch/ to its end and return it with its output as text."""
-    return subprocess.run(
-        command(name, *args),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """Run a command of launch/ to its end.
+
+    It is forked from a process that has imported the large libraries once for all commands.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, 'stdout'), Path(folder, 'stderr')]
+        process = _forks().Process(target=_run_script, args=(name, list(map(str, args)), outputs))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f'{name} {args} ran for more than {timeout} seconds')
+        return Finished(process.exitcode, *(path.read_text() for path in outputs))
+
+
+@functools.cache
+def _forks():
+    os.environ |= environment()  # the process that forks inherits it
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['stg_jax.train.loop', 'stg_jax.evaluate.evaluate'])
+    return context
+
+
+def _run_script(name, args, outputs):
+    """Do in this process what `python launch/NAME.py ARGS` does in a new one."""
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(ROOT)
+    script = f'launch/{name}.py'
+    sys.argv = [script, *args]
+    runpy.run_path(script, run_name='__main__')
