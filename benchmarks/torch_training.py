@@ -127,7 +127,7 @@ def _our_gradient(config, model, params, batch):
     mesh, loss_spec = parallel.data_mesh(), LossSpec(**config.loss, **config.kd)
     train_step = make_train_step(model, loss_spec, keep, seed=0, accumulate=1)
     state = parallel.replicate(init_state(params, keep), mesh)
-    packed = parallel.shard_batch(compact(batch, num_parts=mesh.size, num_hosts=1), mesh)
+    packed = parallel.shard_batch(compact(batch, num_parts=mesh.size), mesh)
     state, metrics = parallel.pmapped(train_step, mesh)(state, packed)
     return float(metrics['loss']), state.opt_state
 

@@ -24,8 +24,10 @@ def get_config() -> ConfigDict:
     data.eval_captions = 5  # captions of a clip that enter the validation loss [D]
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
     data.min_count = 1  # words rarer than this in the train captions become UNK [D]
+    data.order = 'global'  # global: the same batches on any number of hosts | per_host: own shards
+    data.skip_damaged = False  # train on without the clips behind a damaged record of a shard
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
-    data.cache = 'none'  # none: stream the shards | host: keep train and val in memory [D]
+    data.cache = 'none'  # none: stream shards | host: clips in memory | device: in accelerators' [D]
 
     model = config.model = ConfigDict()
     model.branches = 'full'  # full | scene | object
@@ -64,6 +66,7 @@ def get_config() -> ConfigDict:
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
+    train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # save also every so many steps; 0: after each epoch only
     train.log_steps = 20  # steps between lines of metrics.jsonl
 

@@ -8,6 +8,9 @@ Any value of configs/common.py can be overridden as --config.GROUP.NAME=VALUE. T
 goes on where an earlier one stopped, for whatever reason it did. The folder then holds
 config.json, metrics.jsonl, and in checkpoints/ the latest step and the best one on validation.
 
+On many hosts, start the same command with --multihost on each (docs/pods.md); launch/pod/local.py
+rehearses that on one machine. Only host 0 writes to the folder of the run.
+
 Exit codes: 0 finished, 2 something to mend (one sentence says what), 75 saved and stopped because
 it was asked to (SIGTERM or Ctrl-C): start it again.
 """
@@ -17,8 +20,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stg_jax import cli
+from stg_jax import cli, multihost
 
+flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be continued.')
 
@@ -49,4 +53,4 @@ def _render_toy_world(data: ConfigDict) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(multihost.joining(main))

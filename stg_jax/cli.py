@@ -10,6 +10,7 @@ from absl import flags, logging
 from stg_jax.errors import UserError
 
 USER_ERROR = 2
+INTERRUPTED = 130
 RESTART = 75  # EX_TEMPFAIL: the run saved its state because it was asked to stop
 
 
@@ -19,15 +20,20 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     A `UserError`, an unknown flag or an unknown config key ends with one sentence on standard
     error and exit code 2.
     """
-    command = Path(sys.argv[0]).name
     try:
         sys.exit(main(_parse(sys.argv)) or 0)
-    except UserError as error:
+    except (UserError, KeyboardInterrupt) as error:
+        sys.exit(explain(error))
+
+
+def explain(error: UserError | KeyboardInterrupt) -> int:
+    """Print the one sentence that a user sees, and return the exit code that goes with it."""
+    command = Path(sys.argv[0]).name
+    if isinstance(error, UserError):
         print(f'{command}: {error}', file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print(f'{command}: interrupted', file=sys.stderr)
-        sys.exit(130)
+        return USER_ERROR
+    print(f'{command}: interrupted', file=sys.stderr)
+    return INTERRUPTED
 
 
 def required(flag: flags.FlagHolder) -> Any:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, on a disk or behind a URI such as gs://bucket/file."""
 
 import contextlib
 import json
@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from stg_jax.errors import UserError
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` to a temporary name beside `path`, then rename it over `path`."""
-    path = Path(path)
+    path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
@@ -35,7 +37,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
       UserError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
+        return json.loads(epath.Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise UserError(f'{path} does not exist') from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

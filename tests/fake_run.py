@@ -15,6 +15,7 @@ from tests import fake_data
 ROOT = Path(__file__).parents[1]
 
 _SMALL = {
+    'data.max_words': 3,  # so short that batches hold about equally many: few programs to compile
     'model.width': 16,
     'model.heads': 2,
     'model.feedforward': 32,

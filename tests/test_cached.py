@@ -20,10 +20,10 @@ def both(folder):
     captions = records.read_captions(folder, 'train').values()
     vocab = Vocabulary.build([text for texts in captions for text in texts], 2)
 
-    def open_both(**overrides):
+    def open_both(caches=('none', 'host'), **overrides):
         return [
             open_clips(fake_data_config(folder, cache=cache, **overrides), vocab, 'train')
-            for cache in ('none', 'host')
+            for cache in caches
         ]
 
     return open_both
@@ -52,6 +52,22 @@ def test_cached_training_batches_are_the_streamed_ones(both, overrides, options)
     options = {'seed': 5, 'epoch': 0} | options
     streamed, held = (train_batches(clips, **options) for clips in both(**overrides))
     assert_same(streamed, held)
+
+
+@pytest.mark.parametrize('options', [{'clips_per_batch': 4}, {'clips_per_batch': 5}])
+def test_rows_name_the_features_that_are_streamed(both, options):
+    options = {'seed': 5, 'epoch': 0} | options
+    streamed, indexed = both(caches=('none', 'device'))
+    table = indexed.take_table()
+    for expected, batch in zip(
+        train_batches(streamed, **options), train_batches(indexed, **options), strict=True
+    ):
+        real = batch['id'] != ''
+        rows = batch.pop('row')
+        batch |= {name: array[rows] for name, array in table.items()}
+        assert expected.keys() == batch.keys()
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value[real], expected[name][real], strict=True)
 
 
 @pytest.mark.parametrize('tf_seed', [0, 7])

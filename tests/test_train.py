@@ -109,6 +109,14 @@ def test_a_finished_run_has_nothing_left_to_do(data, undisturbed):
     assert_same(before, final_params(undisturbed))
 
 
+@pytest.mark.parametrize('cache', ['host', 'device'])
+def test_where_the_features_lie_changes_nothing(data, tmp_path, undisturbed, cache):
+    assert train(fake_run.tiny_config(data, data__cache=cache), tmp_path)
+    assert_same(final_params(tmp_path), final_params(undisturbed))
+    scores = [[r['val_loss'] for r in log(p) if 'val_loss' in r] for p in (tmp_path, undisturbed)]
+    assert scores[0] == scores[1]
+
+
 def test_a_run_can_be_made_longer(data, tmp_path):
     assert train(fake_run.tiny_config(data, train__epochs=1), tmp_path)
     assert train(fake_run.tiny_config(data, train__epochs=2), tmp_path)

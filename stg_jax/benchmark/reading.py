@@ -15,7 +15,7 @@ from stg_jax.data.shards import open_split
 from stg_jax.data.vocab import Vocabulary
 
 WAYS = ('bare', 'streamed', 'cached', 'memmap')
-_ARRAYS = (*KINDS, 'box', 'object_mask')
+_ARRAYS = (*KINDS, 'box', 'object_mask', 'id', 'tokens')
 
 
 def write_arrays(data_config: Any, folder: Path) -> None:
@@ -27,7 +27,9 @@ def write_arrays(data_config: Any, folder: Path) -> None:
         for name, values in parts.items():
             values.append(batch[name][batch['id'] != ''])
     for name, values in parts.items():
-        np.save(folder / f'{name}.npy', np.concatenate(values))
+        array = np.concatenate(values)
+        # As objects they would be pickled.
+        np.save(folder / f'{name}.npy', array.astype(str) if array.dtype == object else array)
 
 
 def seconds_of_epochs(

@@ -45,8 +45,8 @@ class Training:
         self._state = parallel.replicate(init_state(params, optimizer), mesh)
         if packed:
             parts = mesh.size * accumulate
-            batches = [compact(batch, num_parts=parts, num_hosts=1) for batch in batches]
-        self._batches = [parallel.shard_batch(batch, mesh) for batch in batches]
+            batches = [compact(batch, num_parts=parts) for batch in batches]
+        self._batches = [parallel.shard_batch(parallel.own_rows(batch), mesh) for batch in batches]
         mapped = parallel.pmapped(train_step, mesh)
         self._steps = list(_programs(mapped, self._state, self._batches))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)

@@ -1,7 +1,8 @@
 """Batches of NumPy arrays of fixed shapes, from the shards or from memory.
 
 Every global batch is a function of (seed, epoch, step) alone: of neither the number of hosts, nor
-where a run stopped and went on, nor whether the clips are streamed or cached.
+where a run stopped and went on, nor whether the clips are streamed or cached. With the order
+'per_host' it is one of the number of hosts, too.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stg_jax.data.cached import CachedClips
+from stg_jax.data.cached import CachedClips, IndexedClips
 from stg_jax.data.captions import Captions
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.order import Order, Rows
@@ -42,41 +43,77 @@ class Clips:
         """Return where the clips are stored."""
         return self.source.split
 
+    def take_table(self) -> dict[str, np.ndarray]:
+        """Return what 'row' of a batch counts in, once; nothing if batches have features."""
+        return self.source.take_table() if isinstance(self.source, IndexedClips) else {}
 
-def stream_clips(data_config: Any, vocab: Vocabulary, split: str) -> Clips:
+
+def stream_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) -> Clips:
     """Open a split whose shards are read anew each time.
+
+    Args:
+      data_config: `config.data`.
+      vocab: the words.
+      split: its name.
+      **share: `host` and `num_hosts`, where this host is to read its share of the shards alone.
 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config.
     """
-    source = StreamedClips(data_config, split)
-    captions = Captions(read_captions(data_config.dir, split), vocab, data_config.max_words)
-    return Clips(data_config, source, captions)
+    source = StreamedClips(data_config, split, **share)
+    captions = read_captions(data_config.dir, split, damaged_ok=data_config.skip_damaged)
+    return Clips(data_config, source, Captions(captions, vocab, data_config.max_words))
 
 
-def open_clips(data_config: Any, vocab: Vocabulary, split: str) -> Clips:
+def open_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) -> Clips:
     """Open a split that is read more than once, as `data_config.cache` says.
 
-    'none' streams it; 'host' reads it now and keeps it in memory while the returned object lives.
+    'none' streams it; 'host' reads it now and keeps it in memory while the returned object lives;
+    'device' does so for the devices: `take_table` gives what to put there, and batches hold
+    'row' (B,) int32, numbers of rows in it, in the place of features. The arguments
+    are those of `stream_clips`.
 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config or the memory.
     """
-    if data_config.cache not in ('none', 'host'):
+    kinds = {'none': None, 'host': CachedClips, 'device': IndexedClips}
+    if data_config.cache not in kinds:
         raise UserError(
-            f'config.data.cache = {data_config.cache!r} is unknown: use none to stream the shards '
-            'or host to keep the clips in memory'
+            f'config.data.cache = {data_config.cache!r} is unknown: use none to stream the shards, '
+            'host to keep the clips in memory or device to keep them in that of each accelerator'
         )
-    clips = stream_clips(data_config, vocab, split)
-    if data_config.cache == 'host':
-        return dataclasses.replace(clips, source=CachedClips(clips.source))
-    return clips
+    if share and data_config.cache == 'device':
+        raise UserError(
+            'config.data.cache = device keeps the whole split on each accelerator and cannot be '
+            'combined with config.data.order = per_host: choose the order global or the cache host'
+        )
+    kind = kinds[data_config.cache]
+    clips = stream_clips(data_config, vocab, split, **share)
+    return clips if kind is None else dataclasses.replace(clips, source=kind(clips.source))
 
 
-def steps_per_epoch(manifest: Manifest, data_config: Any, clips_per_batch: int) -> int:
-    """Return the number of global batches of an epoch of `train_batches`."""
+def steps_per_epoch(
+    manifest: Manifest, data_config: Any, clips_per_batch: int, num_hosts: int = 1
+) -> int:
+    """Return the number of global batches of an epoch of `train_batches`, the same on all hosts."""
     num_clips = _train_counts(manifest)['clips']
+    if shares(data_config, num_hosts):
+        num_clips = -(-num_clips // num_hosts) * num_hosts  # the largest share decides
     return -(-passes_per_epoch(manifest, data_config) * num_clips // clips_per_batch)
+
+
+def shares(data_config: Any, num_hosts: int) -> bool:
+    """Return whether each host reads its share of the train shards alone, as `order` says.
+
+    Raises:
+      UserError: there is no such order.
+    """
+    if data_config.order not in ('global', 'per_host'):
+        raise UserError(
+            f'config.data.order = {data_config.order!r} is unknown: use global for the same '
+            'batches on any number of hosts or per_host to let each read its share of the shards'
+        )
+    return data_config.order == 'per_host' and num_hosts > 1
 
 
 def passes_per_epoch(manifest: Manifest, data_config: Any) -> int:
@@ -116,15 +153,56 @@ def train_batches(
     Raises:
       UserError: the hosts cannot share a batch, or a shard is damaged (while iterating).
     """
-    config, split = clips.config, clips.split
-    num_passes = passes_per_epoch(split.manifest, config)
-    rows = Rows(clips_per_batch, host, num_hosts, start_step, num_passes * split.num_clips)
-    skipped_passes, skipped = divmod(start_step * clips_per_batch, split.num_clips)
-    rngs = [np.random.default_rng([seed, epoch, p]) for p in range(skipped_passes, num_passes)]
-    order = Order.drawn(len(split.paths), config.shuffle_buffer, rngs, skipped)
-    caption_seed = int(np.random.default_rng([seed, epoch]).integers(2**31))
+    world = {'host': host, 'num_hosts': num_hosts}
+    return _batches(clips, *_epoch(clips, clips_per_batch, seed, epoch, start_step, **world))
+
+
+def train_targets(
+    clips: Clips,
+    *,
+    clips_per_batch: int,
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+    host: int = 0,
+    num_hosts: int = 1,
+) -> np.ndarray:
+    """Return how many words are to be predicted in each row of `train_batches`, reading no clip.
+
+    Returns:
+      (steps, B) int64.
+    """
+    world = {'host': host, 'num_hosts': num_hosts}
+    order, rows, schedule = _epoch(clips, clips_per_batch, seed, epoch, start_step, **world)
+    part = clips.source.part
+    fetched = rows.of_this_host(part.numbers(order)).batch(2**16).as_numpy_iterator()
+    numbers = np.concatenate([*fetched, np.empty(0, np.int64)])
+    steps = range(rows.first_step, rows.end_step)
+    positions = np.concatenate([rows.positions(step) for step in steps])
+    passes = positions // part.num_clips
+    targets = np.zeros(len(steps) * rows.per_host, np.int64)
+    targets[: len(numbers)] = clips.captions.num_targets(schedule, part.first + numbers, passes)
+    return targets.reshape(len(steps), rows.per_host)
+
+
+def _epoch(clips, clips_per_batch, seed, epoch, start_step, *, host, num_hosts):
+    """Return order, rows and schedule of what is left of an epoch of training."""
+    config, part, manifest = clips.config, clips.source.part, clips.split.manifest
+    num_passes = passes_per_epoch(manifest, config)
+    key = [seed, epoch]
+    rows = Rows(clips_per_batch, host, num_hosts, start_step, num_passes * part.num_clips)
+    if part.host is not None:
+        num_steps = steps_per_epoch(manifest, config, clips_per_batch, num_hosts)
+        rows = Rows(rows.per_host, 0, 1, start_step, rows.total, num_steps)
+    skipped_passes, skipped = divmod(start_step * rows.clips_per_batch, part.num_clips)
+    # Each host has an order of its own when it has clips of its own.
+    ends = [] if part.host is None else [part.host]
+    passes = range(skipped_passes, num_passes)
+    rngs = [np.random.default_rng([*key, p, *ends]) for p in passes]
+    order = Order.drawn(len(part.paths), config.shuffle_buffer, rngs, skipped)
+    caption_seed = int(np.random.default_rng(key).integers(2**31))
     schedule = clips.captions.shuffled(config.captions_per_clip, num_passes, caption_seed)
-    return _batches(clips, order, rows, schedule)
+    return order, rows, schedule
 
 
 def eval_batches(
@@ -134,20 +212,22 @@ def eval_batches(
 
     Shapes and errors are those of `train_batches`; all hosts yield equally many batches.
     """
-    rows = Rows(clips_per_batch, host, num_hosts, 0, clips.split.num_clips)
-    order = Order.as_stored(len(clips.split.paths))
+    rows = Rows(clips_per_batch, host, num_hosts, 0, clips.source.part.num_clips)
+    order = Order.as_stored(len(clips.source.part.paths))
     return _batches(clips, order, rows, clips.captions.first(clips.config.eval_captions))
 
 
 def _batches(clips: Clips, order: Order, rows: Rows, schedule: np.ndarray) -> Iterator[Batch]:
     """Join features with the captions that the schedule shows; fill up with padding clips."""
-    features, nothing = clips.source.features(order, rows), clips.source.zeros(0)
+    features, nothing = iter(()), clips.source.zeros(0)
+    if order.shards:  # else the other hosts have more rows in the last batch
+        features = clips.source.features(order, rows)
     for step in range(rows.first_step, rows.end_step):
         # A host can have no row at all in the last batch, for which the others still wait.
         batch, positions = next(features, nothing), rows.positions(step)
         if len(batch['id']) != len(positions):
             raise damage(clips.split)
-        passes = positions // clips.split.num_clips
+        passes = positions // clips.source.part.num_clips
         batch = batch | {'tokens': clips.captions.tokens(schedule, batch['id'], passes)}
         yield {key: _filled_up(value, rows.per_host) for key, value in batch.items()}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from stg_jax.data.order import Order, Rows
-from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.streamed import StreamedClips
 from stg_jax.errors import UserError
 
@@ -20,25 +19,23 @@ class CachedClips:
 
     Attributes:
       split: where they were read from.
+      part: which of its records were read.
+      skipped: see `StreamedClips`.
 
     Raises:
       UserError: the clips need more memory than there is, or a shard is damaged.
     """
 
     def __init__(self, streamed: StreamedClips):
-        self.split = streamed.split
+        self.split, self.part = streamed.split, streamed.part
         _check_memory(streamed)
         self.zeros = streamed.zeros
         self._arrays = _load(streamed)
-        ends = np.cumsum(self.split.lengths)
-        self._numbers = np.split(np.arange(ends[-1]), ends[:-1])  # of the records of each shard
+        self.skipped = streamed.skipped
 
     def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
         """Yield 'id' and the arrays of this host's rows, the last batch perhaps short."""
-        numbers = order.apply(
-            lambda shards: np.concatenate([self._numbers[i] for i in shards]),
-            tf.data.Dataset.from_tensor_slices,
-        )
+        numbers = self.part.numbers(order)
         # Fetching numbers for one batch at a time would take about as long as gathering it.
         many = rows.of_this_host(numbers).batch(_FETCHED_AT_ONCE * rows.per_host).prefetch(1)
         for fetched in many.as_numpy_iterator():
@@ -50,13 +47,36 @@ class CachedClips:
         return {name: array[numbers] for name, array in self._arrays.items()}
 
 
+class IndexedClips(CachedClips):
+    """Clips whose features are meant for the devices, so that batches hold their rows alone."""
+
+    def __init__(self, streamed: StreamedClips):
+        super().__init__(streamed)
+        self._ids = self._arrays.pop('id')
+        self.zeros = _no_rows
+
+    def take_table(self) -> dict[str, np.ndarray]:
+        """Return the features by row, which are given away: one copy of them is enough."""
+        table, self._arrays = self._arrays, {}
+        return table
+
+    def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        return {'id': self._ids[numbers], 'row': numbers.astype(np.int32)}
+
+
+def _no_rows(num_clips: int) -> dict[str, np.ndarray]:
+    # A padding clip gets the features of row 0, and no caption with which they would count.
+    return {'id': np.full(num_clips, '', object), 'row': np.zeros(num_clips, np.int32)}
+
+
 def _load(streamed: StreamedClips) -> dict[str, np.ndarray]:
     """Return 'id' and the arrays of all clips, in file order."""
     # Filled in place: joining batches would take the memory twice.
-    arrays = streamed.zeros(streamed.split.num_clips)
-    order = Order.as_stored(len(streamed.split.paths))
+    num_clips = streamed.part.num_clips
+    arrays = streamed.zeros(num_clips)
+    order = Order.as_stored(len(streamed.part.paths))
     first = 0
-    for batch in streamed.features(order, Rows(_LOADED_AT_ONCE, 0, 1, 0, streamed.split.num_clips)):
+    for batch in streamed.features(order, Rows(_LOADED_AT_ONCE, 0, 1, 0, num_clips)):
         last = first + len(batch['id'])
         for name, array in arrays.items():
             array[first:last] = batch[name]
@@ -66,7 +86,7 @@ def _load(streamed: StreamedClips) -> dict[str, np.ndarray]:
 
 def _check_memory(streamed: StreamedClips) -> None:
     split, free = streamed.split, _free_memory()
-    needed = split.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
+    needed = streamed.part.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
     if needed > free:
         raise UserError(
             f'the {split.name} split of {split.folder} takes {needed / 1e9:.1f} GB of memory, but '

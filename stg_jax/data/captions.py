@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.vocab import PAD, Vocabulary
 from stg_jax.errors import UserError
 
@@ -17,8 +16,8 @@ class Captions:
     """
 
     def __init__(self, captions: Mapping[str, Sequence[str]], vocab: Vocabulary, max_words: int):
+        captions = {**captions, '': ()}  # a clip that was lost shows nothing
         self._clips = {clip_id: number for number, clip_id in enumerate(captions)}
-        self._ids = tf.constant(list(captions))
         self._counts = np.array([len(texts) for texts in captions.values()], np.int64)
         self._firsts = np.cumsum(self._counts) - self._counts
         # One row more than there are captions: what a clip with too few of them shows.
@@ -36,16 +35,17 @@ class Captions:
     def shuffled(self, num_shown: int, num_passes: int, seed: int) -> np.ndarray:
         """Return the schedule of an epoch: in every pass the next captions of a random order.
 
-        No caption of a clip comes back before all were shown. The order is drawn from the seed and
-        the clip's id alone.
+        No caption of a clip comes back before all were shown.
 
         Returns:
           (clips, passes, K) int64, rows of the table of captions.
         """
-        slots = tf.range(num_passes * num_shown, dtype=tf.int64)
-        # Tensors: a function is traced anew for every other number.
-        counts, seed = tf.constant(self._counts), tf.constant(seed, tf.int64)
-        return self._schedule(_shuffled(self._ids, counts, seed, slots).numpy(), num_shown)
+        sizes = np.maximum(self._counts, 1)[:, None]
+        drawn = np.random.default_rng(seed).random((len(sizes), sizes.max()))
+        # Captions that a clip does not have come last, where no slot reaches.
+        drawn[np.arange(sizes.max()) >= sizes] = np.inf
+        slots = np.arange(num_passes * num_shown) % sizes
+        return self._schedule(np.take_along_axis(drawn.argsort(1), slots, axis=1), num_shown)
 
     def tokens(self, schedule: np.ndarray, ids: Sequence[str], passes: np.ndarray) -> np.ndarray:
         """Return what clips show in a pass: (B, K, L) int32, PAD where there are too few captions.
@@ -61,22 +61,17 @@ class Captions:
             ) from None
         return self._tokens[schedule[clips, passes]]
 
+    def num_targets(
+        self, schedule: np.ndarray, numbers: np.ndarray, passes: np.ndarray
+    ) -> np.ndarray:
+        """Return how many words and EOS are to be predicted of clips in a pass: (B,) int64.
+
+        Unlike `tokens` it takes the numbers of the clips in the captions file.
+        """
+        targets = (self._tokens[:, 1:] != PAD).sum(1)
+        return targets[schedule[numbers, passes]].sum(-1)
+
     def _schedule(self, numbers: np.ndarray, num_shown: int) -> np.ndarray:
         """Turn (clips, passes * K) numbers of a clip's captions into rows of the table."""
         rows = (self._firsts[:, None] + numbers).reshape(len(numbers), -1, num_shown)
         return np.where(np.arange(num_shown) < self._counts[:, None, None], rows, -1)
-
-
-@tf.function(autograph=False)
-def _shuffled(ids: tf.Tensor, counts: tf.Tensor, seed: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
-    """Return for each clip the caption numbers in some slots of an endlessly repeated order."""
-    # A clip without captions still needs an order, of which nothing is used.
-    sizes = tf.maximum(counts, 1)
-    seeds = tf.strings.to_hash_bucket_fast(ids, 2**31)
-
-    def shuffled(row: tf.Tensor) -> tf.Tensor:
-        size, clip_seed = row[0], row[1]
-        order = tf.random.experimental.stateless_shuffle(tf.range(size), [seed, clip_seed])
-        return tf.gather(order, slots % size)
-
-    return tf.map_fn(shuffled, tf.stack([sizes, seeds], axis=1))

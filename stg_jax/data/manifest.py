@@ -3,8 +3,9 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from stg_jax import files
 from stg_jax.errors import UserError
@@ -50,7 +51,7 @@ class Manifest:
         Raises:
           UserError: it is missing or lacks an entry.
         """
-        path = Path(path)
+        path = epath.Path(path)
         path = path / NAME if path.is_dir() else path
         if not path.exists():
             raise UserError(f'{path} does not exist: write a data folder with launch/prepare.py')

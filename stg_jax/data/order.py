@@ -91,6 +91,7 @@ class Rows:
       num_hosts: hosts that share a batch.
       first_step: the batch to begin with.
       total: records of the whole epoch.
+      num_steps: batches of the whole epoch, where another host has more records than this one.
     """
 
     clips_per_batch: int
@@ -98,6 +99,7 @@ class Rows:
     num_hosts: int
     first_step: int
     total: int
+    num_steps: int = 0
 
     def __post_init__(self):
         if self.clips_per_batch % self.num_hosts:
@@ -114,7 +116,7 @@ class Rows:
     @property
     def end_step(self) -> int:
         """Return the number of batches of the whole epoch."""
-        return -(-self.total // self.clips_per_batch)
+        return max(self.num_steps, -(-self.total // self.clips_per_batch))
 
     def of_this_host(self, records: tf.data.Dataset) -> tf.data.Dataset:
         """Return those of the records, which begin at `first_step`, that belong to this host."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from stg_jax.data.part import LOST
 from stg_jax.data.quiet_tensorflow import tf, tfds
 
 _OF_FRAMES = ('appearance', 'motion')
@@ -14,8 +15,8 @@ class Parser:
     TFDS takes one record apart at a time and all of it, at several times the cost.
     """
 
-    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int):
-        self._num_objects = num_objects
+    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int, *, with_lost: bool):
+        self._num_objects, self._with_lost = num_objects, with_lost
         self._stored = {name: features[name] for name in (*_OF_FRAMES, *_OF_OBJECTS)}
         # Traced once here, not in every epoch.
         self.parse = tf.function(
@@ -33,11 +34,28 @@ class Parser:
     def _parse(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return 'id' (B,) string and the arrays of B records, (B, ...) each."""
         names = ('id', *self._stored)
+        whole = records
+        if self._with_lost:  # else not even looked at: records are large
+            lost = tf.strings.substr(records, 0, 1) == LOST
+            whole = tf.where(lost, self._blank(), records)
         parsed = tf.io.parse_example(
-            records, {name: tf.io.FixedLenFeature((), tf.string) for name in names}
+            whole, {name: tf.io.FixedLenFeature((), tf.string) for name in names}
         )
         arrays = {name: self._array(name, parsed[name]) for name in self._stored}
-        return arrays | {'id': parsed['id']}
+        ids = tf.where(lost, records, parsed['id']) if self._with_lost else parsed['id']
+        return arrays | {'id': ids}
+
+    def _blank(self) -> bytes:
+        """Return a record of zeros, with an empty id."""
+        values = {
+            name: np.zeros(stored.shape, stored.np_dtype).tobytes()
+            for name, stored in self._stored.items()
+        }
+        features = {
+            name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+            for name, value in (values | {'id': b''}).items()
+        }
+        return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
     def _array(self, name: str, values: tf.Tensor) -> tf.Tensor:
         stored = self._stored[name]

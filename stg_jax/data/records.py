@@ -208,13 +208,17 @@ def example_of(clip: Clip) -> dict[str, Any]:
     return example
 
 
-def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, list[str]]:
+def read_captions(
+    data_dir: str | os.PathLike[str], split: str, *, damaged_ok: bool = False
+) -> dict[str, list[str]]:
     """Return the captions of every clip of a split, in the order of the shards.
+
+    With `damaged_ok` shards may be damaged, from which nothing is read here.
 
     Raises:
       UserError: the folder, the split or its captions file is missing or broken.
     """
-    opened = open_split(data_dir, split)
+    opened = open_split(data_dir, split, damaged_ok=damaged_ok)
     path = captions_path(opened.folder, split)
     try:
         captions = dict(map(json.loads, path.read_text(encoding='utf-8').splitlines()))

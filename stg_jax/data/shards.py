@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from etils import epath
 from google.protobuf import json_format
 
 from stg_jax.data.manifest import Manifest
@@ -28,7 +28,7 @@ class Split:
       lengths: the number of records in each.
     """
 
-    folder: Path
+    folder: epath.Path
     name: str
     manifest: Manifest
     features: tfds.features.FeaturesDict
@@ -45,18 +45,20 @@ class Split:
         return tf.data.TFRecordDataset(list(self.paths))
 
 
-def captions_path(folder: Path, split: str) -> Path:
+def captions_path(folder: epath.Path, split: str) -> epath.Path:
     """Return where a data folder keeps the captions of a split: one [id, captions] a line."""
     return folder / f'captions-{split}.jsonl'
 
 
-def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
+def open_split(data_dir: str | os.PathLike[str], name: str, *, damaged_ok: bool = False) -> Split:
     """Open a split after checking that its shards are complete (by size, without reading them).
+
+    With `damaged_ok` it is enough that they are all there.
 
     Raises:
       UserError: the folder or the split is missing, or a shard is missing or cut.
     """
-    folder = Path(data_dir)
+    folder = epath.Path(data_dir)
     if not data_dir or not folder.is_dir():
         raise UserError(
             f'the data folder {str(data_dir)!r} does not exist: write one with launch/prepare.py '
@@ -79,17 +81,19 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     stored = info.splits[name]
     paths = [os.fspath(path) for path in stored.filepaths]
     split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
-    if not _complete(split, stored.num_bytes):
+    if not _present(split) or not (damaged_ok or _complete(split, stored.num_bytes)):
         raise damage(split)
     return split
 
 
+def _present(split: Split) -> bool:
+    return all(epath.Path(path).exists() for path in split.paths)
+
+
 def _complete(split: Split, num_bytes: int) -> bool:
     expected = num_bytes + _RECORD_OVERHEAD * split.num_clips
-    paths = [Path(path) for path in split.paths]
     return (
-        all(path.exists() for path in paths)
-        and sum(path.stat().st_size for path in paths) == expected
+        sum(epath.Path(path).stat().length for path in split.paths) == expected
         and split.manifest.splits[split.name]['clips'] == split.num_clips
     )
 
@@ -108,7 +112,7 @@ def damage(split: Split) -> UserError:
 
 def _fault(path: str, length: int) -> str | None:
     """Return what is wrong with a shard of `length` records, if anything."""
-    if not Path(path).exists():
+    if not epath.Path(path).exists():
         return 'is missing'
     count = 0
     try:

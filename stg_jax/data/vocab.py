@@ -5,7 +5,8 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+
+from etils import epath
 
 from stg_jax import files
 from stg_jax.errors import UserError
@@ -68,7 +69,7 @@ class Vocabulary:
           UserError: the file is missing, or is no list of different words after the special four.
         """
         try:
-            words = tuple(Path(path).read_text(encoding='utf-8').splitlines())
+            words = tuple(epath.Path(path).read_text(encoding='utf-8').splitlines())
         except FileNotFoundError:
             raise UserError(f'{path} does not exist: it is written by launch/train.py') from None
         except UnicodeDecodeError as error:

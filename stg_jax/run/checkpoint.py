@@ -4,15 +4,15 @@ Each step holds 'params' (all that decoding needs), 'optimizer' and 'progress' (
 saved from and restored to the host, so that a run continues on any number of devices.
 """
 
-import shutil
+import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from stg_jax.errors import UserError
@@ -21,19 +21,26 @@ PyTree = Any
 
 # What Orbax raises when files of a step are missing, cut short or garbled.
 _DAMAGE = (KeyError, ValueError, OSError)
+# What it raises when a file cannot be written.
+_FAILURE = (ValueError, OSError)
 
 
 class Checkpoints:
-    """The checkpoints below a folder; a context manager that ends pending writes on exit."""
+    """The checkpoints below a folder; a context manager that ends pending writes on exit.
 
-    def __init__(self, folder: Path):
+    One process alone writes them, and never waits for another.
+    """
+
+    def __init__(self, folder: epath.Path, keep_best: int = 1):
+        """Keep the latest checkpoint and the `keep_best` best on validation."""
         # `max_to_keep` with `best_fn` would delete the latest checkpoint: name both policies.
-        keep = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_rank, n=1)])
-        self._folder = folder
+        keep = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_rank, n=keep_best)])
+        self._folder = epath.Path(folder).resolve()
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep, best_fn=_rank, cleanup_tmp_directories=True
+                preservation_policy=keep, best_fn=_rank, cleanup_tmp_directories=True, **_alone()
             ),
         )
 
@@ -42,8 +49,22 @@ class Checkpoints:
         return self
 
     def __exit__(self, *unused) -> None:
-        """Wait for pending writes."""
-        self._manager.close()
+        """Wait for pending writes.
+
+        Raises:
+          UserError: one failed.
+        """
+        with self._naming_failure():
+            self._manager.close()
+
+    def wait(self) -> None:
+        """Wait for pending writes.
+
+        Raises:
+          UserError: one failed.
+        """
+        with self._naming_failure():
+            self._manager.wait_until_finished()
 
     def save(
         self, step: int, params: PyTree, optimizer: PyTree, progress: dict, score: float | None
@@ -56,18 +77,19 @@ class Checkpoints:
           optimizer: what else the next step needs.
           progress: JSON; where the run stands.
           score: validation score of these parameters, None between validations.
+
+        Raises:
+          UserError: this or an earlier write failed.
         """
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(_on_host(params)),
-                optimizer=ocp.args.StandardSave(_on_host(optimizer)),
-                progress=ocp.args.JsonSave(progress),
-            ),
-            metrics={'score': score, 'step': step},
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(_on_host(params)),
+            optimizer=ocp.args.StandardSave(_on_host(optimizer)),
+            progress=ocp.args.JsonSave(progress),
         )
+        with self._naming_failure():
+            self._manager.save(step, args=args, metrics={'score': score, 'step': step})
 
     def restore_latest(
         self, params: PyTree, optimizer: PyTree
@@ -89,17 +111,27 @@ class Checkpoints:
                 self._set_aside(step, error)
         return None
 
+    @contextlib.contextmanager
+    def _naming_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURE as error:
+            raise UserError(
+                f'a checkpoint could not be written to {self._folder} ({_first_line(error)}): '
+                'the one before it is whole; make room and run the same command again'
+            ) from None
+
     def _set_aside(self, step: int, error: Exception) -> None:
         source = self._folder / str(step)
         target = self._folder.with_name('damaged_checkpoints') / str(step)
         logging.warning('%s is damaged (%s): moved to %s', source, _first_line(error), target)
         target.parent.mkdir(exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
+        target.rmtree(missing_ok=True)
         source.rename(target)
         self._manager.reload()
 
 
-def restore_params(folder: Path, params: PyTree, which: str) -> tuple[PyTree, int]:
+def restore_params(folder: epath.Path, params: PyTree, which: str) -> tuple[PyTree, int]:
     """Read the parameters of a finished or running run, and the step they were saved at.
 
     Args:
@@ -112,8 +144,8 @@ def restore_params(folder: Path, params: PyTree, which: str) -> tuple[PyTree, in
     """
     if not folder.is_dir():
         raise UserError(f'{folder} does not exist: the run has saved no checkpoint yet')
-    options = ocp.CheckpointManagerOptions(best_fn=_rank, create=False)
-    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+    options = ocp.CheckpointManagerOptions(best_fn=_rank, **_alone())
+    with ocp.CheckpointManager(epath.Path(folder).resolve(), options=options) as manager:
         for step in _candidates(manager, folder, which):
             args = ocp.args.Composite(params=ocp.args.StandardRestore(_like(params)))
             try:
@@ -123,7 +155,25 @@ def restore_params(folder: Path, params: PyTree, which: str) -> tuple[PyTree, in
     raise UserError(f'{folder} holds no checkpoint that can be read')
 
 
-def _candidates(manager: ocp.CheckpointManager, folder: Path, which: str) -> Iterator[int]:
+def saved_scores(folder: epath.Path) -> dict[int, float]:
+    """Return the validation score of each saved step that has one."""
+    options = ocp.CheckpointManagerOptions(best_fn=_rank, **_alone())
+    with ocp.CheckpointManager(epath.Path(folder).resolve(), options=options) as manager:
+        metrics = {step: manager.metrics(step) for step in manager.all_steps()}
+    scores = {step: found['score'] for step, found in metrics.items() if found}
+    return {step: score for step, score in scores.items() if score is not None}
+
+
+def _alone() -> dict[str, Any]:
+    """Return the options by which this process works without waiting for any other."""
+    me = ocp.multihost.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'process_{me}'
+    )
+    return {'multiprocessing_options': options, 'create': False}
+
+
+def _candidates(manager: ocp.CheckpointManager, folder: epath.Path, which: str) -> Iterator[int]:
     """Yield the step asked for and, for a name, older ones in case it is damaged."""
     steps = sorted(manager.all_steps(), reverse=True)
     if which in ('best', 'latest'):

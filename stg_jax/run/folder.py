@@ -12,6 +12,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from stg_jax.data.manifest import Manifest
@@ -23,9 +24,11 @@ from stg_jax.files import read_json, write_json
 _MAY_CHANGE = (
     'data.dir',
     'data.cache',
+    'data.skip_damaged',
     'train.epochs',
     'train.patience',
     'train.checkpoint_steps',
+    'train.keep_best',
     'train.log_steps',
     'decode.',
     'profile.',
@@ -36,28 +39,10 @@ _MAY_CHANGE = (
 class RunFolder:
     """A run folder and what describes the run."""
 
-    path: Path
+    path: epath.Path
     config: ConfigDict
     manifest: Manifest
     vocab: Vocabulary
-
-    @classmethod
-    def create(
-        cls, path: str | Path, config: ConfigDict, manifest: Manifest, vocab: Vocabulary
-    ) -> 'RunFolder':
-        """Write what describes a run, or check that the folder already belongs to this config.
-
-        Raises:
-          UserError: the folder holds a run of another config or another vocabulary.
-        """
-        run = cls(Path(path), config, manifest, vocab)
-        if (run.path / 'config.json').exists():
-            run._refuse_another(cls.open(path))
-        manifest.save(run.path / 'manifest.json')
-        vocab.save(run.path / 'vocab.txt')
-        # Last, so that a folder with a config is complete.
-        write_json(run.path / 'config.json', json.loads(config.to_json()))
-        return run
 
     @classmethod
     def open(cls, path: str | Path) -> 'RunFolder':
@@ -66,7 +51,7 @@ class RunFolder:
         Raises:
           UserError: the folder holds no run, or a file of it cannot be read.
         """
-        path = Path(path)
+        path = epath.Path(path)
         if not (path / 'config.json').exists():
             raise UserError(f'{path} holds no run: it has no config.json (train.py writes one)')
         return cls(
@@ -76,17 +61,30 @@ class RunFolder:
             Vocabulary.load(path / 'vocab.txt'),
         )
 
+    def claim(self) -> None:
+        """Write what describes a run, or check that the folder already belongs to this config.
+
+        Raises:
+          UserError: the folder holds a run of another config or another vocabulary.
+        """
+        if (self.path / 'config.json').exists():
+            self._refuse_another(self.open(self.path))
+        self.manifest.save(self.path / 'manifest.json')
+        self.vocab.save(self.path / 'vocab.txt')
+        # Last, so that a folder with a config is complete.
+        write_json(self.path / 'config.json', json.loads(self.config.to_json()))
+
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> epath.Path:
         """Folder of the saved steps."""
         return self.path / 'checkpoints'
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> epath.Path:
         """File of logged losses and validation scores."""
         return self.path / 'metrics.jsonl'
 
-    def evaluation(self, split: str) -> Path:
+    def evaluation(self, split: str) -> epath.Path:
         """Folder of the predictions and scores of a split."""
         return self.path / 'eval' / split
 

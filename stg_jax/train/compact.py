@@ -11,7 +11,7 @@ MULTIPLE = 8  # what matrix units like rows to come in
 Batch = dict[str, np.ndarray]
 
 
-def compact(batch: Batch, *, num_parts: int, num_hosts: int) -> Batch:
+def compact(batch: Batch, *, num_parts: int, fullest: int = 0) -> Batch:
     """Add the positions at which a word is to be predicted, for `Packing`.
 
     A part is what one device works on at once: its share of the batch, or of a micro-batch. All
@@ -20,22 +20,24 @@ def compact(batch: Batch, *, num_parts: int, num_hosts: int) -> Batch:
 
     Args:
       batch: this host's rows, with tokens (B, K, L + 1).
-      num_parts: devices times micro-batches; a part is B / num_parts consecutive clips.
-      num_hosts: with several hosts the batch comes back as it is, and with it every position is
-        worked on: no host knows how full the rows of the others are, and all must run one program.
+      num_parts: this host's devices times micro-batches; a part is B / num_parts consecutive clips.
+      fullest: words of the fullest part of all hosts, which must run one program; see `fullest`.
 
     Returns:
       The batch with 'slot' (num_parts * M,) int32: ascending indices into the B * K * L
       positions of a part, then B * K * L where a slot is empty.
     """
-    if num_hosts > 1:
-        return batch
     real_XP = (batch['tokens'][..., 1:] != PAD).reshape(num_parts, -1)
     num_real_X, P = real_XP.sum(-1), real_XP.shape[-1]
-    M = min(size for size in sizes(P) if size >= num_real_X.max())
+    M = min(size for size in sizes(P) if size >= max(fullest, num_real_X.max()))
     position_XM = np.full((num_parts, M), P, np.int32)
     position_XM[np.arange(M) < num_real_X[:, None]] = np.nonzero(real_XP)[1]
     return batch | {'slot': position_XM.reshape(-1)}
+
+
+def fullest(targets_SB: np.ndarray, num_parts: int) -> np.ndarray:
+    """Return the words of the fullest part of each step: (S,), of what `train_targets` returns."""
+    return targets_SB.reshape(len(targets_SB), num_parts, -1).sum(-1).max(-1)
 
 
 def sizes(num_positions: int) -> list[int]:

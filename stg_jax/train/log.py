@@ -4,24 +4,31 @@ import json
 import math
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from etils import epath
 
 from stg_jax.files import write_text
 
 
 class MetricsLog:
-    """Append-only JSON lines, one object per logged step, cut back to the step a run resumes at."""
+    """Append-only JSON lines, one object per logged step, cut back to the step a run resumes at.
 
-    def __init__(self, path: Path, resume_step: int):
-        self._path = path
-        if path.exists():
+    Where it is not `active`, as on all hosts but the first, nothing is written.
+    """
+
+    def __init__(self, path: epath.Path, resume_step: int, *, active: bool):
+        self._path, self._active = path, active
+        if active and path.exists():
             # A killed run may have logged steps, or half a line, that it did not save.
             whole = [line for line in path.read_text().splitlines() if _step(line) <= resume_step]
             write_text(path, ''.join(f'{line}\n' for line in whole))
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record; a number that is not finite is written as null, as JSON has none."""
+        if not self._active:
+            return
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
@@ -48,9 +55,16 @@ class Stopwatch:
         self._waited = 0.0
         self._captions = 0
 
-    def waited(self, seconds: float) -> None:
-        """Count time in which the devices' next batch was not there yet."""
-        self._waited += seconds
+    def timed(self, batches: Iterable[dict]) -> Iterator[dict]:
+        """Yield batches and note how long each was waited for."""
+        batches = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
     def stepped(self, num_captions: int) -> None:
         """Count the captions of a step."""
@@ -68,9 +82,13 @@ class Stopwatch:
 
 
 class ProgressLine:
-    """One line on standard error, redrawn in a terminal and repeated in a log file."""
+    """One line on standard error, redrawn in a terminal and repeated in a log file.
 
-    def __init__(self, num_steps: int, first_step: int):
+    Where it is not `active`, as on all hosts but the first, nothing is written.
+    """
+
+    def __init__(self, num_steps: int, first_step: int, *, active: bool):
+        self._active = active
         self._num_steps = num_steps
         self._first_step = first_step
         self._start = time.perf_counter()
@@ -92,6 +110,8 @@ class ProgressLine:
         self._write(f'\r\033[K{text}\n' if self._redraw else f'{text}\n')
 
     def _write(self, text: str) -> None:
+        if not self._active:
+            return
         sys.stderr.write(text)
         sys.stderr.flush()
 

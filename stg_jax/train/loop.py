@@ -1,31 +1,37 @@
 """The training loop: epochs of steps, a validation after each, and a run that can always go on."""
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 from absl import logging
+from etils import epath
 from ml_collections import ConfigDict
 
-from stg_jax.data.batches import open_clips, train_batches
+from stg_jax.data.batches import open_clips, shares, train_batches, train_targets
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import init_params
-from stg_jax.train import parallel
-from stg_jax.train.compact import compact
+from stg_jax.train import hosts, parallel
+from stg_jax.train.compact import compact, fullest
+from stg_jax.train.digest import digest
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
 from stg_jax.train.step import TrainState, init_state, make_train_step
-from stg_jax.train.stop import StopRequest
+from stg_jax.train.stop import JointStop, StopRequest
+from stg_jax.train.suspects import suspects
 from stg_jax.train.trace import StepTrace
 from stg_jax.train.validate import SPLIT, Validator
+from stg_jax.train.world import check_same_world
 
 
 @dataclasses.dataclass
@@ -49,20 +55,31 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
-    plan = make_plan(config)
-    run = RunFolder.create(workdir, config, plan.manifest, plan.vocab)
-    with Checkpoints(run.checkpoints) as checkpoints, StopRequest() as stop:
+    plan = hosts.together(lambda: make_plan(config))
+    check_same_world(config, plan)
+    run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
+    hosts.on_first(run.claim)
+    # One host writes: parameters are the same on all, and only it needs to reach the folder.
+    saving = contextlib.nullcontext()
+    if hosts.is_first():
+        saving = Checkpoints(run.checkpoints, config.train.keep_best)
+    with saving as checkpoints, StopRequest() as stop:
         return Trainer(run, plan, checkpoints, stop).run()
 
 
 class Trainer:
-    """One process's share of a training run."""
+    """One process's share of a training run; `checkpoints` is None on all hosts but the first."""
 
-    def __init__(self, run: RunFolder, plan: Plan, checkpoints: Checkpoints, stop: StopRequest):
+    def __init__(
+        self, run: RunFolder, plan: Plan, checkpoints: Checkpoints | None, stop: StopRequest
+    ):
         config = run.config
         self._run, self._config, self._plan = run, config, plan
-        self._checkpoints, self._stop = checkpoints, stop
-        self._clips = open_clips(config.data, run.vocab, 'train')
+        self._checkpoints, self._stop = checkpoints, JointStop(stop, plan.mesh)
+        self._world = {'host': parallel.host(), 'num_hosts': parallel.num_hosts()}
+        share = self._world if shares(config.data, parallel.num_hosts()) else {}
+        self._clips = hosts.together(lambda: open_clips(config.data, run.vocab, 'train', **share))
+        self._features = parallel.Features(self._clips.take_table(), plan.mesh)
         self._num_steps = config.train.epochs * plan.epoch_steps
         self._optimizer = make_optimizer(config.optim, self._num_steps)
         train_step = make_train_step(
@@ -75,10 +92,10 @@ class Trainer:
         self._train_step = parallel.pmapped(train_step, plan.mesh)
         self._validate = None
         if SPLIT in plan.manifest.splits:
-            self._validate = Validator(run, plan)
+            self._validate = hosts.together(lambda: Validator(run, plan))
         self._state, self._progress = self._restore_or_start()
-        self._log = MetricsLog(run.metrics, self._progress.step)
-        self._line = ProgressLine(self._num_steps, self._progress.step)
+        self._log = MetricsLog(run.metrics, self._progress.step, active=hosts.is_first())
+        self._line = ProgressLine(self._num_steps, self._progress.step, active=hosts.is_first())
         self._trace = StepTrace(run.path / 'profile', config.profile)
         self._began = time.perf_counter() - self._progress.seconds
 
@@ -91,46 +108,35 @@ class Trainer:
             if progress.step_in_epoch < self._plan.epoch_steps:
                 return self._save_and_stop()
             self._end_epoch()
-            if self._stop.received:
+            if self._stop.now():
                 return self._save_and_stop()
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
-            f'{clock(progress.seconds)} of training, {self._best()}'
+            f'{clock(progress.seconds)} of training, {self._best()}, '
+            f'parameters {digest(self._state.params)}'
         )
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
         params = init_params(self._plan.model, self._config, self._config.seed)
-        state, progress = init_state(params, self._optimizer), Progress()
-        saved = self._checkpoints.restore_latest(state.params, state.opt_state)
-        if saved is not None:
-            params, opt_state, fields = saved
-            progress = Progress(**fields)
-            state = state.replace(step=np.int32(progress.step), params=params, opt_state=opt_state)
+        start = init_state(params, self._optimizer)
+        saved = None
+        if self._checkpoints:
+            saved = self._checkpoints.restore_latest(start.params, start.opt_state)
+        *trees, fields = saved or (start.params, start.opt_state, {})
+        progress = Progress(**hosts.on_first(lambda: fields))
+        params, opt_state = parallel.of_first_host(trees)
+        state = start.replace(step=np.int32(progress.step), params=params, opt_state=opt_state)
         return parallel.replicate(state, self._plan.mesh), progress
 
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
         config, progress, watch = self._config, self._progress, Stopwatch()
-        batches = train_batches(
-            self._clips,
-            clips_per_batch=self._plan.clips_per_batch,
-            seed=config.seed,
-            epoch=progress.epoch,
-            start_step=progress.step_in_epoch,
-            host=parallel.host(),
-            num_hosts=parallel.num_hosts(),
-        )
-        compacted = (
-            compact(batch, num_parts=self._plan.num_parts, num_hosts=parallel.num_hosts())
-            for batch in batches
-        )
         previous = None
-        for batch in _timed(compacted, watch):
+        for batch in watch.timed(self._batches()):
             self._trace.before(progress.step + 1)
-            self._state, metrics = self._train_step(
-                self._state, parallel.shard_batch(batch, self._plan.mesh)
-            )
+            on_devices = self._features.of(parallel.shard_batch(batch, self._plan.mesh))
+            self._state, metrics = self._train_step(self._state, on_devices)
             # The devices are busy with this step while the host looks at the one before.
             self._settle(previous, watch)
             progress.step += 1
@@ -139,7 +145,7 @@ class Trainer:
             if self._trace.after(progress.step, metrics):
                 self._line.say(f'traced steps up to {progress.step}: {self._run.path}/profile')
             if progress.step_in_epoch < self._plan.epoch_steps:
-                if self._stop.received:
+                if self._stop.after_step():
                     break
                 if _is_multiple(progress.step, config.train.checkpoint_steps):
                     self._settle(previous, watch)
@@ -147,6 +153,23 @@ class Trainer:
                     self._save(score=None)
         self._settle(previous, watch)
         self._trace.close()
+
+    def _batches(self) -> Iterator[dict]:
+        """Yield this host's rows of what is left of the epoch, made compact as on all hosts."""
+        progress, num_parts = self._progress, self._plan.num_parts
+        rest = self._world | {
+            'clips_per_batch': self._plan.clips_per_batch,
+            'seed': self._config.seed,
+            'epoch': progress.epoch,
+            'start_step': progress.step_in_epoch,
+        }
+        most_S = itertools.repeat(0)
+        if parallel.num_hosts() > 1:
+            # For the whole epoch at once, so that no step waits for the other hosts' numbers.
+            most_S = fullest(train_targets(self._clips, **rest), num_parts)
+            most_S = parallel.of_all_hosts(most_S).max(0)
+        for batch, most in zip(train_batches(self._clips, **rest), most_S, strict=False):
+            yield compact(batch, num_parts=num_parts, fullest=most)
 
     def _settle(self, step: tuple | None, watch: Stopwatch) -> None:
         """Check and log a step that was dispatched before."""
@@ -183,9 +206,10 @@ class Trainer:
     def _save(self, score: float | None) -> None:
         progress, state = self._progress, self._state
         progress.seconds = time.perf_counter() - self._began
-        self._checkpoints.save(
-            progress.step, state.params, state.opt_state, dataclasses.asdict(progress), score
-        )
+        if self._checkpoints:
+            self._checkpoints.save(
+                progress.step, state.params, state.opt_state, dataclasses.asdict(progress), score
+            )
 
     def _save_and_stop(self) -> bool:
         self._save(score=None)
@@ -198,9 +222,11 @@ class Trainer:
         progress.step_in_epoch -= progress.step - (number - 1)
         progress.step = number - 1
         self._save(score=None)
+        if self._checkpoints:
+            self._checkpoints.wait()
         raise UserError(
             f'the loss of step {number} is {loss} (gradient norm {grad_norm}); '
-            f'{_suspects(batch)}; step {number - 1}, before it, is saved in {self._run.checkpoints}'
+            f'{suspects(batch)}; step {number - 1}, before it, is saved in {self._run.checkpoints}'
         )
 
     def _out_of_patience(self) -> bool:
@@ -229,30 +255,5 @@ class Trainer:
             logging.warning('the data has no %s split: no best checkpoint, no early stop', SPLIT)
 
 
-def _timed(batches: Iterable[dict], watch: Stopwatch) -> Iterator[dict]:
-    """Yield batches and tell the watch how long each was waited for."""
-    batches = iter(batches)
-    while True:
-        start = time.perf_counter()
-        batch = next(batches, None)
-        watch.waited(time.perf_counter() - start)
-        if batch is None:
-            return
-        yield batch
-
-
 def _is_multiple(step: int, interval: int) -> bool:
     return bool(interval) and step % interval == 0
-
-
-def _suspects(batch: dict[str, np.ndarray]) -> str:
-    """Name the clips of a batch whose features are not finite, or all of them."""
-    bad = [
-        f'clip {clip_id} has NaN or Inf in {kind}'
-        for kind in ('appearance', 'motion', 'object', 'box')
-        for clip_id, value in zip(batch['id'], batch[kind], strict=True)
-        if not np.isfinite(value).all()
-    ]
-    if bad:
-        return ', '.join(bad)
-    return f'its clips, all with finite features, are {", ".join(filter(None, batch["id"]))}'

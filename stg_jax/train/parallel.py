@@ -4,16 +4,49 @@ Everything runs data parallel over one mesh axis: parameters are replicated, bat
 clips, and the per-device functions of `step.py` speak to each other through `psum` alone.
 """
 
+import collections
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from stg_jax.errors import UserError
+
 AXIS = 'data'
+LOST_AFTER = 30  # seconds without a sign of life, after which a process counts as lost
 PyTree = Any
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Make this process one of many; what is None is found out from the cluster.
+
+    From then on a process that is lost ends all others within about `LOST_AFTER` seconds.
+
+    Raises:
+      UserError: the cluster does not say who is who, or not all processes come.
+    """
+    # Off: it would take the signal that StopRequest waits for.
+    jax.config.update('jax_enable_preemption_service', False)
+    try:
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, heartbeat_timeout_seconds=LOST_AFTER
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f'--multihost: the processes did not find each other ({_first_line(error)}); outside '
+            'of TPU pods, Slurm, MPI and Kubernetes, start every one with --coordinator=HOST:PORT '
+            '--num_processes=N --process_id=I'
+        ) from None
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        raise UserError(f'the processes have unequal numbers of devices: {dict(counts)}')
 
 
 def data_mesh() -> Mesh:
@@ -23,8 +56,9 @@ def data_mesh() -> Mesh:
 
 
 def describe(mesh: Mesh) -> str:
-    """Return how many devices of which kind there are, as in '8 tpu devices'."""
-    return f'{mesh.size} {jax.default_backend()} device{"s" if mesh.size > 1 else ""}'
+    """Return how many devices of which kind there are, as in '8 tpu devices of 2 hosts'."""
+    devices = f'{mesh.size} {jax.default_backend()} device{"s" if mesh.size > 1 else ""}'
+    return devices if num_hosts() == 1 else f'{devices} of {num_hosts()} hosts'
 
 
 def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
@@ -35,9 +69,29 @@ def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
     """
     # check_vma=True would multiply psum-ed gradients by the number of devices.
     mapped = jax.shard_map(
-        step_fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
+        _with_native_bits(step_fn, mesh),
+        mesh=mesh,
+        in_specs=(P(), P(AXIS)),
+        out_specs=P(),
+        check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def _with_native_bits(fn: Callable, mesh: Mesh) -> Callable:
+    """Let `fn` draw its random bits as the devices do fastest.
+
+    A TPU has a generator of its own ('rbg'); the arithmetic of Threefry, JAX's default, would be
+    most of a step's dropout there, while a CPU is faster with it.
+    """
+    on_tpu = mesh.devices.flat[0].platform == 'tpu'
+
+    @functools.wraps(fn)
+    def drawing(*args: PyTree) -> PyTree:
+        with jax.default_prng_impl('rbg' if on_tpu else 'threefry2x32'):
+            return fn(*args)
+
+    return drawing
 
 
 def mapped_over_clips(fn: Callable, mesh: Mesh) -> Callable:
@@ -55,8 +109,13 @@ def summed_over_clips(fn: Callable, mesh: Mesh) -> Callable:
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Put a copy of every array of `tree` on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    """Put a copy of every array of `tree`, which all hosts have, on every device."""
+    everywhere = NamedSharding(mesh, P())
+    if num_hosts() == 1:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), tree
+    )
 
 
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -69,6 +128,70 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
     }
 
 
+class Features:
+    """The features of a split on every device, of which batches name rows.
+
+    Args:
+      table: arrays of one row a clip; nothing where batches bring their features with them.
+      mesh: of the devices.
+
+    Raises:
+      UserError: the devices have too little memory.
+    """
+
+    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh):
+        _check_memory(table)
+        self._table = replicate(table, mesh)
+        self._rows = mapped_over_clips(
+            lambda table, batch: {name: x[batch['row']] for name, x in table.items()}, mesh
+        )
+
+    def of(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Return a batch from `shard_batch` with its features instead of 'row' (B,)."""
+        if not self._table:
+            return batch
+        given = {name: value for name, value in batch.items() if name != 'row'}
+        return given | self._rows(self._table, {'row': batch['row']})
+
+
+def _check_memory(table: Mapping[str, np.ndarray]) -> None:
+    stats = jax.local_devices()[0].memory_stats() or {}  # a CPU says nothing
+    needed = sum(array.nbytes for array in table.values())
+    free = stats.get('bytes_limit', math.inf) - stats.get('bytes_in_use', 0)
+    if needed > free:
+        raise UserError(
+            f'the features take {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of an accelerator '
+            'are free: use --config.data.cache=host'
+        )
+
+
+def replicated_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Return what `replicate` would give of arrays or shapes, as shapes."""
+    return _shapes(tree, NamedSharding(mesh, P()))
+
+
+def sharded_shapes(batch: Mapping[str, Any], mesh: Mesh) -> PyTree:
+    """Return what `shard_batch` would give of all hosts' rows, as shapes."""
+    return _shapes(dict(batch), NamedSharding(mesh, P(AXIS)))
+
+
+def _shapes(tree, sharding):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def own_rows(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return this host's rows of a global batch that all hosts have."""
+    return {key: np.split(value, num_hosts())[host()] for key, value in batch.items()}
+
+
+def local_rows(array_B: jax.Array) -> np.ndarray:
+    """Return this host's rows of an array that is split by clips."""
+    if array_B.is_fully_addressable:
+        return np.asarray(array_B)
+    shards = {shard.index[0].start: shard.data for shard in array_B.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
 def host() -> int:
     """Return the index of this process."""
     return jax.process_index()
@@ -79,6 +202,44 @@ def num_hosts() -> int:
     return jax.process_count()
 
 
+def of_all_hosts(array: np.ndarray) -> np.ndarray:
+    """Return the arrays of all hosts, which are of one shape, stacked in their order."""
+    return multihost_utils.process_allgather(array)
+
+
+def of_first_host(tree: PyTree) -> PyTree:
+    """Return host 0's arrays on every host, whose own say what to expect."""
+    if num_hosts() == 1:
+        return tree
+
+    def received(x: np.ndarray) -> np.ndarray:
+        # As bytes: the sum that carries them would turn -0.0 into 0.0.
+        x = np.asarray(x)
+        sent = multihost_utils.broadcast_one_to_all(np.frombuffer(x.tobytes(), np.uint8))
+        return np.frombuffer(sent.tobytes(), x.dtype).reshape(x.shape)
+
+    return jax.tree.map(received, tree)
+
+
+def ballot(mesh: Mesh) -> Callable[[bool], jax.Array]:
+    """Return `vote(wish)`: whether any host has the wish, known once the devices get to it."""
+    split, everywhere = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+    count = jax.jit(jnp.any, out_shardings=everywhere)
+    num_votes = mesh.size // num_hosts()
+    return lambda wish: count(
+        jax.make_array_from_process_local_data(split, np.full(num_votes, wish))
+    )
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error says that another process does not answer any more."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or 'Gloo' in str(error)
+
+
 def round_up(num_clips: int, mesh: Mesh) -> int:
     """Return the smallest batch size from `num_clips` on that splits evenly over the devices."""
     return -(-num_clips // mesh.size) * mesh.size
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

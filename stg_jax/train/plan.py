@@ -26,7 +26,7 @@ class Plan:
     model: CaptioningModel
     loss_spec: LossSpec
     clips_per_batch: int
-    num_parts: int  # of a batch: one for each device and micro-batch
+    num_parts: int  # of this host's rows of a batch: one for each device and micro-batch
     epoch_steps: int
 
 
@@ -40,9 +40,9 @@ def make_plan(config: ConfigDict) -> Plan:
         raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
     manifest = Manifest.load(config.data.dir)
     check_manifest(manifest, config.data)
-    captions = read_captions(config.data.dir, 'train')
-    vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
     mesh = parallel.data_mesh()
+    captions = read_captions(config.data.dir, 'train', damaged_ok=config.data.skip_damaged)
+    vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
     clips_per_batch = _clips_per_batch(config, mesh.size)
     return Plan(
         manifest=manifest,
@@ -51,8 +51,8 @@ def make_plan(config: ConfigDict) -> Plan:
         model=build_model(config, manifest, vocab),
         loss_spec=LossSpec(**config.loss, **config.kd),
         clips_per_batch=clips_per_batch,
-        num_parts=mesh.size * config.train.accumulate,
-        epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch),
+        num_parts=mesh.size // parallel.num_hosts() * config.train.accumulate,
+        epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch, parallel.num_hosts()),
     )
 
 

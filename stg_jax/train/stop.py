@@ -1,7 +1,9 @@
-"""Notice that the run was asked to stop, and let the loop choose the moment."""
+"""Notice that the run was asked to stop, and choose a moment at which all hosts do."""
 
 import signal
 from types import FrameType
+
+from stg_jax.train import parallel
 
 
 class StopRequest:
@@ -26,3 +28,28 @@ class StopRequest:
         self.received = True
         # A second Ctrl-C means now.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class JointStop:
+    """The wish of any host to stop, which all hosts see after the same step.
+
+    Each host casts a vote with every step that it dispatches and looks at the result of the one
+    before, so that nobody waits. A single host looks at its own request alone.
+    """
+
+    def __init__(self, request: StopRequest, mesh: parallel.Mesh):
+        self._request = request
+        self._vote = parallel.ballot(mesh) if parallel.num_hosts() > 1 else None
+        self._cast = None
+
+    def after_step(self) -> bool:
+        """Return whether to stop after the step that was dispatched last."""
+        if self._vote is None:
+            return self._request.received
+        result, self._cast = self._cast, self._vote(self._request.received)
+        return result is not None and bool(result)
+
+    def now(self) -> bool:
+        """Return whether any host has been asked to stop, waiting for all."""
+        wish = self._request.received
+        return wish if self._vote is None else bool(self._vote(wish))

@@ -9,9 +9,9 @@ from stg_jax.data.batches import eval_batches, open_clips
 from stg_jax.data.records import read_captions
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.evaluate.predict import best_captions
-from stg_jax.evaluate.score import cider
+from stg_jax.evaluate.prepared import PreparedReferences
 from stg_jax.run.folder import RunFolder
-from stg_jax.train import parallel
+from stg_jax.train import hosts, parallel
 from stg_jax.train.plan import Plan
 from stg_jax.train.step import make_eval_step, mean_terms
 
@@ -25,7 +25,8 @@ class Validator:
     def __init__(self, run: RunFolder, plan: Plan):
         self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
         self._clips = open_clips(run.config.data, run.vocab, SPLIT)
-        self._references = read_captions(run.config.data.dir, SPLIT)
+        self._features = parallel.Features(self._clips.take_table(), plan.mesh)
+        self._references = PreparedReferences(read_captions(run.config.data.dir, SPLIT))
         self._eval_step = parallel.summed_over_clips(
             make_eval_step(plan.model, plan.loss_spec), plan.mesh
         )
@@ -38,16 +39,20 @@ class Validator:
     def __call__(self, params: PyTree) -> dict[str, float]:
         """Return 'val_loss', its terms, and 'val_cider' of greedy captions (x 100)."""
         config = self._run.config
-        sums, predictions = collections.Counter(), {}
+        sums, captions = collections.Counter(), {}
         batches = eval_batches(
             self._clips,
             clips_per_batch=parallel.round_up(config.decode.batch_size, self._mesh),
+            host=parallel.host(),
+            num_hosts=parallel.num_hosts(),
         )
         for batch in batches:
-            on_devices = parallel.shard_batch(batch, self._mesh)
+            on_devices = self._features.of(parallel.shard_batch(batch, self._mesh))
             sums.update(jax.device_get(self._eval_step(params, on_devices)))
-            hypotheses = self._decode(params, on_devices)
-            predictions |= best_captions(batch['id'], hypotheses, self._run.vocab)
+            hypotheses = jax.tree.map(parallel.local_rows, self._decode(params, on_devices))
+            captions |= best_captions(batch['id'], hypotheses, self._run.vocab)
         means = mean_terms(sums, self._loss_spec)
         scores = {f'val_{key}': float(value) for key, value in means.items()}
-        return scores | {'val_cider': cider(predictions, self._references)}
+        predictions = dict(item for part in hosts.gather(captions) for item in part.items())
+        cider = hosts.on_first(lambda: self._references.score(predictions)['CIDEr'])
+        return scores | {'val_cider': cider}

@@ -6,7 +6,7 @@ Train is video0-6512, validation video6513-7009, test video7010-9999.
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stg_jax.data.annotations.annotations import Annotations
@@ -22,7 +22,7 @@ _NAME_IN_FILE = {'validate': 'val'}
 _CLIP = re.compile(r'video(0|[1-9][0-9]{0,8})')
 
 
-def read(path: str | os.PathLike[str]) -> Annotations:
+def read(path: str | os.PathLike[str], clean: Callable[[str], str] = normalise) -> Annotations:
     """Read a JSON file, a zip that holds some, or a folder of both.
 
     Understood are `videodatainfo` (all in one, or train_val and test) and the
@@ -36,7 +36,7 @@ def read(path: str | os.PathLike[str]) -> Annotations:
     """
     captions, videos = {}, {}
     for where, document in read_documents(path):
-        _add_captions(captions, where, document)
+        _add_captions(captions, where, document, clean)
         videos |= {video['video_id']: video for video in _videos(where, document)}
     captions, notes = without_wordless(
         {clip: list(captions[clip].values()) for clip in sorted(captions, key=_number)}
@@ -55,14 +55,17 @@ def read(path: str | os.PathLike[str]) -> Annotations:
 
 
 def _add_captions(
-    captions: dict[str, dict[str, str]], where: str, document: Mapping[str, Any]
+    captions: dict[str, dict[str, str]],
+    where: str,
+    document: Mapping[str, Any],
+    clean: Callable[[str], str],
 ) -> None:
-    """Add the captions of a document to {clip: {sentence id: normalised caption}}."""
+    """Add the captions of a document to {clip: {sentence id: cleaned caption}}."""
     for clip, sentence, text in _sentences(where, document):
         _check_clip(where, clip)
         if not isinstance(text, str):
             raise UserError(f'{where}: the caption {sentence} of {clip} is not text')
-        text = normalise(text)
+        text = clean(text)
         if captions.setdefault(clip, {}).setdefault(sentence, text) != text:
             raise UserError(
                 f'{where} and another file disagree about sentence {sentence} of {clip}: '

@@ -8,7 +8,7 @@ import collections
 import csv
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from stg_jax.data.annotations.annotations import Annotations
@@ -26,8 +26,10 @@ _DESCRIPTIONS = 'AllVideoDescriptions.txt'
 _CORPUS_COLUMNS = ('VideoID', 'Start', 'End', 'Language', 'Description')
 _CLIP = re.compile(r'\S+_\d+_\d+')
 
+Clean = Callable[[str], str]
 
-def read(path: str | os.PathLike[str]) -> Annotations:
+
+def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
     """Read every annotation file of a folder, or one file with the mapping beside it.
 
     Understood are `sents_{train,val,test}_lc_nopunc.txt` (`vidK<TAB>caption`) with
@@ -43,9 +45,10 @@ def read(path: str | os.PathLike[str]) -> Annotations:
     if not path.exists():
         raise UserError(f'the MSVD annotations {path} do not exist: name their folder')
     sentences, descriptions, corpora = _sort(path)
-    named = read_corpus(corpora) | read_descriptions(descriptions)
+    named = read_corpus(corpora, clean) | read_descriptions(descriptions, clean)
     number = _numbers(path, named)
-    captions, notes = without_wordless(named | _named(read_sentences(sentences), number))
+    numbered = _named(read_sentences(sentences, clean), number)
+    captions, notes = without_wordless(named | numbered)
     if not captions:
         raise UserError(
             f'{path} holds no captions: expected {_SENTENCES}, {_DESCRIPTIONS} or *.csv'
@@ -84,8 +87,8 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, int]:
     return number
 
 
-def read_sentences(paths: Sequence[Path]) -> dict[int, list[str]]:
-    """Read `vidK<TAB>caption` lines: {K: normalised captions}.
+def read_sentences(paths: Sequence[Path], clean: Clean = normalise) -> dict[int, list[str]]:
+    """Read `vidK<TAB>caption` lines: {K: cleaned captions}.
 
     Raises:
       UserError: a line is broken.
@@ -96,12 +99,12 @@ def read_sentences(paths: Sequence[Path]) -> dict[int, list[str]]:
             vid, tab, caption = line.partition('\t')
             if not tab:
                 raise UserError(f'{where}: expected vidN<TAB>caption')
-            captions[_vid(vid, where)].append(normalise(caption))
+            captions[_vid(vid, where)].append(clean(caption))
     return captions
 
 
-def read_descriptions(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """Read `<clip> <caption>` lines under a heading of `#` lines: {clip: normalised captions}.
+def read_descriptions(paths: Sequence[Path], clean: Clean = normalise) -> dict[str, list[str]]:
+    """Read `<clip> <caption>` lines under a heading of `#` lines: {clip: cleaned captions}.
 
     Raises:
       UserError: a line is broken.
@@ -114,12 +117,12 @@ def read_descriptions(paths: Sequence[Path]) -> dict[str, list[str]]:
             clip, *caption = line.split(None, 1)
             if not _CLIP.fullmatch(clip):
                 raise UserError(f'{where}: expected <youtube id>_<start>_<end> and a caption')
-            captions[clip].append(normalise(''.join(caption)))
+            captions[clip].append(clean(''.join(caption)))
     return captions
 
 
-def read_corpus(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """Read the English rows of corpus files: {clip: normalised captions}.
+def read_corpus(paths: Sequence[Path], clean: Clean = normalise) -> dict[str, list[str]]:
+    """Read the English rows of corpus files: {clip: cleaned captions}.
 
     Raises:
       UserError: a file lacks a column or is no CSV.
@@ -133,7 +136,7 @@ def read_corpus(paths: Sequence[Path]) -> dict[str, list[str]]:
                 for row in rows:
                     if row['Language'] == 'English' and row['Description']:
                         clip = f'{row["VideoID"]}_{row["Start"]}_{row["End"]}'
-                        captions[clip].append(normalise(row['Description']))
+                        captions[clip].append(clean(row['Description']))
             except csv.Error as error:
                 raise UserError(f'{path} line {rows.reader.line_num} is no CSV ({error})') from None
     return captions

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _HELD_OUT = 10  # one of so many clips is for validation, another one for the te
 Row = tuple[str, str, list[str], str]  # where it is, clip id, captions, split or ''
 
 
-def read(path: str | os.PathLike[str]) -> Annotations:
+def read(path: str | os.PathLike[str], clean: Callable[[str], str] = normalise) -> Annotations:
     """Read a file with one row per caption, and any number of rows per clip.
 
     A CSV file begins with the names of its columns: `clip`, `caption` and perhaps `split`. A line
@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str]) -> Annotations:
     captions, split_of = {}, {}
     for where, clip_id, texts, split in _rows(path):
         _check_id(where, clip_id)
-        captions.setdefault(clip_id, []).extend(map(normalise, texts))
+        captions.setdefault(clip_id, []).extend(map(clean, texts))
         if split_of.setdefault(clip_id, split) != split:
             both = ' and '.join(name or 'none' for name in (split_of[clip_id], split))
             raise UserError(f'{where}: clip {clip_id} is in two splits, {both}: choose one')

@@ -1,0 +1,103 @@
+"""The flags of a command that runs as one of many processes, and how such a process ends."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from absl import flags
+
+from stg_jax import cli
+from stg_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from stg_jax.evaluate.share import Share
+
+_MULTIHOST = flags.DEFINE_bool(
+    'multihost',
+    False,
+    'Run as one of many processes, started alike on every host; TPU pods, Slurm, MPI and '
+    'Kubernetes are detected, elsewhere the next three flags tell.',
+)
+_COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT at which process 0 listens.')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Number of all processes.', 1)
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.', 0)
+
+_Main = Callable[[list[str]], int | None]
+
+
+def joining(main: _Main) -> _Main:
+    """Return `main` for `cli.run`, preceded by joining the other processes if asked to."""
+
+    def joined(args: list[str]) -> int | None:
+        if not _join():
+            return main(args)
+        try:
+            return main(args)
+        except (Exception, KeyboardInterrupt) as error:
+            _leave(error)
+
+    return joined
+
+
+def is_asked_for() -> bool:
+    """Return whether this is one of many processes, perhaps the only one."""
+    return _MULTIHOST.value
+
+
+def host() -> int:
+    """Return the number of this process."""
+    if not _MULTIHOST.value:
+        return 0
+    from stg_jax.train import parallel
+
+    return parallel.host()
+
+
+def share() -> 'Share':
+    """Return this host's share of an evaluation."""
+    from stg_jax.evaluate.share import Share
+
+    if not _MULTIHOST.value:
+        return Share()
+    from stg_jax.train import hosts, parallel
+
+    return Share(parallel.host(), parallel.num_hosts(), hosts.gather)
+
+
+def _join() -> bool:
+    given = {flag.name: flag.value for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)}
+    if not _MULTIHOST.value:
+        useless = [f'--{name}' for name, value in given.items() if value is not None]
+        if useless:
+            raise UserError(f'{", ".join(useless)} must come with --multihost')
+        return False
+    from stg_jax.train import parallel  # after the flags, so that --help is quick
+
+    parallel.join(*given.values())
+    return True
+
+
+def _leave(error: BaseException) -> NoReturn:
+    """Say what went wrong and end without the farewell that hosts exchange: it would block."""
+    from stg_jax.train import parallel
+
+    if isinstance(error, UserError | KeyboardInterrupt):
+        code = cli.explain(error)
+    else:
+        traceback.print_exception(error)
+        code = 1
+    if parallel.is_lost_connection(error):
+        print(
+            'another host does not answer any more: its number follows once it is known, in '
+            f'{parallel.LOST_AFTER} seconds at most',
+            file=sys.stderr,
+            flush=True,
+        )
+        # The coordination service ends this process when it has found out.
+        time.sleep(2 * parallel.LOST_AFTER)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,75 @@
+"""Which parameters of a run are used, and why: the validation split alone decides."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from stg_jax.errors import UserError
+from stg_jax.run.checkpoint import restore_params, saved_scores
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Parameters and where they come from.
+
+    Attributes:
+      params: tree of arrays.
+      steps: optimiser steps of the checkpoints, the best first; more than one are averaged.
+      why: one sentence.
+    """
+
+    params: PyTree
+    steps: Sequence[int]
+    why: str
+
+
+def choose_params(
+    folder: epath.Path, params: PyTree, which: str = 'best', average: int = 1
+) -> Choice:
+    """Read the parameters of a run.
+
+    Args:
+      folder: the run's checkpoints.
+      params: tree of arrays or shapes that says what to expect.
+      which: 'best' (on validation; the latest where there was none), 'latest', or a step number.
+      average: takes the mean of so many checkpoints, the best on validation.
+
+    Raises:
+      UserError: there is no such checkpoint, or there are not so many.
+    """
+    if average > 1:
+        return _average(folder, params, which, average)
+    restored, step = restore_params(folder, params, which)
+    if which != 'best':
+        return Choice(restored, [step], f'step {step}, asked for as {which!r}')
+    scores = saved_scores(folder)
+    if not scores:
+        return Choice(restored, [step], f'step {step}, the latest: the run has no validation')
+    best = max(scores.values())
+    if scores.get(step) == best:
+        why = f'step {step}, the best on validation: CIDEr {best:.2f} of greedy captions'
+        return Choice(restored, [step], why)
+    why = f'step {step}: the best on validation (CIDEr {best:.2f}) could not be read'
+    return Choice(restored, [step], why)
+
+
+def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Choice:
+    if which != 'best':
+        raise UserError(f'an average is of the best checkpoints: leave out --checkpoint={which}')
+    scores = saved_scores(folder)
+    steps = sorted(scores, key=lambda step: (-scores[step], step))[:number]
+    if len(steps) < number:
+        raise UserError(
+            f'{folder} holds {len(steps)} validated checkpoints, not {number}: train with '
+            f'--config.train.keep_best={number}'
+        )
+    trees = [restore_params(folder, params, str(step))[0] for step in steps]
+    mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64).astype(x[0].dtype), *trees)
+    named = ', '.join(f'{step} (CIDEr {scores[step]:.2f})' for step in steps)
+    return Choice(mean, steps, f'the mean of the {number} best steps on validation: {named}')

@@ -1,0 +1,66 @@
+"""What hosts tell each other besides gradients: JSON values, and mistakes that concern all.
+
+Every function is called on all hosts, in the same order. With one host nothing is sent.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stg_jax.errors import UserError
+from stg_jax.train import parallel
+
+
+def is_first() -> bool:
+    """Return whether this is host 0, the one that writes."""
+    return parallel.host() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """Return the JSON values of all hosts, in their order."""
+    if parallel.num_hosts() == 1:
+        return [value]
+    data = json.dumps(value).encode()
+    lengths = parallel.of_all_hosts(np.array(len(data)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = parallel.of_all_hosts(padded)
+    return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths, strict=True)]
+
+
+def together(fn: Callable[[], Any]) -> Any:
+    """Call `fn` on every host and return what it returns on this one.
+
+    Raises:
+      UserError: `fn` raised one on any host; on all hosts it is that of the first such host.
+    """
+    result, fault = _attempt(fn)
+    _raise_first(gather(fault))
+    return result
+
+
+def on_first(fn: Callable[[], Any]) -> Any:
+    """Call `fn` on host 0 alone and return its JSON value on every host.
+
+    Raises:
+      UserError: `fn` raised one.
+    """
+    result, fault = _attempt(fn) if is_first() else (None, None)
+    result, fault = gather([result, fault])[0]
+    _raise_first([fault])
+    return result
+
+
+def _attempt(fn: Callable[[], Any]) -> tuple[Any, str | None]:
+    try:
+        return fn(), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _raise_first(faults: list[str | None]) -> None:
+    for host, fault in enumerate(faults):
+        if fault is not None:
+            raise UserError(fault if len(faults) == 1 else f'host {host}: {fault}')
