@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from stg_jax.data.clip import Clip
-from stg_jax.decode.generate import make_decode_fn
+from stg_jax.decode.generate import make_decode_fn, make_sample_fn
 from stg_jax.decode.search import Hypotheses
 from stg_jax.errors import UserError
-from stg_jax.run.checkpoint import restore_params
+from stg_jax.run.choice import choose_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, feature_shapes, param_shapes
 
@@ -29,19 +29,29 @@ class Captioner:
     Attributes:
       run: the run folder that it came from.
       branch: name of the language decoder in use.
-      step: optimiser step of the parameters.
+      model: the network.
+      step: optimiser step of the parameters; of an average, that of the best.
+      why: one sentence on how the parameters were chosen.
     """
 
-    def __init__(self, run: RunFolder, params: PyTree, step: int, branch: str):
+    def __init__(
+        self, run: RunFolder, params: PyTree, step: int, branch: str, why: str = 'given by hand'
+    ):
         self.run = run
         self.params = params
         self.step = step
         self.branch = branch
-        self._model = build_model(run.config, run.manifest, run.vocab)
+        self.why = why
+        self.model = build_model(run.config, run.manifest, run.vocab)
 
     @classmethod
     def load(
-        cls, workdir: str | Path, *, branch: str | None = None, checkpoint: str = 'best'
+        cls,
+        workdir: str | Path,
+        *,
+        branch: str | None = None,
+        checkpoint: str = 'best',
+        average: int = 1,
     ) -> 'Captioner':
         """Load a run.
 
@@ -50,6 +60,7 @@ class Captioner:
           branch: 'scene' (the deployed student, needs no objects), 'object' (the teacher) or
             'joint'; the run's deployed one by default.
           checkpoint: 'best' on validation, 'latest', or a step number.
+          average: takes the mean of the parameters of so many checkpoints, the best on validation.
 
         Raises:
           UserError: no run, no such branch, or no readable checkpoint.
@@ -57,8 +68,9 @@ class Captioner:
         run = RunFolder.open(workdir)
         model = build_model(run.config, run.manifest, run.vocab)
         branch = model.spec.decoder(branch)
-        params, step = restore_params(run.checkpoints, param_shapes(model, run.config), checkpoint)
-        return cls(run, params, step, branch)
+        shapes = param_shapes(model, run.config)
+        choice = choose_params(run.checkpoints, shapes, checkpoint, average)
+        return cls(run, choice.params, choice.steps[0], branch, choice.why)
 
     def __call__(
         self,
@@ -90,7 +102,7 @@ class Captioner:
     @property
     def is_deployed(self) -> bool:
         """Whether this is the branch that the run is trained to deploy."""
-        return self.branch == self._model.spec.decoder()
+        return self.branch == self.model.spec.decoder()
 
     def search(
         self, beam_size: int | None = None, length_penalty: float | None = None
@@ -108,7 +120,16 @@ class Captioner:
     ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
         """Return the jitted `decode(params, batch)` of a search."""
         search = self.search(beam_size, length_penalty)
-        return jax.jit(make_decode_fn(self._model, branch=self.branch, **search))
+        return jax.jit(make_decode_fn(self.model, branch=self.branch, **search))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
+    def sample_fn(
+        self, num_samples: int, temperature: float, length_penalty: float | None = None
+    ) -> Callable[[PyTree, Mapping[str, jax.Array], int], Hypotheses]:
+        """Return the jitted `draw(params, batch, seed)`, see `decode.sample`."""
+        options = {'num_samples': num_samples, 'temperature': temperature}
+        options['length_penalty'] = self.search(None, length_penalty)['length_penalty']
+        return jax.jit(make_sample_fn(self.model, branch=self.branch, **options))
 
     def words(self, hypotheses: Hypotheses) -> list[str]:
         """Return the best caption of every clip."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from stg_jax.decode.search import Hypotheses, beam_search
+from stg_jax.decode.sample import sample
+from stg_jax.decode.search import Cache, Hypotheses, LogitsFn, beam_search
 from stg_jax.model.captioner import CaptioningModel
 
 PyTree = Any
@@ -29,23 +30,66 @@ def make_decode_fn(
     branch = model.spec.decoder(branch)
 
     def decode(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
-        apply = functools.partial(model.apply, {'params': params}, branch=branch)
-        memory = apply(apply(batch, method='encode'), method='read_memory')
-
-        def logits_fn(prefixes, position, cache):
-            of_prefixes = memory.of_clips(prefixes.clip_R)
-            return apply(
-                prefixes.token_R, position, cache, prefixes.trail_RL, of_prefixes, method='step'
-            )
-
-        batch_size = batch['appearance'].shape[0]
+        logits_fn, cache = read_clips(model, params, batch, branch, beam_size)
         return beam_search(
             logits_fn,
-            apply(batch_size * beam_size, method='empty_cache'),
-            batch_size=batch_size,
+            cache,
+            batch_size=batch['appearance'].shape[0],
             beam_size=beam_size,
             max_words=model.spec.max_words,
             length_penalty=length_penalty,
         )
 
     return decode
+
+
+def make_sample_fn(
+    model: CaptioningModel,
+    *,
+    branch: str,
+    num_samples: int,
+    temperature: float,
+    length_penalty: float,
+) -> Callable[[PyTree, Mapping[str, jax.Array], jax.Array], Hypotheses]:
+    """Return `draw(params, batch, seed) -> Hypotheses`, pure; see `sample` and `make_decode_fn`.
+
+    Raises:
+      UserError: the model has no such branch.
+    """
+    branch = model.spec.decoder(branch)
+
+    def draw(params: PyTree, batch: Mapping[str, jax.Array], seed: jax.Array) -> Hypotheses:
+        logits_fn, cache = read_clips(model, params, batch, branch, num_samples)
+        return sample(
+            logits_fn,
+            cache,
+            seed,
+            batch_size=batch['appearance'].shape[0],
+            num_samples=num_samples,
+            max_words=model.spec.max_words,
+            temperature=temperature,
+            length_penalty=length_penalty,
+        )
+
+    return draw
+
+
+def read_clips(
+    model: CaptioningModel,
+    params: PyTree,
+    batch: Mapping[str, jax.Array],
+    branch: str,
+    rows_per_clip: int,
+) -> tuple[LogitsFn, Cache]:
+    """Encode the clips; return the model that continues captions of them, and its empty cache."""
+    apply = functools.partial(model.apply, {'params': params}, branch=branch)
+    memory = apply(apply(batch, method='encode'), method='read_memory')
+
+    def logits_fn(prefixes, position, cache):
+        of_prefixes = memory.of_clips(prefixes.clip_R)
+        return apply(
+            prefixes.token_R, position, cache, prefixes.trail_RL, of_prefixes, method='step'
+        )
+
+    num_rows = batch['appearance'].shape[0] * rows_per_clip
+    return logits_fn, apply(num_rows, method='empty_cache')

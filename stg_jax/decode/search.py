@@ -13,7 +13,6 @@ the only choice left, and its log-probability counts too, so that hypotheses of 
 comparable and the score of a caption does not depend on the search that found it.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from flax import struct
 
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
 from stg_jax.decode.best_tokens import best_tokens
+from stg_jax.decode.rules import Rules
 
 Cache = Any
 Entry = Any
@@ -86,22 +86,6 @@ class _Continuations:
     row_BK: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rules:
-    max_words: int
-    length_penalty: float
-    banned: tuple[int, ...]
-
-    def penalty(self, length: jax.Array | int) -> jax.Array:
-        return ((5.0 + length) / 6.0) ** self.length_penalty
-
-    def attainable(self, logp_BK: jax.Array, length: jax.Array) -> jax.Array:
-        """Return the best score that a prefix can reach by ending at `length` or later."""
-        # Log-probabilities only fall, so it does best by ending at the length whose penalty
-        # divides most: the longest, or the next one under a negative exponent.
-        return logp_BK / jnp.maximum(self.penalty(self.max_words + 1), self.penalty(length))
-
-
 def beam_search(
     logits_fn: LogitsFn,
     cache: Cache,
@@ -135,7 +119,7 @@ def beam_search(
     Returns:
       Hypotheses, K of each clip.
     """
-    rules = _Rules(max_words, length_penalty, banned)
+    rules = Rules(max_words, length_penalty, banned)
 
     def step_fn(state: _State) -> _State:
         grown, entry_N = _continue(logits_fn, state, rules)
@@ -176,7 +160,7 @@ def _first_state(cache: Any, batch_size: int, beam_size: int, max_words: int) ->
     )
 
 
-def _continue(logits_fn: LogitsFn, state: _State, rules: _Rules) -> tuple[_Continuations, Entry]:
+def _continue(logits_fn: LogitsFn, state: _State, rules: Rules) -> tuple[_Continuations, Entry]:
     """Let the model read the live hypotheses, in as few rows as they fit into."""
     B, K = state.last_BK.shape
     live_BK = state.live_logp_BK > -jnp.inf
@@ -198,7 +182,7 @@ def _continue(logits_fn: LogitsFn, state: _State, rules: _Rules) -> tuple[_Conti
 
 
 def _read(
-    logits_fn: LogitsFn, state: _State, rules: _Rules, hypothesis_R: jax.Array
+    logits_fn: LogitsFn, state: _State, rules: Rules, hypothesis_R: jax.Array
 ) -> tuple[jax.Array, jax.Array, Entry]:
     """Return the best continuations of some of the B * K hypotheses, and the model's entry."""
     B, K = state.last_BK.shape
@@ -213,7 +197,7 @@ def _read(
     return *best, entry
 
 
-def _select(state: _State, grown: _Continuations, cache: Any, rules: _Rules) -> _State:
+def _select(state: _State, grown: _Continuations, cache: Any, rules: Rules) -> _State:
     """Keep the K best of all continuations of each clip; drop those that can win nothing."""
     B, K, C = grown.logp_BKC.shape
     logp_BK, index_BK = jax.lax.top_k(grown.logp_BKC.reshape(B, K * C), K)

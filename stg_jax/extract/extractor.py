@@ -2,14 +2,16 @@
 
 import abc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
-from stg_jax.extract.video import Video
+from stg_jax.extract.stages import Stages
+from stg_jax.extract.video import Video, read_frames
+from stg_jax.extract.windows import Window, read_windows
 
 
 class Extractor(abc.ABC):
@@ -35,19 +37,35 @@ class Extractor(abc.ABC):
           UserError: one of its models is missing.
         """
 
+    @property
     @abc.abstractmethod
+    def sampling(self) -> dict[str, Any]:
+        """The arguments of `read_frames` by which this extractor looks at videos."""
+
     def read(self, path: str | os.PathLike[str]) -> Video:
         """Decode what the extractor looks at; safe to call in another thread.
 
         Raises:
           UserError: the file cannot be decoded.
         """
+        return read_frames(path, **self.sampling)
+
+    def read_windows(self, path: str | os.PathLike[str], seconds: float) -> Iterator[Window]:
+        """Decode windows of a long video one after another, see `windows.read_windows`.
+
+        Raises:
+          UserError: the file cannot be decoded.
+        """
+        return read_windows(path, seconds, **self.sampling)
 
     @abc.abstractmethod
-    def describe(self, videos: Sequence[Video]) -> list[dict[str, np.ndarray]]:
+    def describe(
+        self, videos: Sequence[Video], stages: Stages | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """Return the feature and object arrays of a `Clip` for each video.
 
-        What comes out for a video does not depend on the others.
+        What comes out for a video does not depend on the others. `stages` is told how long
+        detection and embedding take, where they are apart.
         """
 
     def extract(

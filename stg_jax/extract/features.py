@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -13,9 +12,10 @@ from stg_jax.errors import UserError
 from stg_jax.extract import build_parts
 from stg_jax.extract.batching import in_batches
 from stg_jax.extract.extractor import Extractor
-from stg_jax.extract.parts import ClipEncoder, Detector, FrameEncoder
+from stg_jax.extract.parts import ClipEncoder, Detections, Detector, FrameEncoder
 from stg_jax.extract.roi import grid_nodes, roi_align
-from stg_jax.extract.video import Video, read_frames
+from stg_jax.extract.stages import Stages
+from stg_jax.extract.video import Video
 
 MAX_SIDE = 640  # pixels of the longest side at which frames are kept: no model here sees more
 
@@ -118,21 +118,28 @@ class FeatureExtractor(Extractor):
         clip_encoder = build_parts.build_clip_encoder(settings['clip_encoder'], encoder, **size)
         return cls(settings, detector, encoder, clip_encoder)
 
-    def read(self, path: str | os.PathLike[str]) -> Video:
+    @property
+    def sampling(self) -> dict[str, Any]:
         """See `Extractor`."""
         window = self._clip_encoder.window
-        return read_frames(path, self._num_frames, window=window, max_side=MAX_SIDE)
+        return {'num_frames': self._num_frames, 'window': window, 'max_side': MAX_SIDE}
 
-    def describe(self, videos: Sequence[Video]) -> list[dict[str, np.ndarray]]:
+    def describe(
+        self, videos: Sequence[Video], stages: Stages | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """See `Extractor`."""
+        stages = stages or Stages()
         frames = [frame for video in videos for frame in video.frames]
         windows = [window for video in videos for window in video.windows]
-        appearance, maps = self._frame_encoder.encode(frames)
-        arrays = {
-            'appearance': appearance,
-            'motion': self._clip_encoder.encode(windows),
-            **(self._boxes(frames, maps) if self._detector else self._grid(maps)),
-        }
+        with stages.measure('detect'):
+            found = self._detector.detect(frames, self._num_objects) if self._detector else None
+        with stages.measure('embed'):
+            appearance, maps = self._frame_encoder.encode(frames)
+            arrays = {
+                'appearance': appearance,
+                'motion': self._clip_encoder.encode(windows),
+                **(self._grid(maps) if found is None else self._boxes(found, frames, maps)),
+            }
         parts = {kind: np.split(rows, len(videos)) for kind, rows in arrays.items()}
         return [{kind: parts[kind][k] for kind in parts} for k in range(len(videos))]
 
@@ -143,15 +150,17 @@ class FeatureExtractor(Extractor):
         objects['score'][:], objects['object_mask'][:] = 1, True
         return objects
 
-    def _boxes(self, frames: Sequence[np.ndarray], maps: np.ndarray | None) -> Objects:
+    def _boxes(
+        self, found: Sequence[Detections], frames: Sequence[np.ndarray], maps: np.ndarray | None
+    ) -> Objects:
         """Return the detected objects of each frame, best first."""
         encoder = self._frame_encoder
         width = encoder.map_width if self._by_map else encoder.width
         objects = no_objects(len(frames), self._num_objects, width)
-        for t, found in enumerate(self._detector.detect(frames, self._num_objects)):
-            count = len(found.box)
+        for t, detections in enumerate(found):
+            count = len(detections.box)
             for kind in ('box', 'score', 'label'):
-                objects[kind][t, :count] = getattr(found, kind)
+                objects[kind][t, :count] = getattr(detections, kind)
             objects['object_mask'][t, :count] = True
         mask = objects['object_mask']
         if self._by_map:

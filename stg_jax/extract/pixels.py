@@ -1,6 +1,5 @@
 """The extractor of the toy world: regions and small pixel descriptors, without any weights."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -19,7 +18,8 @@ from stg_jax.extract.descriptors import (
 )
 from stg_jax.extract.extractor import Extractor
 from stg_jax.extract.regions import find_regions
-from stg_jax.extract.video import Video, read_frames
+from stg_jax.extract.stages import Stages
+from stg_jax.extract.video import Video
 
 SIDE = 112  # pixels a side to which every frame is scaled
 
@@ -50,13 +50,17 @@ class PixelExtractor(Extractor):
         """See `Extractor`."""
         return cls(settings['frames'], settings['objects'])
 
-    def read(self, path: str | os.PathLike[str]) -> Video:
+    @property
+    def sampling(self) -> dict[str, Any]:
         """See `Extractor`."""
-        return read_frames(path, self._num_frames, window=3, size=(SIDE, SIDE))
+        return {'num_frames': self._num_frames, 'window': 3, 'size': (SIDE, SIDE)}
 
-    def describe(self, videos: Sequence[Video]) -> list[dict[str, np.ndarray]]:
+    def describe(
+        self, videos: Sequence[Video], stages: Stages | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """See `Extractor`."""
-        return list(map(self._describe, videos))
+        with (stages or Stages()).measure('embed'):
+            return list(map(self._describe, videos))
 
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
         before, now, after = (_to_lab(video.windows[:, k]) for k in range(3))

@@ -159,7 +159,7 @@ class CaptioningModel(nn.Module):
         """Return, by decoder name, the states from which the logits of packed words follow."""
         states = {}
         for name, decoder in self.decoders.items():
-            feature_BSD, mask_BS = self._sequence(batch, name)
+            feature_BSD, mask_BS = self.sequence(batch, name)
             memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, train))
             hidden_MD = decoder.hidden(token_BKL, memory, train, packing)
             states[name] = BranchStates(
@@ -169,7 +169,7 @@ class CaptioningModel(nn.Module):
 
     def encode(self, batch: Mapping[str, jax.Array], branch: str) -> Memory:
         """Encode clips for stepwise decoding with the decoder named `branch`."""
-        return self.decoders[branch].encode(*self._sequence(batch, branch), train=False)
+        return self.decoders[branch].encode(*self.sequence(batch, branch), train=False)
 
     def read_memory(self, memory: Memory, branch: str) -> CrossMemory:
         """Return the keys and values that all decoding steps of a branch share."""
@@ -191,11 +191,11 @@ class CaptioningModel(nn.Module):
         """Read one token of R prefixes; see `LanguageDecoder.step`."""
         return self.decoders[branch].step(token_R, position, cache, trail_RL, memory)
 
-    def _sequence(self, batch, name):
+    def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> tuple[jax.Array, jax.Array]:
         """Return the sequence (B, S, D) that a decoder reads, and which of it is real (B, S)."""
-        if name == 'scene':
+        if branch == 'scene':
             return self._scene(batch)
-        if name == 'object':
+        if branch == 'object':
             return self._object(batch)
         parts, masks = zip(self._scene(batch), self._object(batch), strict=True)
         return jnp.concatenate(parts, axis=1), jnp.concatenate(masks, axis=1)

@@ -108,7 +108,7 @@ class LanguageDecoder(nn.Module):
         x_BKLD = self.drop(x_BKLD, deterministic=not train)
         causal_LL = jnp.tril(jnp.ones((L, L), bool))
         for layer, read in zip(self.decoder, memory.layers, strict=True):
-            own = layer.read_self(x_BKLD, packing)
+            own = layer.read_self(x_BKLD)
             x_BKLD = layer(x_BKLD, own, causal_LL, read, memory.mask_BS, train, packing)
         return x_BKLD
 

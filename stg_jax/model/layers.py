@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax import struct
 
 from stg_jax.model.packing import WHOLE, Packing
+from stg_jax.model.windows import attend_packed
 
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
 
@@ -118,9 +119,9 @@ class DecoderLayer(nn.Module):
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(3)]
         self.drop = nn.Dropout(self.dropout)
 
-    def read_self(self, x_BKLD: jax.Array, packing: Packing = WHOLE) -> KeyValue:
+    def read_self(self, x_BKLD: jax.Array) -> KeyValue:
         """Return this layer's self-attention keys and values (B, K, L, H, E)."""
-        return jax.tree.map(packing.unpack, self.self_attention.project(x_BKLD))
+        return self.self_attention.project(x_BKLD)
 
     def read_memory(self, memory_BSD: jax.Array) -> KeyValue:
         """Return this layer's cross-attention keys and values (B, S, H, E)."""
@@ -138,22 +139,25 @@ class DecoderLayer(nn.Module):
     ) -> jax.Array:
         """Return (B, K, L, D): L positions of K captions against their own words and the clip.
 
-        With a packing both `x_BKLD` and the result are its (M, D).
+        With a packing `x_BKLD`, `own` and the result are those of its M words.
         """
 
-        def attended(attention, attend, x_BKLD):
-            read_BKLHE = attend(packing.unpack(attention.query(x_BKLD)))
-            return attention.out(packing.pack(read_BKLHE))
-
         def read_own(query_BKLHE):
-            return self.self_attention.attend(query_BKLHE, own, own_mask_LS)
+            attend = self.self_attention.attend
+            if packing.position_M is None:
+                return attend(query_BKLHE, own, own_mask_LS)
+            return attend_packed(attend, query_BKLHE, own, packing)
 
-        def read_clip(query_BKLHE):
+        def read_clip(query_MHE):
             # All words of all captions of a clip are queries against the one memory of that clip.
+            query_BKLHE = packing.unpack(query_MHE)
             B, K, L, H, E = query_BKLHE.shape
             query_BQHE = query_BKLHE.reshape(B, K * L, H, E)
             read = self.cross_attention.attend(query_BQHE, memory, memory_mask_BS[:, None, :])
-            return read.reshape(B, K, L, H, E)
+            return packing.pack(read.reshape(B, K, L, H, E))
+
+        def attended(attention, attend, x_BKLD):
+            return attention.out(attend(attention.query(x_BKLD)))
 
         def add(norm, x_BKLD, update_BKLD):
             return norm(x_BKLD + self.drop(update_BKLD, deterministic=not train))

@@ -103,11 +103,12 @@ def feature_terms(
 
 def cross_entropy(logits_NV: jax.Array, target_N: jax.Array, label_smoothing: float) -> jax.Array:
     """Return -log p(target) (N,), mixed with the uniform target by `label_smoothing`."""
-    log_p_NV = jax.nn.log_softmax(logits_NV)
-    nll_N = -jnp.take_along_axis(log_p_NV, target_N[..., None], axis=-1)[..., 0]
+    # Not by log_softmax, whose gradient takes another sum over all words.
+    log_sum_N = jax.nn.logsumexp(logits_NV, axis=-1)
+    nll_N = log_sum_N - jnp.take_along_axis(logits_NV, target_N[..., None], axis=-1)[..., 0]
     if not label_smoothing:
         return nll_N
-    return (1 - label_smoothing) * nll_N - label_smoothing * log_p_NV.mean(-1)
+    return (1 - label_smoothing) * nll_N + label_smoothing * (log_sum_N - logits_NV.mean(-1))
 
 
 def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> jax.Array:
@@ -116,11 +117,13 @@ def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> 
     KL(student || teacher) as the paper prints it, or the other way round for direction 'teacher';
     a temperature t softens both and multiplies by t ** 2 (Hinton et al., 2015).
     """
-    left_NV = jax.nn.log_softmax(student_NV / spec.temperature)
-    right_NV = jax.nn.log_softmax(_teacher(teacher_NV, spec) / spec.temperature)
+    left_NV, right_NV = student_NV / spec.temperature, _teacher(teacher_NV, spec) / spec.temperature
     if spec.direction == 'teacher':
         left_NV, right_NV = right_NV, left_NV
-    return spec.temperature**2 * jnp.sum(jnp.exp(left_NV) * (left_NV - right_NV), -1)
+    left_sum_N, right_sum_N = (jax.nn.logsumexp(x_NV, axis=-1) for x_NV in (left_NV, right_NV))
+    p_NV = jnp.exp(left_NV - left_sum_N[..., None])
+    mean_N = jnp.sum(p_NV * (left_NV - right_NV), -1)
+    return spec.temperature**2 * (mean_N - left_sum_N + right_sum_N)
 
 
 def _teacher(x, spec):

@@ -1,0 +1,62 @@
+"""Measure how far the explanations of a trained run can be believed.
+
+    python launch/explain.py --workdir runs/toy --split test
+    python launch/explain.py --workdir runs/msvd --clips 20
+
+Follows the probability of every word of the run's captions while the objects (for the teacher) or
+frames (for the student) of a clip are taken away or added in the order of their relevance, against
+a random order. On the toy world, where it is known what a noun names, also counts how often the
+most relevant object of a noun is that thing. Writes RUN/eval/SPLIT/explanations.json; the curves
+of the JSON are described in docs/explain.md.
+"""
+
+from absl import flags
+
+from stg_jax import cli
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
+_SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data that the run was trained on.')
+_CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
+_CLIPS = flags.DEFINE_integer('clips', 60, 'Clips to measure, the first of the split.', 1)
+
+
+def main(args: list[str]) -> None:
+    """Measure, write and print."""
+    cli.no_arguments(args)
+    workdir = cli.required(_WORKDIR)
+    import itertools
+
+    from stg_jax.data.records import read_clips
+    from stg_jax.decode.captioner import Captioner
+    from stg_jax.explain.measure import measure
+    from stg_jax.files import write_json
+    from stg_jax.prepare.progress import progress
+
+    captioner = Captioner.load(workdir, checkpoint=_CHECKPOINT.value)
+    run = captioner.run
+    clips = itertools.islice(read_clips(run.config.data.dir, _SPLIT.value), _CLIPS.value)
+    total = min(_CLIPS.value, run.manifest.splits.get(_SPLIT.value, {}).get('clips', 0))
+    found = measure(captioner, progress(clips, total, 'explained'))
+    path = run.evaluation(_SPLIT.value) / 'explanations.json'
+    write_json(path, found)
+    _print(found)
+    print(f'wrote {path}')
+
+
+def _print(found: dict) -> None:
+    print(f'{found["clips"]} clips, step {found["checkpoint_step"]}')
+    print('\narea under the mean probability of a word   deletion (random)   insertion (random)')
+    for branch, curves in found['faithfulness'].items():
+        print(
+            '{branch:<10}{words:>6} words {deletion_area:27.3f} ({deletion_random_area:.3f})'
+            '{insertion_area:13.3f} ({insertion_random_area:.3f})'.format(branch=branch, **curves)
+        )
+    if 'pointing' in found:
+        print(
+            '\n{nouns} nouns: the most relevant object is the thing for {noun:.3f} of them, for '
+            '{phrase:.3f} with the colour; chance {chance:.3f}'.format(**found['pointing'])
+        )
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,59 @@
+"""Several captions of a clip with their scores: the n best of a search, or n random ones."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from stg_jax.data.clip import Clip
+from stg_jax.decode.captioner import Captioner, stack_clips
+from stg_jax.decode.search import Hypotheses
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One caption of a clip.
+
+    Attributes:
+      caption: its words.
+      score: log-probability of the words and EOS over the length penalty, see `decode.search`.
+      token_L: its words' ids, EOS, then PAD.
+    """
+
+    caption: str
+    score: float
+    token_L: np.ndarray
+
+
+def best_candidates(
+    captioner: Captioner, clips: Sequence[Clip], beam_size: int | None = None
+) -> list[list[Candidate]]:
+    """Return up to `beam_size` captions of each clip, the run's number unless given, best first."""
+    decode = captioner.decode_fn(beam_size)
+    return _of_clips(captioner, decode(captioner.params, _inputs(captioner, clips)))
+
+
+def random_candidates(
+    captioner: Captioner, clips: Sequence[Clip], *, number: int, temperature: float, seed: int
+) -> list[list[Candidate]]:
+    """Return `number` captions of each clip drawn as `decode.sample` says, best first."""
+    draw = captioner.sample_fn(number, temperature)
+    return _of_clips(captioner, draw(captioner.params, _inputs(captioner, clips), seed))
+
+
+def _inputs(captioner: Captioner, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    return captioner.inputs(stack_clips(clips, captioner.run.config.data.objects))
+
+
+def _of_clips(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candidate]]:
+    """Return the captions of each clip; a search may find fewer than it has beams."""
+    decode = captioner.run.vocab.decode
+    token_BKL, score_BK = np.asarray(hypotheses.token_BKL), np.asarray(hypotheses.score_BK)
+    return [
+        [
+            Candidate(decode(token_L), float(score), token_L)
+            for token_L, score in zip(token_KL, score_K, strict=True)
+            if np.isfinite(score)
+        ]
+        for token_KL, score_K in zip(token_BKL, score_BK, strict=True)
+    ]

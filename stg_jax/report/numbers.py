@@ -1,0 +1,90 @@
+"""The numbers of a clip that the page's script reads, as short as they can be."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stg_jax.explain import Explanation
+from stg_jax.report.shown import Shown
+
+LINKS_PER_OBJECT = 3  # of each kind, the strongest
+_BRANCH_FIELDS = ('log_p', 'attention')
+
+
+def numbers(shown: Shown) -> dict[str, Any]:
+    """Return boxes, links and what explains each word, ready for `as_script`."""
+    explanation = shown.explanation
+    links = explanation.links
+    return {
+        'words': explanation.words,
+        'teacher': explanation.teacher,
+        'student': explanation.student,
+        'objects': _objects(shown),
+        'space': strongest(np.triu(links.iou_TNN)) if links else [],
+        'time': strongest(links.cosine_TNN) if links else [],
+        'relevance': _relevance(explanation),
+        'saliency': _rounded(explanation.saliency_LT),
+        'disagreement': _rounded(explanation.disagreement_L),
+        **{
+            field: {name: _rounded(x_L) for name, x_L in getattr(explanation, field).items()}
+            for field in _BRANCH_FIELDS
+        },
+    }
+
+
+def strongest(strength_TNN: np.ndarray) -> list[list[float]]:
+    """Return [t, i, j, strength] of each object's strongest links above zero, strongest first."""
+    rank_TNN = (-strength_TNN).argsort(-1, kind='stable').argsort(-1)
+    kept = np.argwhere((rank_TNN < LINKS_PER_OBJECT) & (strength_TNN > 0))
+    strength = strength_TNN[tuple(kept.T)]
+    order = (-strength).argsort(kind='stable')
+    return [[*map(int, kept[i]), round(float(strength[i]), 3)] for i in order]
+
+
+def as_script(value: Any) -> str:
+    """Return JSON that may stand in a script element: no text of it can end or open one."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(',', ':'))
+    for character in '<>&':
+        text = text.replace(character, f'\\u{ord(character):04x}')
+    return text
+
+
+def object_name(shown: Shown, t: int, n: int) -> str:
+    """Return what a page calls an object: its class where that has a name, else its number."""
+    label = int(shown.explanation.label_TN[t, n])
+    known = 0 <= label < len(shown.label_names)
+    return shown.label_names[label] if known else f'object {n + 1}'
+
+
+def _objects(shown: Shown) -> list[list[list[Any]]]:
+    """Return for each frame [number, name, x1, y1, x2, y2] of its objects."""
+    box_TN4 = shown.explanation.box_TN4
+    return [
+        [
+            [int(n), object_name(shown, t, n), *_rounded(box_TN4[t, n])]
+            for n in np.flatnonzero(mask_N)
+        ]
+        for t, mask_N in enumerate(shown.explanation.object_mask_TN)
+    ]
+
+
+def _relevance(explanation: Explanation) -> list[list[list[float]]]:
+    """Return for each word [t, n, relevance] of the objects that speak for it, best first."""
+    if explanation.relevance_LTN is None:
+        return []
+    rows = []
+    for relevance_TN in explanation.relevance_LTN:
+        places = np.argwhere(relevance_TN > 0)
+        order = (-relevance_TN[tuple(places.T)]).argsort(kind='stable')
+        rows.append([[int(t), int(n), _short(relevance_TN[t, n])] for t, n in places[order]])
+    return rows
+
+
+def _rounded(value: np.ndarray | None) -> Sequence | None:
+    return None if value is None else np.vectorize(_short, otypes=[float])(value).tolist()
+
+
+def _short(value: float) -> float:
+    return float(f'{value:.4g}')

@@ -1,0 +1,54 @@
+"""A clip as a report shows it, with made-up numbers and texts that try to break out of a page."""
+
+import numpy as np
+
+from stg_jax.explain import Explanation, Links
+from stg_jax.report import Shown
+
+ATTACK = '</script><script>window.broken = 1</script><img src=x onerror="window.broken = 1">'
+WORDS = ('a', 'red', 'ball', ATTACK)
+
+
+def fake_shown(
+    num_frames=4, num_objects=3, *, words=WORDS, name=f'clip {ATTACK}.mp4', teacher=True
+):
+    """Return a clip whose word l is spoken for by object l % N of frame l % T above all."""
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 0.6, (num_frames, num_objects, 2))
+    box_TN4 = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, corner.shape)], axis=-1)
+    mask_TN = np.ones((num_frames, num_objects), bool)
+    mask_TN[-1, -1] = False
+    L = len(words)
+    relevance_LTN = rng.uniform(-0.2, 0.2, (L, num_frames, num_objects)) * mask_TN
+    relevance_LTN[np.arange(L), np.arange(L) % num_frames, np.arange(L) % num_objects] = 1.0
+    of_teacher = {
+        'teacher': 'object',
+        'links': _links(rng, mask_TN),
+        'relevance_LTN': relevance_LTN * mask_TN,
+        'disagreement_L': rng.uniform(0, 1, L),
+    }
+    branches = ('scene', 'object') if teacher else ('scene',)
+    explanation = Explanation(
+        words=tuple(words),
+        box_TN4=box_TN4,
+        score_TN=mask_TN * 0.9,
+        label_TN=np.where(mask_TN, 0, -1),
+        object_mask_TN=mask_TN,
+        student='scene',
+        log_p={branch: -rng.uniform(0, 1, L) for branch in branches},
+        attention={branch: rng.dirichlet(np.ones(num_frames), L) for branch in branches},
+        saliency_LT=rng.uniform(0, 1, (L, num_frames)),
+        **(of_teacher if teacher else dict.fromkeys(of_teacher)),
+    )
+    frames = list(rng.integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8))
+    captions = [(' '.join(words), -1.25), (f'another {ATTACK}', -2.5)]
+    return Shown(
+        name, frames, captions, explanation, np.arange(num_frames) / 2, (f'thing {ATTACK}',)
+    )
+
+
+def _links(rng, mask_TN):
+    T, N = mask_TN.shape
+    iou_TNN = np.triu(rng.uniform(0, 1, (T, N, N)), 1) * mask_TN[:, :, None] * mask_TN[:, None]
+    cosine_TNN = rng.uniform(-1, 1, (T - 1, N, N)) * mask_TN[:-1, :, None] * mask_TN[1:, None]
+    return Links(iou_TNN + iou_TNN.swapaxes(1, 2), cosine_TNN)

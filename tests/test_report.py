@@ -1,0 +1,151 @@
+import base64
+import hashlib
+import html.parser
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stg_jax.errors import UserError
+from stg_jax.report import Shown, render_page, write_figure, write_page
+from stg_jax.report.numbers import as_script, numbers, strongest
+from tests.fake_shown import ATTACK, WORDS, fake_shown
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page and the text inside each kind of them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self._open = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        self.text.setdefault(self._open[-1] if self._open else '', []).append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope='module')
+def page():
+    return Page(render_page([fake_shown(), fake_shown(teacher=False)]))
+
+
+def test_markup_in_texts_is_shown_as_text(page):
+    assert [each.get('type') for each in page.of('script')] == ['application/json', None]
+    assert all(each['src'].startswith('data:image/jpeg;base64,') for each in page.of('img'))
+    assert page.text['button'] == [*WORDS, *WORDS]
+    assert page.text['h2'] == [f'clip {ATTACK}.mp4'] * 2
+    assert not any(key.startswith('on') for _, attributes in page.elements for key in attributes)
+
+
+def test_the_policy_lets_only_the_page_s_own_script_and_style_run(page):
+    (policy,) = [each['content'] for each in page.of('meta') if 'http-equiv' in each]
+    assert "default-src 'none'" in policy
+    for kind, text in (
+        ('script-src', page.text['script'][-1]),
+        ('style-src', page.text['style'][0]),
+    ):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy
+
+
+def test_a_page_needs_nothing_from_elsewhere(page):
+    assert not page.of('link')
+    for _, attributes in page.elements:
+        for key in ('href', 'src', 'srcset', 'action'):
+            assert attributes.get(key, 'data:').startswith('data:')
+
+
+def test_the_script_reads_the_numbers_back(page):
+    first, second = json.loads(page.text['script'][0])
+    assert first['words'] == list(WORDS)
+    assert first['objects'][0][1][:2] == [1, f'thing {ATTACK}']
+    assert first['relevance'][2][0] == [2, 2, 1.0]
+    assert [len(frame) for frame in first['objects']] == [3, 3, 3, 2]
+    assert (second['teacher'], second['space'], second['relevance']) == (None, [], [])
+
+
+def test_json_cannot_end_the_script_that_holds_it():
+    value = {'a': '</script><!-- & \u2028', 'b': [1.5, None]}
+    text = as_script(value)
+    assert not set('<>&\u2028') & set(text)
+    assert json.loads(text) == value
+
+
+def test_each_mark_is_labelled_with_the_branch_that_it_explains():
+    text = render_page([fake_shown()])
+    assert text.count('(teacher: object branch)') == 3
+    assert text.count('(student: scene branch)') == 2
+    assert '(teacher' not in render_page([fake_shown(teacher=False)])
+
+
+def test_the_strongest_links_come_first_and_absent_ones_never():
+    strength_TNN = np.array([[[0, 0.5, 0.2, 0.9, 0.4], [0.0, -0.3, 0.95, 0, 0]]])
+    expected = [[0, 1, 2, 0.95], [0, 0, 3, 0.9], [0, 0, 1, 0.5], [0, 0, 4, 0.4]]
+    assert strongest(strength_TNN) == expected
+
+
+def test_a_pair_of_objects_overlaps_once():
+    found = numbers(fake_shown())['space']
+    assert found and all(i < j for _, i, j, _ in found)
+
+
+def test_a_long_clip_of_many_objects_makes_a_small_page(tmp_path):
+    write_page(tmp_path / 'page.html', [fake_shown(60, 20)])
+    assert (tmp_path / 'page.html').stat().st_size < 5e6
+    assert [path.name for path in tmp_path.iterdir()] == ['page.html']
+
+
+def test_large_frames_are_scaled_to_their_share_of_the_page():
+    rng = np.random.default_rng(0)
+    blotches = np.kron(rng.integers(0, 255, (27, 48, 3)), np.ones((40, 40, 1))).astype(np.uint8)
+    for num_frames, most in ((2, 480), (60, 344)):
+        shown = fake_shown(num_frames)
+        large = Shown('large', [blotches] * num_frames, shown.captions, shown.explanation)
+        sizes = {int(each['width']) for each in Page(render_page([large])).of('img')}
+        assert sizes == {most}
+
+
+def test_frames_must_be_those_that_are_explained():
+    shown = fake_shown()
+    with pytest.raises(ValueError, match='4 frames are explained'):
+        Shown('clip', shown.frames[:3], shown.captions, shown.explanation)
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'start'), [('png', b'\x89PNG'), ('pdf', b'%PDF'), ('svg', b'<?xml')]
+)
+def test_figures_are_drawn_in_three_formats(tmp_path, suffix, start):
+    path = tmp_path / f'figure.{suffix}'
+    shown = [fake_shown(words=('costs', '$5', 'or', '$x_')), fake_shown(6, teacher=False)]
+    write_figure(path, shown)
+    assert path.read_bytes().startswith(start)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_another_suffix_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'figure\.gif must end in'):
+        write_figure(tmp_path / 'figure.gif', [fake_shown()])
+
+
+def test_a_figure_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[plot\]'"):
+        write_figure(tmp_path / 'figure.png', [fake_shown()])
+
+
+def test_a_page_needs_no_matplotlib():
+    code = 'import sys, stg_jax.report; sys.exit("matplotlib" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
