@@ -18,7 +18,7 @@ The network is that of configs/common.py with MSVD's vocabulary; any of its valu
 --config.GROUP.NAME=VALUE. The data are random, with captions as long as MSVD's. For train, decode
 and graph they lie on the device and TensorFlow is not needed; for the others they are
 written to the temporary folder (TMPDIR). Prints a table and writes all figures, with the machine
-and its versions, to OUT.
+and its versions, to OUT. The suite train runs on many hosts, too, started with --multihost on each.
 """
 
 import importlib
@@ -27,11 +27,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import common
-from stg_jax import cli
+from stg_jax import cli, multihost
 from stg_jax.benchmark import machine
 from stg_jax.benchmark.table import table
+from stg_jax.errors import UserError
 from stg_jax.files import write_json
 
+flags.adopt_module_key_flags(multihost)
 _READING = ('input', 'e2e')  # suites that read clips from shards
 _SUITE = flags.DEFINE_enum(
     'suite', None, ['train', 'decode', 'graph', *_READING], 'What to measure.'
@@ -45,8 +47,13 @@ def main(args: list[str]) -> None:
     """Run a suite."""
     cli.no_arguments(args)
     suite, out, config = cli.required(_SUITE), cli.required(_OUT), _CONFIG.value
+    host = multihost.host()
+    if multihost.is_asked_for() and suite != 'train':
+        raise UserError(f'--multihost measures training steps alone: --suite=train, not {suite}')
     num_clips = (_CLIPS.value,) if suite in _READING else ()
     stages = importlib.import_module(f'stg_jax.benchmark.{suite}').run(config, *num_clips)
+    if host:
+        return
     made_with = {'config': config.to_dict(), 'clips': _CLIPS.value}
     write_json(out, {'suite': suite, **machine.describe(), **made_with, 'stages': stages})
     print(table(stages))
@@ -54,4 +61,4 @@ def main(args: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(multihost.joining(main))

@@ -1,14 +1,25 @@
 """Caption raw videos with a trained run.
 
-    python launch/caption.py --workdir runs/toy VIDEO [VIDEO ...]
+    python launch/caption.py --workdir runs/own my.mp4 other.avi clips/
+    python launch/caption.py --workdir runs/own my.mp4 --report out.html --figure out.pdf
+    python launch/caption.py --workdir runs/own film.mp4 --window 10s --burn film.captions.mp4
+    python launch/caption.py --workdir runs/own my.mp4 --num_captions 10 --temperature 0.8 --seed 1
 
-Prints one JSON object per video: its path and caption. The features come from the extractor that
-made the run's training data. A video that cannot be read is reported and the others go on; the
-command then ends with exit code 2.
+Prints one JSON object a video, or a window of it: its captions with their scores, best first, and
+the seconds that each stage took. A score is the log-probability of a caption over its length
+penalty. The features come from the extractor that made the run's training data. With --window,
+subtitles are written, NAME.captions.srt and NAME.captions.vtt. A video that cannot be read is
+reported and the others go on; the command then ends with exit code 2.
 """
 
+import dataclasses
+import functools
 import json
 import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -21,29 +32,132 @@ _BRANCH = flags.DEFINE_string(
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
 _BEAM = flags.DEFINE_integer('beam_size', None, "1 is greedy; by default the run's.", lower_bound=1)
+_NUMBER = flags.DEFINE_integer(
+    'num_captions', None, 'Captions to give: by default all of the beam, or one random one.', 1
+)
+_TEMPERATURE = flags.DEFINE_float(
+    'temperature', None, 'Draw captions at random; the lower, the likelier the words.', 1e-3
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the random captions.')
+_WINDOW = flags.DEFINE_string('window', None, 'Caption windows of this length, such as 10s.')
+_SUBTITLES = flags.DEFINE_string(
+    'subtitles', None, 'Folder of the subtitles; by default that of each video.'
+)
+_BURN = flags.DEFINE_string('burn', None, 'Copy the video to this mp4 with captions and boxes.')
+_REPORT = flags.DEFINE_string(
+    'report', None, 'Write a page (HTML) that shows what carried each word.'
+)
+_FIGURE = flags.DEFINE_string('figure', None, 'Draw the same as a PNG, SVG or PDF.')
 
 
-def main(videos: list[str]) -> int:
+def main(names: list[str]) -> int:
     """Caption each video of the command line."""
-    if not videos:
-        raise UserError('no video given: name one or more files (see --help)')
+    if not names:
+        raise UserError('no video given: name one or more files or folders (see --help)')
     workdir = cli.required(_WORKDIR)
+    from stg_jax.captioning.captioned import caption_video
+    from stg_jax.captioning.subtitles import name_subtitles, write_subtitles
+    from stg_jax.captioning.times import parse_seconds
+    from stg_jax.captioning.videos import list_videos
     from stg_jax.decode.captioner import Captioner
     from stg_jax.extract.choose import build_extractor
 
+    seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
+    paths = list_videos(names)
+    _check_outputs(paths)
+    subtitles = name_subtitles(paths, _SUBTITLES.value) if seconds or _SUBTITLES.value else {}
     captioner = Captioner.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
+    choose_fn = _choose_fn(captioner)
     extractor = build_extractor(captioner.run.manifest.extractor)
-    failed = 0
-    for video in videos:
+    read = functools.partial(caption_video, extractor, choose_fn, seconds=seconds)
+    shown, failed = [], 0
+    for path in paths:
         try:
-            clip = extractor.extract(video)
+            captioned = [_say(each, captioner, shown) for each in read(path)]
         except UserError as error:
             print(f'caption.py: {error}', file=sys.stderr)
             failed += 1
             continue
-        (caption,) = captioner.caption_clips([clip], beam_size=_BEAM.value)
-        print(json.dumps({'video': video, 'caption': caption}, ensure_ascii=False), flush=True)
+        if subtitles:
+            write_subtitles(subtitles[path], captioned)
+        if _BURN.value:
+            _burn(path, captioned)
+    if shown:
+        _write_report(shown)
     return cli.USER_ERROR if failed else 0
+
+
+def _check_outputs(paths: Sequence[Path]) -> None:
+    """Refuse, before anything takes time, what could not be written at the end."""
+    if _BURN.value and len(paths) > 1:
+        raise UserError(f'--burn copies one video and {len(paths)} are given: name one')
+    if _BURN.value:
+        from stg_jax.captioning.burn import check_name
+
+        check_name(_BURN.value, paths[0])
+    if _FIGURE.value:
+        from stg_jax.report.figure import SUFFIXES
+
+        if Path(_FIGURE.value).suffix.lower() not in SUFFIXES:
+            raise UserError(f'--figure {_FIGURE.value} must end in {", ".join(SUFFIXES)}')
+
+
+def _choose_fn(captioner: Any) -> Callable:
+    """Return what finds the captions of clips by the flags."""
+    from stg_jax.decode.candidates import best_candidates, random_candidates
+
+    if _TEMPERATURE.value is not None:
+        if _BEAM.value:
+            raise UserError('--temperature draws captions and --beam_size searches: pass one')
+        options = {'number': _NUMBER.value or 1, 'temperature': _TEMPERATURE.value}
+        return functools.partial(random_candidates, captioner, seed=_SEED.value, **options)
+    beam_size = captioner.search(_BEAM.value)['beam_size']
+    number = _NUMBER.value or beam_size
+    if number > beam_size:
+        raise UserError(
+            f'a beam of {beam_size} has no {number} captions: pass --beam_size={number}, or '
+            '--temperature to draw them'
+        )
+    return lambda clips: [
+        candidates[:number] for candidates in best_candidates(captioner, clips, beam_size)
+    ]
+
+
+def _say(captioned: Any, captioner: Any, shown: list) -> Any:
+    """Print a caption, after explaining it where it will be shown; return it without pictures."""
+    if _REPORT.value or _FIGURE.value:
+        from stg_jax.captioning.shown import to_shown
+
+        with captioned.stages.measure('explain'):
+            shown.append(to_shown(captioner, captioned, is_window=bool(_WINDOW.value)))
+    print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
+    # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
+    return dataclasses.replace(captioned, frames=())
+
+
+def _burn(path: Path, captioned: Sequence[Any]) -> None:
+    from stg_jax.captioning.burn import burn
+
+    said = 0.0
+
+    def on_second(second: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            print(f'burning {second:.0f}/{captioned[-1].end:.0f} s', file=sys.stderr)
+
+    burn(path, _BURN.value, captioned, on_second)
+
+
+def _write_report(shown: Sequence[Any]) -> None:
+    if _REPORT.value:
+        from stg_jax.report.page import write_page
+
+        write_page(_REPORT.value, shown)
+    if _FIGURE.value:
+        from stg_jax.report.figure import write_figure
+
+        write_figure(_FIGURE.value, shown)
 
 
 if __name__ == '__main__':

@@ -2,17 +2,28 @@
 
     python launch/evaluate.py --workdir runs/msvd --split test
     python launch/evaluate.py --workdir runs/msvd --split test --branch scene,object --show 5
+    python launch/evaluate.py --workdir runs/seed-0,runs/seed-1,runs/seed-2    # an ensemble
+    python launch/evaluate.py --workdir runs/msvd --average 3     # of the best three checkpoints
 
-Writes RUN/eval/SPLIT/predictions.json (COCO results format) and scores.json; another branch than
-the deployed one goes to RUN/eval/SPLIT-BRANCH/. BLEU, METEOR, ROUGE-L and CIDEr are pycocoevalcap's
-with its PTB tokenizer, all times 100; sacreBLEU comes with its signature.
+Writes RUN/eval/SPLIT/predictions.json (COCO results format), scores.json and index.html, a page of
+every caption beside its references. Another branch than the deployed one goes to
+RUN/eval/SPLIT-BRANCH/, an ensemble to the first run's eval/SPLIT-ensemble-NAMES/. BLEU, METEOR,
+ROUGE-L and CIDEr are pycocoevalcap's with its PTB tokenizer, all times 100; sacreBLEU comes with
+its signature. Every look at the test split is counted in RUN/eval/test_looks/. Started with
+--multihost on many hosts, each captions a share of the clips and host 0 scores.
 """
+
+import math
+import sys
 
 from absl import flags
 
-from stg_jax import cli
+from stg_jax import cli, multihost
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
+flags.adopt_module_key_flags(multihost)
+_WORKDIR = flags.DEFINE_list(
+    'workdir', None, 'Folder that train.py wrote, or several that write captions together.'
+)
 _SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data that the run was trained on.')
 _BRANCH = flags.DEFINE_list(
     'branch',
@@ -20,6 +31,9 @@ _BRANCH = flags.DEFINE_list(
     'scene (the student), object (the teacher), joint, or several; by default the deployed one.',
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
+_AVERAGE = flags.DEFINE_integer(
+    'average', 1, 'Mean of the parameters of so many checkpoints, the best on validation.', 1
+)
 _BEAM = flags.DEFINE_integer('beam_size', None, "1 is greedy; by default the run's.", 1)
 _PENALTY = flags.DEFINE_float(
     'length_penalty', None, "Exponent of the length; by default the run's.", 0.0
@@ -30,32 +44,50 @@ _SHOW = flags.DEFINE_integer('show', 0, 'Print so many captions beside their ref
 def main(args: list[str]) -> None:
     """Evaluate and print the scores."""
     cli.no_arguments(args)
-    workdir = cli.required(_WORKDIR)
+    workdirs = cli.required(_WORKDIR)
     from stg_jax.decode.captioner import Captioner
+    from stg_jax.decode.ensemble import Ensemble
     from stg_jax.evaluate.evaluate import evaluate
 
+    share = multihost.share()
+    options = {'checkpoint': _CHECKPOINT.value, 'average': _AVERAGE.value}
     results = []
     for branch in _BRANCH.value or [None]:
-        captioner = Captioner.load(workdir, branch=branch, checkpoint=_CHECKPOINT.value)
+        if len(workdirs) == 1:
+            captioner = Captioner.load(workdirs[0], branch=branch, **options)
+        else:
+            captioner = Ensemble.load(workdirs, branch=branch, **options)
         results.append(
-            evaluate(captioner, _SPLIT.value, beam_size=_BEAM.value, length_penalty=_PENALTY.value)
+            evaluate(
+                captioner,
+                _SPLIT.value,
+                beam_size=_BEAM.value,
+                length_penalty=_PENALTY.value,
+                share=share,
+            )
         )
+    if share.host:
+        return
     _print_scores(results)
     if _SHOW.value:
         _print_captions(results, _SHOW.value)
+    for warning in dict.fromkeys(text for result in results for text in result.scores['warnings']):
+        print(f'evaluate.py: {warning}', file=sys.stderr)
     for result in results:
-        print(f'wrote {result.folder}/predictions.json and scores.json')
+        print(f'wrote {result.folder}/predictions.json, scores.json and index.html')
 
 
 def _print_scores(results: list) -> None:
+    from stg_jax.evaluate.evaluate import facts
+
     scores = [result.scores for result in results]
-    print(
-        '{split}: {num_clips} clips, {num_references} references, step {checkpoint_step}, '
-        'beam {beam_size}, length penalty {length_penalty}\n'.format(**scores[0])
-    )
+    print(f'{scores[0]["split"]}: ' + '\n'.join(facts(scores[0])) + '\n')
     print(' ' * 10 + ''.join(f'{score["branch"]:>9}' for score in scores))
     for name in scores[0]['metrics']:
-        print(f'{name:<10}' + ''.join(f'{score["metrics"][name]:9.2f}' for score in scores))
+        print(
+            f'{name:<10}'
+            + ''.join(f'{score["metrics"].get(name, math.nan):9.2f}' for score in scores)
+        )
     print()
 
 
@@ -71,4 +103,4 @@ def _print_captions(results: list, number: int) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(multihost.joining(main))

@@ -96,3 +96,9 @@ def test_evaluation_scores_every_clip_once_and_keeps_branches_apart(trained):
     assert scores['branch'] == 'object'
     assert scores['beam_size'] == 2
     assert scores['length_penalty'] == 0.6
+    assert 'best on validation' in scores['checkpoints'][str(workdir)]
+    assert (student.scores['test_looks'], scores['test_looks']) == (1, 2)
+    assert scores['captions'].keys() >= {'novel', 'distinct-2', 'vocabulary'}
+    page = (teacher.folder / 'index.html').read_text()
+    assert 'looks at the test split so far: 2' in page
+    assert all(caption in page for caption in teacher.predictions.values())

@@ -95,6 +95,12 @@ def test_captioning_refuses_features_that_no_extractor_of_ours_makes(trained, tm
     assert_refused(fake_run.run('caption', f'--workdir={run}', tmp_path / 'v.mp4'), 'extractor')
 
 
+def test_captioning_refuses_more_captions_than_the_beam_has(trained, tmp_path):
+    _, run, _ = trained
+    finished = fake_run.run('caption', f'--workdir={run}', '--num_captions=9', tmp_path / 'v.mp4')
+    assert_refused(finished, 'a beam of 5', '--beam_size=9')
+
+
 def test_an_empty_video_is_named_and_the_others_are_captioned(tmp_path):
     clips = '--clips=train=8,val=2,test=2'
     prepared = fake_run.run('prepare', 'toy', f'--out={tmp_path / "toy"}', clips)
@@ -111,11 +117,24 @@ def test_an_empty_video_is_named_and_the_others_are_captioned(tmp_path):
     empty = tmp_path / 'empty.mp4'
     empty.write_bytes(b'')
     video = next((tmp_path / 'toy' / 'videos').rglob('*.mp4'))
-    finished = fake_run.run('caption', f'--workdir={tmp_path / "run"}', empty, video)
+    shown = [f'--report={tmp_path / "page.html"}', f'--figure={tmp_path / "figure.svg"}']
+    windows = ['--window=1s', f'--subtitles={tmp_path}', '--temperature=1', '--num_captions=3']
+    finished = fake_run.run(
+        'caption', f'--workdir={tmp_path / "run"}', empty, video, *shown, *windows
+    )
     assert_refused(finished, str(empty))
-    (line,) = finished.stdout.splitlines()
-    assert json.loads(line)['video'] == str(video)
-    assert json.loads(line)['caption']
+    found = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert {each['video'] for each in found} == {str(video)}
+    assert [each['start'] for each in found] == list(range(len(found)))
+    for each in found:
+        scores = [candidate['score'] for candidate in each['captions']]
+        assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+        assert set(each['seconds']) == {'decode', 'embed', 'caption', 'explain'}
+    page = (tmp_path / 'page.html').read_text()
+    assert page.count(f'{video.name}, 00:00:0') == len(found)
+    assert (tmp_path / 'figure.svg').read_text().startswith('<?xml')
+    subtitles = (tmp_path / f'{video.stem}.captions.srt').read_text()
+    assert subtitles.count(' --> ') == sum(bool(each['caption']) for each in found)
 
 
 @pytest.mark.parametrize('name', ['train', 'evaluate', 'caption', 'prepare'])
@@ -124,3 +143,14 @@ def test_help_shows_an_example_and_every_flag(name):
     assert finished.returncode == 0
     assert f'python launch/{name}.py' in finished.stdout
     assert '--workdir' in finished.stdout or '--out' in finished.stdout
+
+
+def test_explanations_are_measured_and_written(trained):
+    _, run, _ = trained
+    finished = fake_run.run('explain', f'--workdir={run}', '--clips=1')
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads((run / 'eval' / 'test' / 'explanations.json').read_text())
+    assert found['clips'] == 1
+    # A run of one epoch may have nothing to say of a clip.
+    assert set(found['faithfulness']) <= {'scene', 'object'}
+    assert 'deletion (random)' in finished.stdout

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stg_jax.data.vocab import BOS, EOS, PAD
-from stg_jax.train.compact import compact, sizes
+from stg_jax.train.compact import compact, fullest, sizes
 
 MAX_WORDS = 20
 
@@ -34,7 +34,7 @@ def parts_of(batch, num_parts):
 
 @pytest.mark.parametrize('num_parts', [1, 2, 8])
 def test_the_slots_of_a_part_name_its_words_in_order(num_parts):
-    batch = compact(like_msvd(16, 4), num_parts=num_parts, num_hosts=1)
+    batch = compact(like_msvd(16, 4), num_parts=num_parts)
     for targets, named in zip(*parts_of(batch, num_parts), strict=True):
         words = targets[targets != PAD]
         assert named[: len(words)].tolist() == words.tolist()
@@ -42,7 +42,7 @@ def test_the_slots_of_a_part_name_its_words_in_order(num_parts):
 
 
 def test_absent_captions_and_padding_clips_take_no_slot():
-    batch = compact(captions([[3, 0], [0, 0], [2, 2]]), num_parts=1, num_hosts=1)
+    batch = compact(captions([[3, 0], [0, 0], [2, 2]]), num_parts=1)
     _, [named] = parts_of(batch, 1)
     assert (named != PAD).sum() == 4 + 3 + 3
 
@@ -50,7 +50,7 @@ def test_absent_captions_and_padding_clips_take_no_slot():
 def test_less_than_a_tenth_of_the_slots_is_empty_in_batches_like_those_of_msvd():
     shapes, shares = set(), []
     for seed in range(300):
-        batch = compact(like_msvd(16, 4, seed), num_parts=1, num_hosts=1)
+        batch = compact(like_msvd(16, 4, seed), num_parts=1)
         num_words = (batch['tokens'][..., 1:] != PAD).sum()
         shapes.add(batch['slot'].shape)
         shares.append(1 - num_words / len(batch['slot']))
@@ -70,11 +70,16 @@ def test_sizes_are_few_and_reach_from_a_quarter_to_all_positions(num_positions):
 
 @pytest.mark.parametrize('num_words', [0, MAX_WORDS])
 def test_empty_and_full_batches_fit(num_words):
-    batch = compact(captions(np.full((4, 2), num_words)), num_parts=2, num_hosts=1)
+    batch = compact(captions(np.full((4, 2), num_words)), num_parts=2)
     targets, named = parts_of(batch, 2)
     assert (named != PAD).sum() == (targets != PAD).sum()
 
 
-def test_with_several_hosts_every_position_stays():
-    batch = like_msvd(4, 2)
-    assert compact(batch, num_parts=2, num_hosts=2) is batch
+def test_hosts_that_know_the_fullest_part_of_all_make_equally_many_slots():
+    batch = like_msvd(16, 4)
+    targets_SB = (batch['tokens'][None, ..., 1:] != PAD).sum((2, 3))
+    hosts = [{'tokens': part} for part in np.split(batch['tokens'], 4)]
+    most = max(int(fullest(part_SB, 2)[0]) for part_SB in np.split(targets_SB, 4, axis=1))
+    slots = [compact(part, num_parts=2, fullest=most)['slot'] for part in hosts]
+    whole = compact(batch, num_parts=8)['slot']
+    np.testing.assert_array_equal(np.concatenate(slots), whole)

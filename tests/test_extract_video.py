@@ -244,10 +244,10 @@ def test_a_header_that_claims_a_huge_picture_is_refused_at_once(tmp_path):
 
 def test_a_video_of_more_pixels_than_anybody_films_says_so(tmp_path, monkeypatch):
     path = write_video(tmp_path / 'ramp.mp4', grey_ramp())
-    monkeypatch.setattr('stg_jax.extract.video.MAX_PIXELS', 32 * 48 - 1)
+    monkeypatch.setattr('stg_jax.extract.container.MAX_PIXELS', 32 * 48 - 1)
     with pytest.raises(UserError, match=r'ramp\.mp4 claims 48 x 32 pixels'):
         read_frames(path, 1)
-    monkeypatch.setattr('stg_jax.extract.video.MAX_PIXELS', 64 * 48)
+    monkeypatch.setattr('stg_jax.extract.container.MAX_PIXELS', 64 * 48)
     assert read_frames(path, 1).num_frames == 40
 
 

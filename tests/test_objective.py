@@ -54,7 +54,7 @@ def uneven_batch():
 
 
 def packed_batch():
-    batch = compact(uneven_batch(), num_parts=1, num_hosts=1)
+    batch = compact(uneven_batch(), num_parts=1)
     assert len(batch['slot']) < batch['tokens'][..., 1:].size
     return batch
 

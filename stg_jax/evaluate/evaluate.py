@@ -1,15 +1,23 @@
-"""Decode a split with a trained run, score it, and leave both in the run folder."""
+"""Decode a split with one or more trained runs, score it, and leave all in the run folder."""
 
 import dataclasses
-from pathlib import Path
+import itertools
 from typing import Any
 
-from stg_jax.data.batches import eval_batches, stream_clips
+from etils import epath
+
+from stg_jax.data.batches import stream_clips
 from stg_jax.data.records import read_captions
 from stg_jax.decode.captioner import Captioner
+from stg_jax.decode.ensemble import Ensemble
+from stg_jax.evaluate.looks import HELD_OUT, count_look
 from stg_jax.evaluate.predict import predict
-from stg_jax.evaluate.score import score
+from stg_jax.evaluate.results_page import write_results_page
+from stg_jax.evaluate.score import made_with, score
+from stg_jax.evaluate.share import Share
 from stg_jax.files import write_json
+
+_ALONE = Share()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,49 +27,96 @@ class Evaluation:
     Attributes:
       predictions: clip id to its caption.
       references: clip id to its captions.
-      scores: what `stg_jax.evaluate.score.score` returns, and how the captions were decoded.
-      folder: where predictions.json (COCO results format) and scores.json were written.
+      scores: what `stg_jax.evaluate.score.score` returns, how the captions were decoded, which
+        checkpoints were taken and why, and how often the test split was looked at.
+      folder: where predictions.json (COCO results format), scores.json and index.html were written.
     """
 
     predictions: dict[str, str]
     references: dict[str, list[str]]
     scores: dict[str, Any]
-    folder: Path
+    folder: epath.Path
 
 
 def evaluate(
-    captioner: Captioner,
+    captioner: Captioner | Ensemble,
     split: str,
     *,
     beam_size: int | None = None,
     length_penalty: float | None = None,
-) -> Evaluation:
+    share: Share = _ALONE,
+) -> Evaluation | None:
     """Caption every clip of a split exactly once and score the captions.
 
-    The search is that of the run's config where it is not given.
+    The search is that of the run's config where it is not given. With several hosts each captions
+    its share, and all but host 0 get None.
 
     Raises:
-      UserError: the data of the run are gone or damaged, or Java does not run.
+      UserError: the data of the run are gone or damaged.
     """
     run = captioner.run
     references = read_captions(run.config.data.dir, split)
     decode = captioner.decode_fn(beam_size, length_penalty)
     clips = stream_clips(run.config.data, run.vocab, split)
-    batches = eval_batches(clips, clips_per_batch=run.config.decode.batch_size)
-    predictions = predict(
-        lambda batch: decode(captioner.params, captioner.inputs(batch)), batches, run.vocab
+    batches = share.batches(clips, run.config.decode.batch_size)
+    predictions = share.joined(
+        predict(lambda batch: decode(captioner.params, captioner.inputs(batch)), batches, run.vocab)
     )
-    scores = score(predictions, references) | {
-        'split': split,
-        'branch': captioner.branch,
-        'checkpoint_step': captioner.step,
-    }
-    scores |= captioner.search(beam_size, length_penalty)
-    # The deployed branch has the plain name; another one must not overwrite it.
-    name = split if captioner.is_deployed else f'{split}-{captioner.branch}'
-    evaluation = Evaluation(predictions, references, scores, run.evaluation(name))
+    if predictions is None:
+        return None
+    about = _about(captioner, split) | captioner.search(beam_size, length_penalty)
+    about |= _count_looks(captioner, split, about)
+    train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
+    scores = score(predictions, references, train_captions=train_captions) | about
+    evaluation = Evaluation(
+        predictions, references, scores, run.evaluation(_name(captioner, split))
+    )
     _write(evaluation)
     return evaluation
+
+
+def _members(captioner: Captioner | Ensemble) -> tuple[Captioner, ...]:
+    return captioner.members if isinstance(captioner, Ensemble) else (captioner,)
+
+
+def _about(captioner: Captioner | Ensemble, split: str) -> dict[str, Any]:
+    members = _members(captioner)
+    return {
+        'split': split,
+        'branch': captioner.branch,
+        'checkpoint_step': members[0].step,
+        'checkpoints': {str(member.run.path): member.why for member in members},
+    }
+
+
+def _count_looks(
+    captioner: Captioner | Ensemble, split: str, about: dict[str, Any]
+) -> dict[str, int]:
+    """Return {'test_looks': of the run that was looked at most}, {} of another split."""
+    looks = [count_look(member.run, split, about) for member in _members(captioner)]
+    return {'test_looks': max(looks)} if split == HELD_OUT else {}
+
+
+def _name(captioner: Captioner | Ensemble, split: str) -> str:
+    """Return the name of the folder of an evaluation."""
+    # The deployed branch has the plain name; another one must not overwrite it.
+    name = split if captioner.is_deployed else f'{split}-{captioner.branch}'
+    members = _members(captioner)
+    if len(members) == 1:
+        return name
+    # File systems end names at 255 bytes.
+    return f'{name}-ensemble-{"+".join(member.run.path.name for member in members)}'[:200]
+
+
+def facts(scores: dict[str, Any]) -> list[str]:
+    """Return the sentences that belong to scores: what was decoded, how, and how it was chosen."""
+    sentences = [
+        '{branch} branch, beam {beam_size}, length penalty {length_penalty}'.format(**scores),
+        *(f'{path}: {why}' for path, why in scores['checkpoints'].items()),
+    ]
+    if 'test_looks' in scores:
+        sentences.append(f'looks at the test split so far: {scores["test_looks"]}')
+    return [*sentences, made_with(scores)]
 
 
 def _write(evaluation: Evaluation) -> None:
@@ -71,3 +126,11 @@ def _write(evaluation: Evaluation) -> None:
     ]
     write_json(evaluation.folder / 'predictions.json', coco)
     write_json(evaluation.folder / 'scores.json', evaluation.scores)
+    write_results_page(
+        evaluation.folder / 'index.html',
+        title=f'{evaluation.folder.parent.parent.name}: {evaluation.scores["split"]}',
+        facts=facts(evaluation.scores),
+        result=evaluation.scores,
+        predictions=evaluation.predictions,
+        references=evaluation.references,
+    )

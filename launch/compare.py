@@ -1,0 +1,49 @@
+"""Compare evaluated runs: mean and spread over seeds, and a paired bootstrap over clips.
+
+    python launch/compare.py runs/scene runs/full
+    python launch/compare.py runs/sweep/model.branches=scene runs/sweep/model.branches=full
+    python launch/compare.py ours.json theirs.json --out comparison.md
+
+Each argument is a run, a folder of runs that differ in their seeds, or a JSON file that score.py
+wrote with --out. The first is the base; the others are compared with it. Prints Markdown.
+
+The interval and p tell what other clips of the same kind would do to the difference; what other
+seeds would do to it, the standard deviations tell.
+"""
+
+from absl import flags
+
+from stg_jax import cli
+from stg_jax.errors import UserError
+from stg_jax.files import write_text
+
+_SPLIT = flags.DEFINE_string('split', 'test', 'Split whose scores are compared.')
+_ROUNDS = flags.DEFINE_integer('rounds', 10_000, 'Samples of the bootstrap.', 100)
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the bootstrap.')
+_OUT = flags.DEFINE_string('out', None, 'Markdown file to write.')
+
+
+def main(paths: list[str]) -> None:
+    """Print the tables."""
+    if len(paths) < 2:
+        raise UserError('name two or more runs to compare (see --help)')
+    from stg_jax.evaluate.bootstrap import paired_bootstrap
+    from stg_jax.evaluate.comparison import difference_table, scores_table
+    from stg_jax.evaluate.systems import check_alike, load_system
+
+    base, *others = (load_system(path, _SPLIT.value) for path in paths)
+    tables = []
+    for other in others:
+        check_alike(base.results[0], other.results[0], base.name, other.name)
+        found = paired_bootstrap(base, other, rounds=_ROUNDS.value, seed=_SEED.value)
+        tables.append(difference_table(base, other, found))
+    if len(others) > 1:
+        tables.insert(0, scores_table([base, *others]))
+    text = '\n'.join(tables)
+    print(text, end='')
+    if _OUT.value:
+        write_text(_OUT.value, text)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,92 @@
+"""Score the captions of any system against references.
+
+    python launch/score.py --predictions captions.json --references test_videodatainfo.json
+    python launch/score.py --predictions captions.tsv --references msvd/annotations --split test \
+        --per_clip clips.csv --out scores.json
+    python launch/score.py --predictions captions.jsonl --references captions_val2014.json \
+        --metrics cider,spice
+
+Predictions are COCO results JSON, {clip: caption} JSON, JSONL, or lines of clip<TAB>caption.
+References are MSVD or MSR-VTT annotations (a file, a zip or a folder), one's own CSV or JSONL, COCO
+annotations, {clip: [captions]} JSON, or a data folder of prepare.py. Both name the same clips.
+
+BLEU, METEOR, ROUGE-L, CIDEr (CIDEr-D) and SPICE are pycocoevalcap's on PTB tokens, all times 100;
+sacreBLEU comes with its signature. docs/scores.md says what to beware of.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping
+
+from absl import flags
+
+from stg_jax import cli
+from stg_jax.files import write_json, write_text
+
+_PREDICTIONS = flags.DEFINE_string('predictions', None, 'File with one caption for each clip.')
+_REFERENCES = flags.DEFINE_string('references', None, 'File or folder of annotations.')
+_SPLIT = flags.DEFINE_string('split', None, 'Split of the references; by default all their clips.')
+_METRICS = flags.DEFINE_list(
+    'metrics', None, 'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default not spice.'
+)
+_TRAIN = flags.DEFINE_string(
+    'train', None, 'Annotations of what the system was trained on, to count novel captions.'
+)
+_PER_CLIP = flags.DEFINE_string('per_clip', None, 'CSV file to write, one row for each clip.')
+_OUT = flags.DEFINE_string('out', None, 'JSON file to write, with all scores and versions.')
+
+
+def main(args: list[str]) -> None:
+    """Score and print."""
+    cli.no_arguments(args)
+    predictions_path, references_path = cli.required(_PREDICTIONS), cli.required(_REFERENCES)
+    from stg_jax.evaluate.prediction_files import read_predictions
+    from stg_jax.evaluate.reference_files import read_references, rename_clips
+    from stg_jax.evaluate.score import METRICS, made_with, score
+
+    references = read_references(references_path, _SPLIT.value)
+    predictions, notes = rename_clips(read_predictions(predictions_path), references)
+    result = score(
+        predictions,
+        references.captions,
+        metrics=_METRICS.value or METRICS,
+        train_captions=_train_captions() or references.train_captions,
+    )
+    result['warnings'] += [*references.notes, *notes]
+    result |= {'predictions': predictions_path, 'references': references_path}
+    for warning in result['warnings']:
+        print(f'score.py: {warning}', file=sys.stderr)
+    print(f'{made_with(result)}\n')
+    for name, value in (result['metrics'] | result['captions']).items():
+        print(f'{name:<18}{value:9.2f}')
+    if _PER_CLIP.value:
+        write_text(_PER_CLIP.value, _table(result, predictions, made_with(result)))
+    if _OUT.value:
+        write_json(_OUT.value, result)
+
+
+def _train_captions() -> list[str] | None:
+    if _TRAIN.value is None:
+        return None
+    from stg_jax.evaluate.reference_files import TRAIN, read_references
+
+    references = read_references(_TRAIN.value)
+    splits = references.annotations.splits if references.annotations else {}
+    captions = splits.get(TRAIN) or references.captions
+    return [text for texts in captions.values() for text in texts]
+
+
+def _table(result: Mapping, predictions: Mapping[str, str], how: str) -> str:
+    """Return the scores of each clip as CSV; what they were made with stands in every row."""
+    text = io.StringIO()
+    names = list(next(iter(result['per_clip'].values())))
+    rows = csv.writer(text, lineterminator='\n')
+    rows.writerow(['clip', 'caption', *names, 'made_with'])
+    for clip, scores in result['per_clip'].items():
+        rows.writerow([clip, predictions[clip], *map(repr, scores.values()), how])
+    return text.getvalue()
+
+
+if __name__ == '__main__':
+    cli.run(main)

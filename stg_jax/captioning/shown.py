@@ -1,0 +1,32 @@
+"""What a report says of a captioned video."""
+
+import html
+
+from stg_jax.captioning.captioned import Captioned
+from stg_jax.captioning.times import clock
+from stg_jax.decode.captioner import Captioner
+from stg_jax.explain.explain import explain
+from stg_jax.report import Shown
+
+
+def to_shown(captioner: Captioner, captioned: Captioned, *, is_window: bool) -> Shown:
+    """Explain the best caption; a window of a video is named by its times, too."""
+    name = captioned.path.name
+    if is_window:
+        name += f', {clock(captioned.start, ".")} to {clock(captioned.end, ".")}'
+    best = captioned.candidates[0]
+    return Shown(
+        name=name,
+        frames=captioned.frames,
+        captions=[(each.caption, each.score) for each in captioned.candidates],
+        explanation=explain(captioner, captioned.clip, best.token_L),
+        seconds=captioned.second_T.tolist(),
+    )
+
+
+def in_frame(page: str) -> str:
+    """Return the HTML of a frame in which a whole page lives apart from the one around it."""
+    return (
+        '<div><iframe title="Report" sandbox="allow-scripts" '
+        f'style="width:100%;height:760px;border:0" srcdoc="{html.escape(page)}"></iframe></div>'
+    )

@@ -1,0 +1,129 @@
+"""A web page on which people caption their own videos."""
+
+import dataclasses
+import html
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stg_jax.captioning.captioned import caption_video
+from stg_jax.captioning.shown import in_frame, to_shown
+from stg_jax.decode.candidates import best_candidates
+from stg_jax.decode.captioner import Captioner
+from stg_jax.errors import UserError
+from stg_jax.extract.extractor import Extractor
+from stg_jax.extract.windows import read_timeline
+from stg_jax.report.page import render_page
+
+WAITING = 20  # people in the queue, after whom others are asked to come back later
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a stranger's video may be at most.
+
+    Attributes:
+      seconds: of its length.
+      megabytes: of its file.
+    """
+
+    seconds: float
+    megabytes: float
+
+    def check(self, path: Path) -> None:
+        """Refuse a larger video, before any of it is decoded.
+
+        Raises:
+          UserError: it is larger, or no video.
+        """
+        if path.stat().st_size > self.megabytes * 1e6:
+            raise UserError(
+                f'{path.name} is larger than {self.megabytes:g} MB: cut it or make it smaller'
+            )
+        seconds = read_timeline(path).end
+        if seconds > self.seconds:
+            raise UserError(
+                f'{path.name} lasts {seconds:.0f} s and {self.seconds:g} s is the limit: cut it'
+            )
+
+
+def caption_fn(
+    captioner: Captioner, extractor: Extractor, limits: Limits
+) -> Callable[[Path], tuple[str, str]]:
+    """Return what turns a video file into its caption and its report, a page as HTML text."""
+
+    def caption(path: Path) -> tuple[str, str]:
+        limits.check(path)
+        (captioned,) = caption_video(
+            extractor, lambda clips: best_candidates(captioner, clips), path
+        )
+        return captioned.caption, render_page([to_shown(captioner, captioned, is_window=False)])
+
+    return caption
+
+
+def build_demo(caption: Callable[[Path], tuple[str, str]], samples: Sequence[Path]) -> Any:
+    """Return the Gradio application, to be launched by `launch_demo`.
+
+    Args:
+      caption: see `caption_fn`.
+      samples: videos to pick from.
+
+    Raises:
+      UserError: Gradio is not installed.
+    """
+    gradio = _gradio()
+
+    def answer(video: str | None) -> tuple[str, str]:
+        if not video:
+            raise gradio.Error('Upload a video or pick a sample first.', print_exception=False)
+        path = Path(video)
+        try:
+            text, page = caption(path)
+        except UserError as error:
+            # The message is shown as HTML, and where the server keeps files is its own affair.
+            sentence = html.escape(str(error).replace(str(path), path.name))
+            raise gradio.Error(sentence, print_exception=False) from None
+        return text, in_frame(page)
+
+    with gradio.Blocks(title='stg_jax', analytics_enabled=False) as demo:
+        gradio.Markdown('# Video captions, and what carried each word')
+        with gradio.Row():
+            video = gradio.Video(label='Video', sources=['upload'], include_audio=True, height=320)
+            with gradio.Column():
+                start = gradio.Button('Caption', variant='primary')
+                text = gradio.Textbox(label='Caption', interactive=False)
+                if samples:
+                    gradio.Examples([[str(path)] for path in samples], video, label='Samples')
+        page = gradio.HTML(label='Report')
+        start.click(answer, video, [text, page], api_name='caption')
+    # Models run one after another, whoever asks.
+    return demo.queue(max_size=WAITING, default_concurrency_limit=1)
+
+
+def launch_demo(
+    demo: Any,
+    *,
+    host: str,
+    port: int | None,
+    samples: Sequence[Path],
+    limits: Limits,
+    **options: Any,
+) -> Any:
+    """Serve the application; what `demo.launch` of Gradio returns."""
+    return demo.launch(
+        server_name=host,
+        server_port=port,
+        max_file_size=round(limits.megabytes * 1e6),
+        allowed_paths=sorted({str(path.parent) for path in samples}),
+        show_error=False,
+        **options,
+    )
+
+
+def _gradio() -> Any:
+    try:
+        import gradio
+    except ImportError:
+        raise UserError("the demo needs gradio: pip install -e '.[demo]'") from None
+    return gradio

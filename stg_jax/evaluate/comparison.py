@@ -1,0 +1,45 @@
+"""Tables in Markdown: scores over seeds, and how far systems are apart."""
+
+from collections.abc import Mapping, Sequence
+
+from stg_jax.evaluate.bootstrap import CONFIDENCE, Difference
+from stg_jax.evaluate.systems import System
+
+
+def scores_table(systems: Sequence[System]) -> str:
+    """Return one row for each system: mean and standard deviation over its seeds."""
+    metrics = list(systems[0].results[0]['metrics'])
+    rows = [['system', 'seeds', *metrics]]
+    for system in systems:
+        cells = [_mean_and_spread(system, metric) for metric in metrics]
+        rows.append([system.name, str(len(system.results)), *cells])
+    return _table(rows)
+
+
+def difference_table(base: System, other: System, found: Mapping[str, Difference]) -> str:
+    """Return one row for each metric: both systems, their difference, its interval and p."""
+    ahead = f'difference ({CONFIDENCE} % interval)'
+    rows = [['metric', base.name, other.name, ahead, 'p']]
+    for metric in base.results[0]['metrics']:
+        row = [metric, _mean_and_spread(base, metric), _mean_and_spread(other, metric)]
+        if metric in found:
+            d = found[metric]
+            row += [f'{d.value:+.2f} ({d.low:+.2f} to {d.high:+.2f})', f'{d.p:.4f}']
+        else:
+            row += ['', '']
+        rows.append(row)
+    return _table(rows)
+
+
+def _mean_and_spread(system: System, metric: str) -> str:
+    score_S = system.corpus(metric)
+    if len(score_S) == 1:
+        return f'{score_S[0]:.2f}'
+    return f'{score_S.mean():.2f} ± {score_S.std(ddof=1):.2f}'
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    # A bar inside of a name would end its cell.
+    lines = [' | '.join(cell.replace('|', '\\|') for cell in row) for row in rows]
+    lines.insert(1, ' | '.join(['---', *['---:'] * (len(rows[0]) - 1)]))
+    return ''.join(f'| {line} |\n' for line in lines)

@@ -1,0 +1,158 @@
+"""References as they were written, from the annotation files of data sets.
+
+Understood are what `stg_jax.data.annotations` reads (MSVD, MSR-VTT, one's own CSV or JSONL), COCO
+annotations, {clip: [captions]}, and data folders of launch/prepare.py.
+"""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stg_jax.data import manifest
+from stg_jax.data.annotations import Annotations, read_annotations
+from stg_jax.data.ids import match_keys
+from stg_jax.errors import UserError
+from stg_jax.evaluate.prediction_files import caption_text, clip_name, parse_json
+
+TRAIN = 'train'
+
+
+@dataclasses.dataclass(frozen=True)
+class References:
+    """The references of some clips.
+
+    Attributes:
+      captions: clip id to its captions.
+      train_captions: of the training split, None where the files have none.
+      annotations: the files, where clips have numbers by which others call them.
+      notes: what a reader should know of the files.
+    """
+
+    captions: Mapping[str, Sequence[str]]
+    train_captions: Sequence[str] | None = None
+    annotations: Annotations | None = None
+    notes: Sequence[str] = ()
+
+
+def read_references(path: str | os.PathLike[str], split: str | None = None) -> References:
+    """Read the references of a split, or of all clips of the files.
+
+    Raises:
+      UserError: the files are missing or broken, or have no such split.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f'the references {path} do not exist')
+    if (path / manifest.NAME).is_file():
+        return _of_data_folder(path, split)
+    if path.suffix.lower() == '.json' and (captions := _plain_json(path)):
+        if split is not None:
+            raise UserError(f'{path} has no splits: leave --split out')
+        return References(captions)
+    annotations = read_annotations(_data_set(path), path, clean=str.strip)
+    return _of_annotations(path, annotations, split)
+
+
+def rename_clips(
+    predictions: Mapping[str, str], references: References
+) -> tuple[Mapping[str, str], Sequence[str]]:
+    """Return captions by the references' names of their clips, and a sentence if those differ.
+
+    Files of others count clips, as 'vid1301' or 7010. Ids that mean no clip stay as they are.
+
+    Raises:
+      UserError: two ids mean the same clip.
+    """
+    if references.annotations is None or predictions.keys() <= references.captions.keys():
+        return predictions, []
+    mapping = match_keys(list(predictions), references.annotations)
+    name_of = {key: clip for clip, key in mapping.key_of.items()}
+    renamed = {name_of.get(key, key): caption for key, caption in predictions.items()}
+    twice = [note for note in mapping.warnings if 'both mean' in note]
+    if twice:
+        raise UserError(f'the predictions name a clip twice: {twice[0]}')
+    return renamed, [f'the clips of the predictions are read as {mapping.scheme}']
+
+
+def _of_data_folder(path: Path, split: str | None) -> References:
+    if split is None:
+        raise UserError(f'{path} is a data folder: name its --split')
+    from stg_jax.data.records import read_captions  # loads TensorFlow, which takes seconds
+
+    splits = manifest.Manifest.load(path).splits
+    train = read_captions(path, TRAIN) if TRAIN in splits else {}
+    return References(
+        read_captions(path, split),
+        [text for texts in train.values() for text in texts] or None,
+        notes=[
+            'the references of a data folder are normalised: they may differ from the published'
+        ],
+    )
+
+
+def _of_annotations(path: Path, annotations: Annotations, split: str | None) -> References:
+    filled = [name for name, clips in annotations.splits.items() if clips]
+    if split is not None and split not in filled:
+        raise UserError(f'{path} has no split {split!r}: it has {", ".join(filled)}')
+    chosen = [split] if split else filled
+    captions = {clip: texts for name in chosen for clip, texts in annotations.splits[name].items()}
+    elsewhere = tuple(f'{name}:' for name in annotations.splits if name not in chosen)
+    train = [text for texts in annotations.splits[TRAIN].values() for text in texts]
+    return References(
+        captions,
+        (train or None) if split not in (None, TRAIN) else None,
+        annotations if annotations.number else None,
+        [note for note in annotations.notes if not note.startswith(elsewhere)],
+    )
+
+
+def _plain_json(path: Path) -> dict[str, list[str]]:
+    """Return the captions of COCO annotations or {clip: [captions]}, {} of another layout."""
+    document = parse_json(path, path.read_bytes())
+    if not isinstance(document, dict):
+        raise UserError(
+            f'{path} is a JSON list: references are an object, such as COCO annotations'
+        )
+    if isinstance(rows := document.get('annotations'), list):
+        return _coco_captions(path, document, rows)
+    if document and all(isinstance(texts, list) for texts in document.values()):
+        if 'sentences' in document:  # MSR-VTT
+            return {}
+        return {
+            clip_name(path, clip): [caption_text(path, clip, text) for text in texts]
+            for clip, texts in document.items()
+        }
+    return {}
+
+
+def _coco_captions(path: Path, document: Mapping[str, Any], rows: list) -> dict[str, list[str]]:
+    captions = {}
+    for image in document.get('images', []):
+        if isinstance(image, dict) and 'id' in image:
+            captions[clip_name(path, image['id'])] = []
+    for number, row in enumerate(rows):
+        where = f'{path} annotation {number}'
+        if not isinstance(row, dict) or not {'image_id', 'caption'} <= row.keys():
+            raise UserError(f'{where}: expected an object with image_id and caption')
+        clip = clip_name(where, row['image_id'])
+        captions.setdefault(clip, []).append(caption_text(where, clip, row['caption']))
+    return captions
+
+
+def _data_set(path: Path) -> str:
+    """Return whose layout the files have, by their names and first lines."""
+    suffix = path.suffix.lower()
+    if suffix == '.jsonl':
+        return 'own'
+    if suffix in ('.json', '.zip'):
+        return 'msrvtt'
+    if suffix == '.csv':
+        with path.open(encoding='utf-8-sig', errors='replace', newline='') as lines:
+            return 'msvd' if 'VideoID' in next(csv.reader(lines), []) else 'own'
+    is_msrvtt = path.is_dir() and any(
+        file.suffix.lower() in ('.json', '.zip') for file in path.iterdir()
+    )
+    return 'msrvtt' if is_msrvtt else 'msvd'

@@ -1,0 +1,1 @@
+"""Many processes on one machine, as a rehearsal of many hosts."""

@@ -1,0 +1,1 @@
+"""What the TPU compiler says of a program, found out without a TPU."""

@@ -1,0 +1,118 @@
+"""The web demo: through its client as a program, in headless Chromium as a person."""
+
+import shutil
+
+import pytest
+
+from stg_jax.captioning.shown import in_frame
+from stg_jax.demo import Limits, build_demo, launch_demo
+from stg_jax.errors import UserError
+from stg_jax.report.page import render_page
+from tests.fake_shown import ATTACK, fake_shown
+from tests.test_extract_video import grey_ramp, write_video
+
+LIMITS = Limits(seconds=4.5, megabytes=0.5)
+
+
+def caption(path):
+    """Answer without a model, with texts that try to break out of the page."""
+    LIMITS.check(path)
+    return f'a caption {ATTACK}', render_page([fake_shown()])
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp('samples') / 'film.mp4', grey_ramp(size=(64, 64)))
+
+
+@pytest.fixture(scope='module')
+def address(film):
+    pytest.importorskip('gradio', reason='gradio is absent')
+    demo = build_demo(caption, [film])
+    options = {'host': '127.0.0.1', 'port': None, 'samples': [film], 'limits': LIMITS}
+    _, address, _ = launch_demo(demo, **options, prevent_thread_lock=True, quiet=True)
+    yield address
+    demo.close()
+
+
+@pytest.fixture(scope='module')
+def client(address):
+    from gradio_client import Client
+
+    return Client(address, verbose=False)
+
+
+def ask(client, path):
+    from gradio_client import handle_file
+
+    return client.predict(handle_file(str(path)), api_name='/caption')
+
+
+def test_a_video_gets_its_caption_and_the_report_in_a_frame(client, film):
+    text, page = ask(client, film)
+    assert text == f'a caption {ATTACK}'
+    assert page == in_frame(render_page([fake_shown()]))
+    assert 'sandbox="allow-scripts"' in page and '<script' not in page
+
+
+def test_mistakes_are_messages_that_keep_the_folders_of_the_server(client, tmp_path):
+    bad = tmp_path / 'b&d.mp4'
+    bad.write_bytes(b'no video')
+    for path, part in (
+        (bad, 'is no readable video'),
+        (write_video(tmp_path / 'long.mp4', grey_ramp(50, step=1)), 'lasts 5 s and 4.5 s'),
+    ):
+        with pytest.raises(Exception, match=part) as raised:
+            ask(client, path)
+        assert '/' not in str(raised.value)
+    with pytest.raises(Exception, match='pick a sample first'):
+        client.predict(None, api_name='/caption')
+
+
+def test_a_large_file_is_refused_before_it_is_opened(tmp_path):
+    path = tmp_path / 'large.mp4'
+    path.write_bytes(bytes(600_000))
+    with pytest.raises(UserError, match=r'larger than 0\.5 MB'):
+        LIMITS.check(path)
+
+
+@pytest.fixture(scope='module')
+def browser(address, tmp_path_factory):
+    webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is absent')
+    chromium, driver = shutil.which('chromium'), shutil.which('chromedriver')
+    if not chromium or not driver:
+        pytest.skip('Chromium or its driver is absent')
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = f'--user-data-dir={tmp_path_factory.mktemp("profile")}'
+    for flag in ('--headless=new', '--no-sandbox', '--disable-gpu', profile):
+        options.add_argument(flag)
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def test_a_person_picks_a_sample_and_presses_a_word_of_the_report(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def wait(selector):
+        found = WebDriverWait(browser, 60).until(
+            lambda browser: browser.find_elements('css selector', selector)
+        )
+        return found[0]
+
+    browser.get(address)
+    wait('.gallery-item').click()
+    wait('video')
+    wait('button.primary').click()
+    frame = wait('iframe[title=Report]')
+    assert browser.find_element('css selector', 'textarea').get_property('value').endswith(ATTACK)
+    browser.switch_to.frame(frame)
+    word = wait('button.word')
+    word.click()
+    assert word.get_attribute('aria-pressed') == 'true'
+    assert browser.execute_script('return window.broken') is None
+    browser.switch_to.default_content()
+    assert browser.execute_script('return window.broken') is None
+    assert [line for line in browser.get_log('browser') if line['level'] == 'SEVERE'] == []
