@@ -33,6 +33,7 @@ _JAVA = (
 _PTB_JAR = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
 _METEOR_JAR = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
 _PUNCTUATION = frozenset(ptbtokenizer.PUNCTUATIONS)
+_LONG = 500  # words of a caption that may be too many for METEOR
 _TEXT = {'text': True, 'encoding': 'utf-8', 'errors': 'replace'}
 
 
@@ -104,9 +105,9 @@ def _ask_meteor(
         try:
             _send(process, 'SCORE', *clip_references, hypothesis)
             statistics.append(_receive(process))
-        except (OSError, EOFError):
-            longest = max([hypothesis, *clip_references], key=len)
-            _refuse_caption(longest) if len(longest.split()) > _LONG else _refuse('METEOR', _ENDED)
+        except BrokenPipeError:
+            _refuse_long(hypothesis, *clip_references)
+            raise
     _send(process, 'EVAL', *statistics)
     scores = [float(_receive(process)) for _ in hypotheses]
     return float(_receive(process)), scores, statistics
@@ -123,8 +124,18 @@ def _send(process: subprocess.Popen[str], *fields: str) -> None:
 def _receive(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline()
     if not line:
-        _refuse('METEOR', 'it ended early')
+        raise BrokenPipeError('it ended early')
     return line.strip()
+
+
+def _refuse_long(*captions: str) -> None:
+    """Name a caption that METEOR has no memory for: its search grows faster than the words."""
+    words = max((caption.split() for caption in captions), key=len)
+    if len(words) > _LONG:
+        raise UserError(
+            f'METEOR has no memory for a caption of {len(words):,} words '
+            f'({" ".join(words[:5])} ...): shorten it'
+        )
 
 
 def run_jar(program: str, jar: Path, args: Sequence[str], *, heap: str) -> None:

@@ -1,0 +1,241 @@
+"""Captions and references from files of any origin: right or refused, never dropped."""
+
+import csv
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocoevalcap.cider.cider import Cider
+
+from stg_jax.data.text import normalise
+from stg_jax.errors import UserError
+from stg_jax.evaluate import java
+from stg_jax.evaluate.prediction_files import read_predictions
+from stg_jax.evaluate.reference_files import read_references, rename_clips
+from stg_jax.evaluate.score import score
+from tests import fake_data, fake_run
+
+TEXT = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
+ODD = st.sampled_from(
+    ['', '"a", \'b\'', 'a\nb\r\nc', 'a\tb', 'word ' * 10_000, '|||', '\x00 a', '‮']
+)
+CAPTION = st.one_of(TEXT, ODD, st.lists(st.sampled_from(['a', 'dog', 'runs'])).map(' '.join))
+CLIPS = st.dictionaries(
+    st.text(st.characters(exclude_categories=['Cs']), min_size=1, max_size=8).filter(str.strip),
+    st.tuples(CAPTION, st.lists(CAPTION, min_size=1, max_size=3)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def write(path, text):
+    path.write_text(text, encoding='utf-8', newline='')
+    return path
+
+
+def coco(captions):
+    return json.dumps([{'image_id': clip, 'caption': text} for clip, text in captions.items()])
+
+
+def jsonl(captions):
+    rows = ({'clip': clip, 'caption': text} for clip, text in captions.items())
+    return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+
+
+def scored(predictions, references):
+    """Score without Java, by words: what the property is about is what reaches the metrics."""
+    return score(predictions, references, metrics=('bleu', 'cider', 'rouge'))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('files of anybody')
+
+
+@pytest.fixture(scope='class')
+def no_java():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(java, '_JAVA', ('/no/such/java',))
+        yield
+
+
+@settings(deadline=None, max_examples=60)
+@given(CLIPS, st.sampled_from(['.json', '.jsonl']), st.sampled_from(['', 'missing', 'extra']))
+def test_any_text_gets_its_score_or_a_refusal(folder, no_java, clips, suffix, fault):
+    predictions = {clip: caption for clip, (caption, _) in clips.items()}
+    references = {clip: texts for clip, (_, texts) in clips.items()}
+    write(folder / 'references.json', json.dumps(references))
+    if fault == 'missing':
+        predictions.pop(next(iter(predictions)))
+    if fault == 'extra':
+        predictions['one clip more'] = 'a dog'
+    path = write(folder / f'p{suffix}', {'.json': coco, '.jsonl': jsonl}[suffix](predictions))
+    try:
+        found = read_predictions(path)
+        result = scored(found, read_references(folder / 'references.json').captions)
+    except UserError as error:
+        wordless = any(not any(map(str.split, texts)) for texts in references.values())
+        assert fault or wordless, error
+        return
+    assert not fault
+    assert found == predictions
+    assert result['per_clip'].keys() == clips.keys()
+    names = sorted(clips)
+    _, expected = Cider().compute_score(
+        {clip: list(map(normalise, references[clip])) for clip in names},
+        {clip: [normalise(predictions[clip])] for clip in names},
+    )
+    per_clip = [result['per_clip'][clip]['CIDEr'] for clip in names]
+    assert per_clip == pytest.approx(list(100 * expected), abs=1e-9)
+
+
+def test_the_tokenizer_never_shifts_captions():
+    rng = random.Random(0)
+    codes = [c for c in range(0x3000) if chr(c).strip() or c < 128]
+    captions = [
+        f'first{i} ' + ''.join(chr(rng.choice(codes)) for _ in range(rng.randrange(20)))
+        for i in range(400)
+    ]
+    captions += ['first400 ' + 'word ' * 10_000, 'first401\n\n\r"\x85 last', 'first402\x00']
+    found = java.tokenise(captions)
+    assert [line.split()[0] for line in found] == [f'first{i}' for i in range(403)]
+    assert len(found[400].split()) == 10_001
+
+
+def test_tab_separated_lines_may_hold_anything_but_line_breaks(tmp_path):
+    path = write(tmp_path / 'p.tsv', 'a\t"quoted", \u2028 text\twith a tab\n\nb\t\n7\tcafé\n')
+    assert read_predictions(path) == {
+        'a': '"quoted", \u2028 text\twith a tab',
+        'b': '',
+        '7': 'café',
+    }
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'part'),
+    [
+        ('p.tsv', 'a\tx\nb x\n', 'line 2: expected clip<TAB>caption'),
+        ('p.tsv', 'a\tx\na\ty\n', "clip 'a' has a caption already"),
+        ('p.tsv', '\n', 'holds no caption'),
+        ('p.tsv', ' \tx\n', 'no name of a clip'),
+        ('p.json', '{"a": "x", "a": "y"}', "'a' twice"),
+        ('p.json', '[{"image_id": 7, "caption": "x"}, {"image_id": "7", "caption": "y"}]', "'7'"),
+        ('p.json', '[{"image_id": 7}]', 'entry 0: expected an object with image_id and caption'),
+        ('p.json', '{"a": ["x", "y"]}', "'a' needs one caption"),
+        ('p.json', '{"a": null}', "'a' needs one caption"),
+        ('p.json', '{"a": "\\ud800"}', 'half of a character'),
+        ('p.json', '"x"', 'neither a list'),
+        ('p.json', '{', 'not valid JSON'),
+        ('p.jsonl', '{"clip": "a", "caption": "x"}\n[]\n', 'line 2'),
+        ('p.csv', 'clip,caption\n', 'must end in .json'),
+    ],
+)
+def test_predictions_that_are_not_one_caption_a_clip_are_refused(tmp_path, name, text, part):
+    with pytest.raises(UserError) as error:
+        read_predictions(write(tmp_path / name, text))
+    assert part in str(error.value)
+    assert name in str(error.value)
+
+
+def test_references_of_every_layout_are_read_as_written(tmp_path):
+    raw = ["A man's dog, running!", 'a make-up']
+    coco_file = {
+        'images': [{'id': 5}],
+        'annotations': [{'image_id': 5, 'caption': text} for text in raw],
+    }
+    msrvtt = {
+        'videos': [{'video_id': 'video7010', 'split': 'test'}],
+        'sentences': [
+            {'video_id': 'video7010', 'sen_id': i, 'caption': text} for i, text in enumerate(raw)
+        ],
+    }
+    found = read_references(write(tmp_path / 'coco.json', json.dumps(coco_file)))
+    assert found.captions == {'5': raw}
+    found = read_references(write(tmp_path / 'test_videodatainfo.json', json.dumps(msrvtt)), 'test')
+    assert found.captions == {'video7010': raw}
+    renamed, notes = rename_clips({'7010': 'x'}, found)
+    assert renamed == {'video7010': 'x'}
+    assert 'index0' in notes[0]
+    own = write(tmp_path / 'own.csv', f'clip,caption,split\na,"{raw[0]}",test\nb,x y,train\n')
+    found = read_references(own, 'test')
+    assert (found.captions, found.train_captions) == ({'a': raw[:1]}, ['x y'])
+    assert read_references(own).captions == {'a': raw[:1], 'b': ['x y']}
+    (tmp_path / 'msvd').mkdir()
+    write(tmp_path / 'msvd' / 'youtube_mapping.txt', 'abc_1_2 vid1301\n')
+    write(tmp_path / 'msvd' / 'sents_test_lc_nopunc.txt', 'vid1301\ta man runs\n')
+    found = read_references(tmp_path / 'msvd', 'test')
+    assert found.captions == {'abc_1_2': ['a man runs']}
+    assert rename_clips({'vid1301': 'x'}, found)[0] == {'abc_1_2': 'x'}
+
+
+@pytest.mark.parametrize(
+    ('name', 'document', 'split', 'part'),
+    [
+        ('r.json', {'a': ['x']}, 'test', 'has no splits'),
+        ('r.json', {'annotations': [{'caption': 'x'}]}, None, 'annotation 0'),
+        ('r.json', [], None, 'JSON list'),
+        ('r.json', {'a': [1]}, None, "'a' needs one caption"),
+        ('r.jsonl', {'clip': 'a', 'caption': 'x', 'split': 'train'}, 'test', "no split 'test'"),
+    ],
+)
+def test_references_that_are_broken_are_refused(tmp_path, name, document, split, part):
+    with pytest.raises(UserError) as error:
+        read_references(write(tmp_path / name, json.dumps(document)), split)
+    assert part in str(error.value)
+
+
+def test_two_names_of_one_clip_are_refused(tmp_path):
+    sentences = [{'video_id': 'video7010', 'sen_id': 0, 'caption': 'x'}]
+    path = write(tmp_path / 'r.json', json.dumps({'sentences': sentences}))
+    with pytest.raises(UserError, match='name a clip twice'):
+        rename_clips({'video7010.mp4': 'x', 'a/video7010.mp4': 'y'}, read_references(path))
+
+
+def test_the_command_writes_what_it_prints_and_how_it_was_made(tmp_path):
+    folder = tmp_path / 'a folder'
+    folder.mkdir()
+    clip, caption = 'clip, "1"', 'a dog,\n"runs"'
+    predictions = write(folder / 'p.json', json.dumps({clip: caption}))
+    references = write(folder / 'r.json', json.dumps({clip: ['a dog runs', 'dogs run']}))
+    train = write(folder / 't.json', json.dumps({'x': ['A dog runs.']}))
+    finished = fake_run.run(
+        'score',
+        f'--predictions={predictions}',
+        f'--references={references}',
+        f'--train={train}',
+        f'--per_clip={folder / "clips.csv"}',
+        f'--out={folder / "scores.json"}',
+        '--metrics=bleu,rouge,spice',
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert 'SPICE is left out' in finished.stderr
+    assert 'seen in training     100.00' in finished.stdout
+    result = json.loads((folder / 'scores.json').read_text())
+    assert result['metrics']['ROUGE-L'] == 100
+    with (folder / 'clips.csv').open(newline='') as file:
+        (row,) = csv.DictReader(file)
+    assert (row['clip'], row['caption']) == (clip, caption)
+    assert float(row['BLEU-2']) == result['per_clip'][clip]['BLEU-2']
+    for part in ('PTB', 'pycocoevalcap', 'METEOR 1.5', '2 references'):
+        assert part in row['made_with']
+    assert {path.name for path in folder.iterdir()} == {
+        'p.json',
+        'r.json',
+        't.json',
+        'clips.csv',
+        'scores.json',
+    }
+    refused = fake_run.run('score', f'--predictions={references}', f'--references={references}')
+    assert refused.returncode == 2
+    assert 'needs one caption' in refused.stderr
+
+
+def test_a_data_folder_has_the_references_that_its_runs_see(tmp_path):
+    data = fake_data.fake_data_folder(tmp_path)
+    found = read_references(data, 'test')
+    assert list(found.captions) == ['test_0', 'test_1']
+    assert found.train_captions
+    with pytest.raises(UserError, match='--split'):
+        read_references(data)
