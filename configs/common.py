@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     data.order = 'global'  # global: the same batches on any number of hosts | per_host: own shards
     data.skip_damaged = False  # train on without the clips behind a damaged record of a shard
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
-    data.cache = 'none'  # none: stream shards | host: clips in memory | device: in accelerators' [D]
+    data.cache = 'none'  # none: stream | host: keep in its memory | device: in accelerators' [D]
 
     model = config.model = ConfigDict()
     model.branches = 'full'  # full | scene | object

@@ -84,20 +84,20 @@ def _leave(error: BaseException) -> NoReturn:
     """Say what went wrong and end without the farewell that hosts exchange: it would block."""
     from stg_jax.train import parallel
 
+    code = 1
     if isinstance(error, UserError | KeyboardInterrupt):
         code = cli.explain(error)
-    else:
-        traceback.print_exception(error)
-        code = 1
-    if parallel.is_lost_connection(error):
+    elif parallel.is_lost_connection(error):
         print(
-            'another host does not answer any more: its number follows once it is known, in '
-            f'{parallel.LOST_AFTER} seconds at most',
+            f'another host does not answer any more ({error}): its number follows once it is '
+            f'known, in about {parallel.LOST_AFTER} seconds',
             file=sys.stderr,
             flush=True,
         )
         # The coordination service ends this process when it has found out.
         time.sleep(2 * parallel.LOST_AFTER)
+    else:
+        traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

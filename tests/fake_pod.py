@@ -5,7 +5,7 @@ import multiprocessing
 
 from stg_jax.pod.processes import free_port
 
-_WAIT = 240  # seconds
+_WAIT = 600  # seconds
 
 
 def run(num_processes, num_devices, fn, *args):

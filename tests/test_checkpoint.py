@@ -1,3 +1,5 @@
+import contextlib
+import resource
 import shutil
 
 import numpy as np
@@ -90,3 +92,29 @@ def test_an_unknown_step_is_refused_with_those_there(folder):
 def test_a_run_without_checkpoints_is_refused(tmp_path):
     with pytest.raises(UserError, match='no checkpoint yet'):
         restore_params(tmp_path / 'checkpoints', tree(0), 'best')
+
+
+@contextlib.contextmanager
+def no_room_for_files_above(num_bytes):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_write_that_finds_no_room_says_so_and_leaves_the_step_before(tmp_path):
+    noise = np.random.default_rng(0).standard_normal((500, 500)).astype(np.float32)
+    large = {'w': noise}  # that no compression makes small
+    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+        checkpoints.save(1, large, tree(1), {'step': 1}, None)
+        checkpoints.wait()
+        said = pytest.raises(UserError, match=r'a checkpoint could not be written to .*make room')
+        with said, no_room_for_files_above(100_000):
+            checkpoints.save(2, {'w': noise + 1}, tree(2), {'step': 2}, None)
+            checkpoints.wait()
+    with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+        params, _, progress = checkpoints.restore_latest(large, tree(0))
+    assert progress == {'step': 1}
+    np.testing.assert_array_equal(params['w'], noise)

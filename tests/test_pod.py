@@ -98,7 +98,7 @@ def test_every_clip_is_captioned_once_and_all_as_by_one_process(data, runs):
     assert nothing is None
 
 
-def pod(*args, flags=(), timeout=400):
+def pod(*args, flags=(), timeout=1500):
     """Run launch/pod/local.py with launch/train.py; return it with its output."""
     command = [sys.executable, 'launch/pod/local.py', *args, '--', 'launch/train.py', *flags]
     return subprocess.run(

@@ -21,6 +21,8 @@ from stg_jax.data.streamed import StreamedClips
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 
+_AT_ONCE = 2**16  # numbers of records
+
 Batch = dict[str, np.ndarray]
 
 
@@ -113,6 +115,11 @@ def shares(data_config: Any, num_hosts: int) -> bool:
             f'config.data.order = {data_config.order!r} is unknown: use global for the same '
             'batches on any number of hosts or per_host to let each read its share of the shards'
         )
+    if data_config.order == 'per_host' and data_config.cache == 'device':
+        raise UserError(
+            'config.data.cache = device puts all clips on every device: with config.data.order = '
+            'per_host use host or none'
+        )
     return data_config.order == 'per_host' and num_hosts > 1
 
 
@@ -175,10 +182,13 @@ def train_targets(
     world = {'host': host, 'num_hosts': num_hosts}
     order, rows, schedule = _epoch(clips, clips_per_batch, seed, epoch, start_step, **world)
     part = clips.source.part
-    fetched = rows.of_this_host(part.numbers(order)).batch(2**16).as_numpy_iterator()
-    numbers = np.concatenate([*fetched, np.empty(0, np.int64)])
+    nothing = np.empty(0, np.int64)
+    fetched = []
+    if order.shards:
+        fetched = rows.of_this_host(part.numbers(order)).batch(_AT_ONCE).as_numpy_iterator()
+    numbers = np.concatenate([nothing, *fetched])
     steps = range(rows.first_step, rows.end_step)
-    positions = np.concatenate([rows.positions(step) for step in steps])
+    positions = np.concatenate([nothing, *(rows.positions(step) for step in steps)])
     passes = positions // part.num_clips
     targets = np.zeros(len(steps) * rows.per_host, np.int64)
     targets[: len(numbers)] = clips.captions.num_targets(schedule, part.first + numbers, passes)

@@ -19,6 +19,7 @@ from stg_jax.model.packing import Packing
 
 CHUNK = 512  # words at least, unless there are fewer
 MOST_CHUNKS = 8  # each costs a pass over the gradient of the word vectors
+TILE = 128  # a TPU sums over 1,140 words 2.7 times as slowly as over 1,152
 
 PyTree = Any
 
@@ -88,6 +89,9 @@ def _over_chunks(fn: Callable, hidden: PyTree, words: Words) -> tuple[PyTree, Py
     M = words.target_N.shape[0]
     num_chunks = min(-(-M // CHUNK), MOST_CHUNKS)
     size = -(-M // num_chunks)
+    if size > 4 * TILE:
+        size = -(-size // TILE) * TILE
+        num_chunks = -(-M // size)
 
     def cut(x):
         # Chunks are of one size: what is missing is not real, and counts nowhere.

@@ -6,6 +6,7 @@ saved from and restored to the host, so that a run continues on any number of de
 
 import contextlib
 from collections.abc import Iterator
+from logging import LogRecord
 from typing import Any
 
 import jax
@@ -35,6 +36,8 @@ class Checkpoints:
         """Keep the latest checkpoint and the `keep_best` best on validation."""
         # `max_to_keep` with `best_fn` would delete the latest checkpoint: name both policies.
         keep = AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=_rank, n=keep_best)])
+        # Orbax logs with a traceback what it raises again, here, a little later.
+        logging.get_absl_logger().addFilter(_not_raised_later)
         self._folder = epath.Path(folder).resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
@@ -116,8 +119,9 @@ class Checkpoints:
         try:
             yield
         except _FAILURE as error:
+            reason = _first_line(error).rpartition(': ')[-1]
             raise UserError(
-                f'a checkpoint could not be written to {self._folder} ({_first_line(error)}): '
+                f'a checkpoint could not be written to {self._folder} ({reason}): '
                 'the one before it is whole; make room and run the same command again'
             ) from None
 
@@ -202,6 +206,10 @@ def _on_host(tree: PyTree) -> PyTree:
 
 def _like(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
+
+
+def _not_raised_later(record: LogRecord) -> bool:
+    return not (record.exc_info and 'orbax' in record.pathname)
 
 
 def _first_line(error: Exception) -> str:

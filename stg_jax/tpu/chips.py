@@ -16,7 +16,7 @@ class Chip:
       hbm_gb: memory of a chip.
       peak_tflops: dense bfloat16 products.
       clock_ghz: what the compiler's cycles count, found by compiling products of 4,096 and 8,192
-        rows and columns: they are predicted at 86 to 97 % of the peak (v6e 70 to 87 %).
+        rows and columns: they are predicted at 88 to 97 % of the peak (v6e 70 to 87 %).
       link_gb_per_s: of one link in one direction; a ring uses both directions.
       num_axes: of the wiring, 2 or 3.
       wraps_at: an axis closes to a ring when it has a multiple of so many chips.

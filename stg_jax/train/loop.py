@@ -201,6 +201,9 @@ class Trainer:
                 f'epoch {progress.epoch}/{self._config.train.epochs}  '
                 f'validation loss {scores["val_loss"]:.3f}  CIDEr {score:.1f}  ({self._best()})'
             )
+        if self._config.data.skip_damaged:
+            skipped = hosts.gather(self._clips.source.skipped.total())
+            self._log.write({'step': progress.step, 'skipped_clips': sum(skipped)})
         self._save(score)
 
     def _save(self, score: float | None) -> None:
