@@ -47,6 +47,9 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         raise UserError(f'the processes have unequal numbers of devices: {dict(counts)}')
+    # Gloo gives processes half a minute to connect: now, not after one has compiled for longer.
+    of_all_hosts(np.zeros(1))
+    jax.block_until_ready(ballot(data_mesh())(False))
 
 
 def data_mesh() -> Mesh:
