@@ -13,16 +13,23 @@ from etils import epath
 from stg_jax.errors import UserError
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to a temporary name beside `path`, then rename it over `path`."""
+@contextlib.contextmanager
+def write_file(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
+    """Yield a name beside `path` for a file that replaces `path` when the block succeeds."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        temporary.write_text(text, encoding='utf-8')
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with write_file(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.errors import UserError
+from stg_jax.figures import new_figure, save_figure
 from stg_jax.run.folder import RunFolder
 
 SUFFIXES = ('.png', '.svg')
@@ -65,20 +66,14 @@ def draw_curves(path: str | os.PathLike[str], runs: Mapping[str, Sequence[Record
     panels = _panels(runs)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _new_figure(5 * columns, 3.2 * rows)
+    figure = new_figure(5 * columns, 3.2 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for (key, labels), each in zip(panels.items(), axes, strict=False):
         _draw_panel(each, key, labels, runs)
     for unused in axes[len(panels) :]:
         unused.remove()
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_figure(figure, path, dpi=120)
 
 
 def _panels(runs: Mapping[str, Sequence[Record]]) -> dict[str, tuple[str, str]]:
@@ -110,12 +105,3 @@ def _draw_panel(
                 axes.plot(steps, values, **style)
     axes.set(title=labels[0], ylabel=labels[1], xlabel='step')
     axes.grid(alpha=0.3)
-
-
-def _new_figure(width: float, height: float) -> Any:
-    """Return an empty figure of this size in inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("curves need matplotlib: pip install -e '.[plot]'") from None
-    return Figure((width, height), layout='constrained')

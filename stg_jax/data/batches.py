@@ -72,8 +72,8 @@ def open_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) ->
 
     'none' streams it; 'host' reads it now and keeps it in memory while the returned object lives;
     'device' does so for the devices: `take_table` gives what to put there, and batches hold
-    'row' (B,) int32, numbers of rows in it, in the place of features. The arguments
-    are those of `stream_clips`.
+    'row' (B,) int32, numbers of rows in it, in the place of features. The arguments are those of
+    `stream_clips`.
 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config or the memory.
@@ -83,11 +83,6 @@ def open_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) ->
         raise UserError(
             f'config.data.cache = {data_config.cache!r} is unknown: use none to stream the shards, '
             'host to keep the clips in memory or device to keep them in that of each accelerator'
-        )
-    if share and data_config.cache == 'device':
-        raise UserError(
-            'config.data.cache = device keeps the whole split on each accelerator and cannot be '
-            'combined with config.data.order = per_host: choose the order global or the cache host'
         )
     kind = kinds[data_config.cache]
     clips = stream_clips(data_config, vocab, split, **share)

@@ -3,13 +3,13 @@
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.data.sampling import sample_index
+from stg_jax.files import write_file
 
 NAME = 'contact_sheet.png'
 MOST_FRAMES = 10  # of a row
@@ -49,19 +49,14 @@ def draw_row(frames: np.ndarray, clip: Clip, title: str, *, side: int = _SIDE) -
 
 def write_sheet(path: str | os.PathLike[str], rows: Sequence[np.ndarray]) -> None:
     """Write rows (H, W, 3) uint8 RGB of any widths below each other, as a PNG."""
-    path = Path(path)
     width = max(row.shape[1] for row in rows)
     padded = [
         cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], cv2.BORDER_CONSTANT, value=_WHITE)
         for row in rows
     ]
     _, png = cv2.imencode('.png', np.concatenate(padded)[..., ::-1])
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
+    with write_file(path) as temporary:
         temporary.write_bytes(png)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw_frame(frame: np.ndarray, clip: Clip, t: int, side: int) -> np.ndarray:

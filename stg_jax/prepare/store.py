@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from stg_jax.data.clip import Clip
+from stg_jax.files import write_file
 from stg_jax.prepare.work import Chunk, Failure, Result
 
 _ARRAYS = (
@@ -56,12 +57,8 @@ class ChunkStore:
             for name in _ARRAYS
         }
         facts = json.dumps(list(map(_facts, results)))
-        path = self._path(chunk)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f'.{path.name}.{os.getpid()}.tmp'
-        with temporary.open('wb') as file:
+        with write_file(self._path(chunk)) as temporary, temporary.open('wb') as file:
             np.savez(file, facts=facts, **arrays)
-        temporary.replace(path)
 
     def remove(self) -> None:
         """Delete the folder."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stg_jax.errors import UserError
+from stg_jax.figures import new_figure, save_figure
 from stg_jax.report.numbers import strongest
 from stg_jax.report.shown import Shown
 
@@ -30,28 +31,18 @@ def write_figure(path: str | os.PathLike[str], shown: Sequence[Shown]) -> None:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{path} must end in {", ".join(SUFFIXES)} to be a figure')
-    figure = _new_figure(shown)
+    figure = _figure_for(shown)
     rows = {'height_ratios': [_ratio(each) for each in shown]}
     grid = figure.subplots(len(shown), 1, squeeze=False, gridspec_kw=rows)
     for axes, each in zip(grid[:, 0], shown, strict=True):
         _draw_clip(axes, each)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_figure(figure, path, dpi=150)
 
 
-def _new_figure(shown: Sequence[Shown]) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("figures need matplotlib: pip install -e '.[plot]'") from None
+def _figure_for(shown: Sequence[Shown]) -> Any:
     num_frames = max(min(len(each.frames), _MOST_FRAMES) for each in shown)
     heights = [_TITLE + _WIDTH * _ratio(each) for each in shown]
-    return Figure((_WIDTH * num_frames, sum(heights)), layout='constrained')
+    return new_figure(_WIDTH * num_frames, sum(heights))
 
 
 def _ratio(shown: Shown) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from stg_jax.errors import UserError
 
 _MAX_BYTES = 2**30  # of a document in a zip, which may claim to unpack to anything
+# RuntimeError: a member needs a password; NotImplementedError: a compression unknown here.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
