@@ -21,8 +21,6 @@ from stg_jax.data.streamed import StreamedClips
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 
-_AT_ONCE = 2**16  # numbers of records
-
 Batch = dict[str, np.ndarray]
 
 
@@ -177,13 +175,10 @@ def train_targets(
     world = {'host': host, 'num_hosts': num_hosts}
     order, rows, schedule = _epoch(clips, clips_per_batch, seed, epoch, start_step, **world)
     part = clips.source.part
-    nothing = np.empty(0, np.int64)
-    fetched = []
-    if order.shards:
-        fetched = rows.of_this_host(part.numbers(order)).batch(_AT_ONCE).as_numpy_iterator()
-    numbers = np.concatenate([nothing, *fetched])
     steps = range(rows.first_step, rows.end_step)
-    positions = np.concatenate([nothing, *(rows.positions(step) for step in steps)])
+    nothing = np.empty(0, np.int64)
+    numbers = np.concatenate([nothing, *part.numbers(order, rows)])
+    positions = np.concatenate([nothing, *map(rows.positions, steps)])
     passes = positions // part.num_clips
     targets = np.zeros(len(steps) * rows.per_host, np.int64)
     targets[: len(numbers)] = clips.captions.num_targets(schedule, part.first + numbers, passes)

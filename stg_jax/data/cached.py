@@ -11,7 +11,6 @@ from stg_jax.data.streamed import StreamedClips
 from stg_jax.errors import UserError
 
 _LOADED_AT_ONCE = 32  # clips
-_FETCHED_AT_ONCE = 64  # batches of numbers
 
 
 class CachedClips:
@@ -35,12 +34,8 @@ class CachedClips:
 
     def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
         """Yield 'id' and the arrays of this host's rows, the last batch perhaps short."""
-        numbers = self.part.numbers(order)
-        # Fetching numbers for one batch at a time would take about as long as gathering it.
-        many = rows.of_this_host(numbers).batch(_FETCHED_AT_ONCE * rows.per_host).prefetch(1)
-        for fetched in many.as_numpy_iterator():
-            for first in range(0, len(fetched), rows.per_host):
-                yield self._gather(fetched[first : first + rows.per_host])
+        for numbers in self.part.numbers(order, rows):
+            yield self._gather(numbers)
 
     def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         # Here and not in a thread: handing over costs more than copying, which memory limits.

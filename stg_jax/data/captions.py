@@ -54,7 +54,7 @@ class Captions:
           UserError: the captions file has no such clip.
         """
         try:
-            clips = [self._clips[clip_id] for clip_id in ids]
+            clips = list(map(self._clips.__getitem__, ids))
         except KeyError as error:
             raise UserError(
                 f'the shards hold clip {error}, the captions file does not: prepare the data again'

@@ -4,9 +4,11 @@ The order is one of record numbers: a stream applies it to the bytes of the reco
 in memory, and both get the same batches.
 """
 
+import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,27 +51,53 @@ class Order:
         shards = [rng.permutation(num_shards) for rng in rngs]
         return cls(shards, [rng.integers(2**63 - 1) for rng in rngs], buffer_size, skipped)
 
-    def apply(
-        self,
-        joined: Callable[[np.ndarray], np.ndarray],
-        records_of: Callable[[tf.Tensor], tf.data.Dataset],
-    ) -> tf.data.Dataset:
+    def records(self, shards_of: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
         """Return the records of all passes.
 
         Args:
-          joined: from shard numbers, in their order, to an array that stands for these shards.
-          records_of: from such an array to the records.
+          shards_of: from numbers of shards to the records of these shards, one after another.
         """
 
         @tf.autograph.experimental.do_not_convert  # nothing to convert, and the search takes long
-        def one_pass(contents: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
-            tf.random.set_seed(None)  # of this function's graph: the user's would change the order
-            records = records_of(contents)
-            return records.shuffle(self.buffer_size, seed=seed, reshuffle_each_iteration=False)
+        def one_pass(shards: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+            return _shuffled(shards_of(shards), self.buffer_size, seed)
 
-        contents = np.stack([joined(shards) for shards in self.shards])
-        passes = tf.data.Dataset.from_tensor_slices((contents, np.array(self.seeds, np.int64)))
-        return passes.flat_map(one_pass).skip(self.skipped).with_options(_options())
+        passes = np.stack(self.shards), np.array(self.seeds, np.int64)
+        records = tf.data.Dataset.from_tensor_slices(passes).flat_map(one_pass)
+        return records.skip(self.skipped).with_options(_options())
+
+    def numbers(self, of_shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield for each pass the numbers of its records, in the order of `records`.
+
+        Args:
+          of_shards: the numbers of the records of each shard.
+        """
+
+        def one_pass(shards: np.ndarray, seed: int) -> np.ndarray:
+            joined = np.concatenate([of_shards[i] for i in shards])
+            return _shuffled_numbers(joined, np.int64(self.buffer_size), np.int64(seed)).numpy()
+
+        # In a thread, so that a pass is drawn while the one before is used.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            skipped = self.skipped
+            for numbers in pool.map(one_pass, self.shards, self.seeds):
+                yield numbers[skipped:]
+                skipped = 0
+
+
+def _shuffled(records: tf.data.Dataset, buffer_size: Any, seed: tf.Tensor) -> tf.data.Dataset:
+    tf.random.set_seed(None)  # of the function that is traced: the user's would change the order
+    return records.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
+
+
+_NUMBERS, _NUMBER = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
+
+
+@tf.function(input_signature=[_NUMBERS, _NUMBER, _NUMBER], autograph=False)
+def _shuffled_numbers(numbers: tf.Tensor, buffer_size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return numbers as a stream of so many records would be shuffled."""
+    shuffled = _shuffled(tf.data.Dataset.from_tensor_slices(numbers), buffer_size, seed)
+    return shuffled.batch(tf.size(numbers, tf.int64)).get_single_element()
 
 
 def _options() -> tf.data.Options:

@@ -1,11 +1,11 @@
 """The records of a split that one host reads: all of them, or its share of the shards."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from stg_jax.data.order import Order
+from stg_jax.data.order import Order, Rows
 from stg_jax.data.quiet_tensorflow import tf, tfds
 from stg_jax.data.shards import Split
 from stg_jax.errors import UserError
@@ -79,16 +79,20 @@ class Part:
                 records = records.ignore_errors().concatenate(lost)
             return records.skip(skips[number]).take(lengths[number])
 
-        return order.apply(
-            lambda shards: shards,
-            lambda shards: tf.data.Dataset.from_tensor_slices(shards).flat_map(of_shard),
+        return order.records(
+            lambda shards: tf.data.Dataset.from_tensor_slices(shards).flat_map(of_shard)
         )
 
-    def numbers(self, order: Order) -> tf.data.Dataset:
-        """Return the numbers of the records, counted from `first`, in the order of `records`."""
+    def numbers(self, order: Order, rows: Rows) -> Iterator[np.ndarray]:
+        """Yield the numbers of a host's rows of each batch, counted from `first`.
+
+        They are those of `records` that belong to the host.
+        """
         ends = np.cumsum(self.lengths)
-        of_shard = np.split(np.arange(ends[-1]), ends[:-1])
-        return order.apply(
-            lambda shards: np.concatenate([of_shard[i] for i in shards]),
-            tf.data.Dataset.from_tensor_slices,
-        )
+        passes = order.numbers(np.split(np.arange(ends[-1]), ends[:-1]))
+        drawn = np.empty(0, np.int64)
+        for step in range(rows.first_step, rows.end_step):
+            places = rows.positions(step) - rows.first_step * rows.clips_per_batch
+            while len(drawn) <= places.max(initial=-1):
+                drawn = np.concatenate([drawn, next(passes)])
+            yield drawn[places]
