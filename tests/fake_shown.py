@@ -38,6 +38,7 @@ def fake_shown(
         log_p={branch: -rng.uniform(0, 1, L) for branch in branches},
         attention={branch: rng.dirichlet(np.ones(num_frames), L) for branch in branches},
         saliency_LT=rng.uniform(0, 1, (L, num_frames)),
+        saliency_LTN=None,
         **(of_teacher if teacher else dict.fromkeys(of_teacher)),
     )
     frames = list(rng.integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8))

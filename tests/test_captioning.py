@@ -45,7 +45,9 @@ def test_windows_are_captioned_one_by_one_with_times(film):
 
 def test_without_windows_the_features_are_those_of_training(film):
     extractor = PixelExtractor(4, 3)
+    extractor.class_names = ('thing',)
     (whole,) = caption_video(extractor, choose, film)
+    assert whole.label_names == ('thing',)
     np.testing.assert_array_equal(whole.clip.object, extractor.extract(film).object)
     assert (whole.start, whole.end) == (0, 4)
 

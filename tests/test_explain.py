@@ -11,13 +11,14 @@ from stg_jax.explain import attention, explain
 from stg_jax.explain.attention import logits_and_attention
 from stg_jax.explain.branch import student_of, teacher_of
 from stg_jax.explain.explain import padded
-from stg_jax.explain.hiding import shown_log_p_fn
+from stg_jax.explain.hiding import cell_saliency, cells_make_frames, shown_log_p_fn
 from stg_jax.explain.links import object_links
 from stg_jax.explain.relevance import PATH
+from stg_jax.model.captioner import CaptioningModel
 from stg_jax.run.network import build_model
 from tests.fake_captioner import MAX_WORDS, fake_captioner
-from tests.fake_data import FRAMES, OBJECTS, fake_clips
-from tests.fake_network import fake_batch, small_network
+from tests.fake_data import APPEARANCE, FRAMES, OBJECTS, fake_clips
+from tests.fake_network import fake_batch, random_params, small_network, small_spec
 
 CAPTION = 'the red ball pushes'
 
@@ -168,6 +169,53 @@ def test_saliency_is_what_a_word_loses_without_the_frame(explanation, network, b
     shown_PT[1, 1] = False
     all_L, without_L = shown_log_p_fn(model, 'scene')(params, batch, token_L, shown_PT)
     np.testing.assert_allclose(explanation.saliency_LT[:, 1], (all_L - without_L)[:4], atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def grid():
+    """Return a batch of one clip whose frames are the means of their four cells."""
+    rng = np.random.default_rng(1)
+    batch = {key: value[:1] for key, value in fake_batch().items() if key != 'tokens'}
+    cell_BTNC = rng.normal(size=(1, FRAMES, 4, APPEARANCE)).astype(np.float32)
+    box_BTN4 = np.broadcast_to(np.float32([0, 0, 1, 1]), (1, FRAMES, 4, 4))
+    return batch | {
+        'object': cell_BTNC,
+        'appearance': cell_BTNC.mean(2),
+        'box': box_BTN4,
+        'object_mask': np.ones((1, FRAMES, 4), bool),
+    }
+
+
+@pytest.mark.parametrize(('fusion', 'branch'), [('none', 'scene'), ('concat', 'joint')])
+def test_a_hidden_cell_is_as_if_the_frame_were_the_others(grid, network, fusion, branch):
+    token_L = network[2]
+    model = CaptioningModel(small_spec(fusion=fusion, max_words=MAX_WORDS, vocab_size=20))
+    params = random_params(model, grid, token_L[None, None, :-1], train=False)
+    find = jax.jit(lambda batch: cell_saliency(model, params, batch, token_L, branch))
+    found_LTN = find(grid)
+    assert found_LTN.shape == (len(token_L) - 1, FRAMES, 4)
+    others = dict(grid, appearance=grid['appearance'].copy())
+    others['appearance'][0, 1] = np.delete(grid['object'][0, 1], 2, axis=0).mean(0)
+    others['object_mask'] = grid['object_mask'].copy()
+    others['object_mask'][0, 1, 2] = False
+    ends = []
+    for batch in (grid, others):
+        logits_BKLV = model.apply({'params': params}, batch, token_L[None, None, :-1], False)[
+            branch
+        ]
+        ends.append(of_words(jax.nn.log_softmax(logits_BKLV.logits_BKLV[0, 0]), token_L))
+    assert np.abs(ends[0] - ends[1]).max() > 1e-3
+    np.testing.assert_allclose(found_LTN[:, 1, 2], ends[0] - ends[1], atol=1e-5)
+
+
+def test_only_cells_whose_mean_is_the_frame_are_hidden(grid, batch):
+    of_grid = {'nodes': 'grid'}
+    assert cells_make_frames(of_grid, grid)
+    assert not cells_make_frames({'nodes': 'boxes'}, grid)
+    assert not cells_make_frames(of_grid, batch)  # of other widths
+    assert not cells_make_frames(of_grid, grid | {'appearance': grid['appearance'] + 0.1})
+    some = {key: grid[key][:, :, :3] for key in ('object', 'object_mask', 'box')}
+    assert not cells_make_frames(of_grid, grid | some)
 
 
 def test_an_explanation_says_what_the_branches_say(explanation, network, batch, log_p_fn):

@@ -75,8 +75,9 @@ def test_a_frame_does_not_depend_on_the_others(detector):
     together = detector.detect(FRAMES, 10)
     for frame, wanted in zip(FRAMES, together, strict=True):
         (alone,) = detector.detect([frame], 10)
-        for name in ('box', 'score', 'label'):
-            np.testing.assert_array_equal(getattr(alone, name), getattr(wanted, name))
+        np.testing.assert_array_equal(alone.label, wanted.label)
+        for name in ('box', 'score'):  # some processors add in another order at other places
+            np.testing.assert_allclose(getattr(alone, name), getattr(wanted, name), atol=1e-5)
 
 
 def test_a_frame_as_the_model_sees_it_gives_the_same_boxes(detector):

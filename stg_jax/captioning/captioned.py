@@ -31,6 +31,7 @@ class Captioned:
       second_T: when each of the T described frames is shown, likewise.
       frames: these frames, small, (h, w, 3) uint8 RGB each.
       clip: their features and boxes.
+      label_names: of the clip's labels, see `Extractor.class_names`.
       candidates: captions, best first.
       stages: seconds of 'decode', 'detect', 'embed' and 'caption'.
     """
@@ -41,6 +42,7 @@ class Captioned:
     second_T: np.ndarray
     frames: Sequence[np.ndarray]
     clip: Clip
+    label_names: Sequence[str]
     candidates: Sequence[Candidate]
     stages: Stages
 
@@ -102,6 +104,7 @@ def caption_video(
             window.second_T,
             _small(window),
             clip,
+            extractor.class_names,
             candidates,
             stages,
         )

@@ -21,6 +21,7 @@ def to_shown(captioner: Captioner, captioned: Captioned, *, is_window: bool) -> 
         captions=[(each.caption, each.score) for each in captioned.candidates],
         explanation=explain(captioner, captioned.clip, best.token_L),
         seconds=captioned.second_T.tolist(),
+        label_names=captioned.label_names,
     )
 
 

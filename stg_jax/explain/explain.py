@@ -15,7 +15,7 @@ from stg_jax.explain import branch as reading
 from stg_jax.explain.attention import logits_and_attention
 from stg_jax.explain.branch import Batch
 from stg_jax.explain.explanation import Explanation
-from stg_jax.explain.hiding import frame_saliency
+from stg_jax.explain.hiding import cell_saliency, cells_make_frames, frame_saliency
 from stg_jax.explain.links import object_links
 from stg_jax.explain.relevance import PATH, object_relevance
 from stg_jax.model.captioner import CaptioningModel
@@ -40,7 +40,9 @@ def explain(captioner: Captioner, clip: Clip, token_L: Sequence[int]) -> Explana
     batch = stack_clips([clip], run.config.data.objects)
     captioner.inputs(batch)  # refuses features that do not fit
     ids = word_ids(token_L)[: model.spec.max_words]
-    found = _explain_fn(model)(captioner.params, batch, padded(ids, model.spec.max_words))
+    has_cells = cells_make_frames(run.manifest.extractor, batch)
+    explain_fn = _explain_fn(model, has_cells)
+    found = explain_fn(captioner.params, batch, padded(ids, model.spec.max_words))
     of_words = jax.tree.map(lambda x_L: np.asarray(x_L)[: len(ids)], found)
     num_objects = batch['object_mask'].shape[2]
     teacher = reading.teacher_of(model)
@@ -72,12 +74,14 @@ def padded(ids: Sequence[int], max_words: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _explain_fn(model: CaptioningModel) -> Callable[[PyTree, Batch, np.ndarray], dict[str, Any]]:
+def _explain_fn(
+    model: CaptioningModel, has_cells: bool
+) -> Callable[[PyTree, Batch, np.ndarray], dict[str, Any]]:
     """Return what computes the fields of `Explanation` that have a row for each word."""
-    return jax.jit(functools.partial(_explain_words, model))
+    return jax.jit(functools.partial(_explain_words, model, has_cells))
 
 
-def _explain_words(model, params, batch, token_L):
+def _explain_words(model, has_cells, params, batch, token_L):
     logits, attention = {}, {}
     for name in model.spec.decoders:
         logits_BKLV, weight_BKLT = logits_and_attention(
@@ -91,6 +95,7 @@ def _explain_words(model, params, batch, token_L):
         'attention': attention,
         'relevance_LTN': object_relevance(*of_branch, teacher, PATH) if teacher else None,
         'saliency_LT': frame_saliency(*of_branch, student) if student else None,
+        'saliency_LTN': cell_saliency(*of_branch, student) if student and has_cells else None,
         'disagreement_L': _divergence(logits) if len(logits) > 1 else None,
     }
 

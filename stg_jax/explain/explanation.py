@@ -41,6 +41,8 @@ class Explanation:
       relevance_LTN: gradient times input of the word's log-probability at each object; positive
         where the object speaks for the word, zero where absent.
       saliency_LT: log-probability that the word loses when the frame is hidden.
+      saliency_LTN: likewise when a cell of a frame is, where the objects are cells of a grid whose
+        mean is what the student sees of the frame; else None.
       disagreement_L: KL(student || teacher) of the distributions over the next word, in nats.
     """
 
@@ -56,4 +58,5 @@ class Explanation:
     links: Links | None
     relevance_LTN: np.ndarray | None
     saliency_LT: np.ndarray | None
+    saliency_LTN: np.ndarray | None
     disagreement_L: np.ndarray | None

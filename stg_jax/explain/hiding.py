@@ -1,11 +1,12 @@
 """The words' log-probabilities when only some frames or some objects of a clip are shown."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stg_jax.explain import branch as reading
 from stg_jax.explain.branch import Batch
@@ -62,6 +63,52 @@ def shown_log_p_fn(model: CaptioningModel, branch: str) -> Callable[..., jax.Arr
         return log_p_of_shown(model, params, batch, token_L, branch, shown_P)
 
     return jax.jit(log_p)
+
+
+def cell_saliency(
+    model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
+) -> jax.Array:
+    """Return (L - 1, T, N), the log-probability that each word loses when a grid cell is hidden.
+
+    The frame is then the mean of its other cells, which is exact for what `cells_make_frames`
+    accepts. Motion stays as it is. A branch that reads the cells themselves loses the cell, too.
+    """
+    object_TNC = batch['object'][0].astype(jnp.float32)
+    appearance_TC = batch['appearance'][0].astype(jnp.float32)
+    T, N, _ = object_TNC.shape
+
+    def log_p(cell: jax.Array) -> jax.Array:
+        t, n = jnp.divmod(cell, N)
+        rest_C = (N * appearance_TC[t] - object_TNC[t, n]) / (N - 1)
+        seen = dict(batch) | {
+            'appearance': appearance_TC.at[t].set(rest_C)[None],
+            'object_mask': batch['object_mask'].at[0, t, n].set(False),
+        }
+        logits_BKLV = model.apply(
+            {'params': params}, seen, token_L[None, None, :-1], branch, method=reading.logits
+        )
+        return reading.word_log_p(logits_BKLV[0, 0], token_L[1:])
+
+    whole_1L = log_p_of_shown(model, params, batch, token_L, branch, jnp.ones((1, T), bool))
+    log_p_PL = jax.lax.map(log_p, jnp.arange(T * N), batch_size=_AT_ONCE)
+    return (whole_1L - log_p_PL).T.reshape(-1, T, N)
+
+
+def cells_make_frames(extractor: Mapping[str, Any], batch: Batch) -> bool:
+    """Return whether a clip's objects are grid cells whose mean is the frame's appearance.
+
+    So it is with the pooled maps of convolutional networks, and not with class tokens.
+
+    Args:
+      extractor: of the manifest.
+      batch: features of one clip from it, B = 1, with all of its cells or some.
+    """
+    cell_TNC, appearance_TC = batch['object'][0].astype(np.float32), batch['appearance'][0]
+    if extractor.get('nodes') != 'grid' or cell_TNC.shape[-1] != appearance_TC.shape[-1]:
+        return False
+    mean_TC = cell_TNC.mean(1)
+    # Within what 16 bits keep.
+    return np.allclose(mean_TC, appearance_TC, rtol=0.01, atol=0.01 * np.abs(mean_TC).max())
 
 
 def frame_saliency(

@@ -21,11 +21,13 @@ class Extractor(abc.ABC):
       name: of the kind of extractor.
       version: raised when the same settings give other numbers than before.
       settings: JSON object from which `from_settings` makes an equal extractor.
+      class_names: of the objects' labels by number, '' for one without; empty where unknown.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     settings: dict[str, Any]
+    class_names: Sequence[str] = ()
 
     @classmethod
     @abc.abstractmethod

@@ -91,6 +91,8 @@ class FeatureExtractor(Extractor):
         self._batch_size = settings['batch_size']
         self._by_map = settings['nodes'] == 'grid' or settings['object_features'] == 'roi'
         self._detector = detector
+        if detector:
+            self.class_names = detector.class_names
         self._frame_encoder = frame_encoder
         self._clip_encoder = clip_encoder
         if self._by_map and not frame_encoder.map_width:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.errors import UserError
+from stg_jax.extract.class_names import by_count
 from stg_jax.extract.detections import MAX_OVERLAP, best_detections
 from stg_jax.extract.keras_backend import import_keras_hub
 from stg_jax.extract.keras_preset import compute_in, load_preset, picture_format
@@ -45,6 +46,7 @@ class KerasDetector:
         self._format = picture_format(preset, task.backbone.image_shape)
         decode, self._max_overlap = _find_decoder(task, self._format.size, preset)
         self._min_score = min_score
+        self.class_names = by_count(task.num_classes)
 
         def finish(outputs: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
             return _best_candidates(*decode(outputs))

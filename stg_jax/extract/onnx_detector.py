@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stg_jax.errors import UserError
+from stg_jax.extract.class_names import beside, by_count, in_metadata
 from stg_jax.extract.detections import best_detections
 from stg_jax.extract.letterbox import fit_frame, to_frame
 from stg_jax.extract.onnx_layouts import (
@@ -41,7 +42,8 @@ class OnnxDetector:
     A is the number of cells of strides 8, 16, 32 (and 64), threefold in YOLOv5 and v7, which is how
     the layouts are told apart. Frames keep their aspect in a corner or in the centre of a grey
     canvas, or are stretched. The pixel scale of the file itself goes first, see
-    `onnx_pixels.find_pixel_scale`.
+    `onnx_pixels.find_pixel_scale`. Classes are called as the file's metadata say (`names`), else as
+    the lines of MODEL.names beside MODEL.onnx do, else as in COCO where there are as many.
 
     Args:
       path: ONNX file; PATH#LAYOUT names a layout of the table, for what cannot be told.
@@ -55,7 +57,13 @@ class OnnxDetector:
     def __init__(self, path: str | os.PathLike[str], *, min_score: float, batch_size: int):
         path, name = split_layout(os.fspath(path))
         self._model = OnnxModel(path, batch_size=batch_size, side=_SIDE)
-        self._layout = LAYOUTS[_choose_layout(self._model, name)]
+        outputs = self._model.try_out()
+        self._layout = LAYOUTS[_choose_layout(self._model, outputs, name)]
+        self.class_names = (
+            in_metadata(self._model.metadata.get('names', ''))
+            or beside(self._model.path)
+            or by_count(self._layout.count_classes(outputs))
+        )
         self._scale = find_pixel_scale(self._model.path, self._model.metadata, self._layout.scale)
         self._min_score = min_score
 
@@ -87,7 +95,7 @@ def split_layout(path: str) -> tuple[str, str | None]:
     return (before, name) if mark and not Path(path).exists() else (path, None)
 
 
-def _choose_layout(model: OnnxModel, name: str | None) -> str:
+def _choose_layout(model: OnnxModel, outputs: Outputs, name: str | None) -> str:
     """Return the layout that is named, or else the one that the outputs show."""
     if name is not None and name not in LAYOUTS:
         raise UserError(
@@ -97,7 +105,6 @@ def _choose_layout(model: OnnxModel, name: str | None) -> str:
     task = model.metadata.get('task', 'detect')
     if task != 'detect':
         raise UserError(f"{model.path} is a model for '{task}': name a detector")
-    outputs = model.try_out()
     possible = possible_layouts(outputs, model.size)
     chosen = name or guess_layout(outputs, model.size)
     if chosen in possible:

@@ -23,12 +23,14 @@ class Layout:
       fit: how a frame is brought to the picture's size.
       scale: of the pixels, unless the file has its own.
       order: 'rgb' or 'bgr'.
+      count_classes: from the outputs for a picture; None where they do not tell.
       max_overlap: see `detections.best_detections`.
     """
 
     read: Callable[[Outputs, tuple[int, int]], RawBoxes]
     fit: Fit
     scale: PixelScale
+    count_classes: Callable[[Outputs], int | None]
     order: str = 'rgb'
     max_overlap: float | None = None
 
@@ -53,23 +55,48 @@ def _logits_and_boxes(outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
     return outputs[logits], outputs[box]
 
 
+def _columns_after(number: int) -> Callable[[Outputs], int]:
+    return lambda outputs: _tables(outputs)[0].shape[1] - number
+
+
+def _logits(outputs: Outputs) -> int | None:
+    return None if 'scores' in outputs else _logits_and_boxes(outputs)[0].shape[1]
+
+
 # The names that exports of Hugging Face and of RF-DETR give to logits and boxes.
 _PAIRS = ('logits', 'pred_boxes'), ('labels', 'dets')
 LAYOUTS = {
-    'yolox': Layout(_from_table(onnx_boxes.yolox_boxes), 'corner', BYTES, 'bgr', MAX_OVERLAP),
+    'yolox': Layout(
+        _from_table(onnx_boxes.yolox_boxes), 'corner', BYTES, _columns_after(5), 'bgr', MAX_OVERLAP
+    ),
     'yolox-decoded': Layout(
-        _from_table(onnx_boxes.yolov5_boxes), 'corner', BYTES, 'bgr', MAX_OVERLAP
+        _from_table(onnx_boxes.yolov5_boxes), 'corner', BYTES, _columns_after(5), 'bgr', MAX_OVERLAP
     ),
     'yolov5': Layout(
-        _from_table(onnx_boxes.yolov5_boxes), 'centre', FRACTIONS, max_overlap=MAX_OVERLAP
+        _from_table(onnx_boxes.yolov5_boxes),
+        'centre',
+        FRACTIONS,
+        _columns_after(5),
+        max_overlap=MAX_OVERLAP,
     ),
     'yolov8': Layout(
-        _from_table(onnx_boxes.yolov8_boxes), 'centre', FRACTIONS, max_overlap=MAX_OVERLAP
+        _from_table(onnx_boxes.yolov8_boxes),
+        'centre',
+        FRACTIONS,
+        lambda outputs: _tables(outputs)[0].shape[0] - 4,
+        max_overlap=MAX_OVERLAP,
     ),
-    'yolov10': Layout(_from_table(onnx_boxes.yolov10_boxes), 'centre', FRACTIONS),
-    'rtdetr': Layout(_read_sigmoid, 'stretch', FRACTIONS),
-    'rfdetr': Layout(_read_sigmoid, 'stretch', IMAGENET),
-    'detr': Layout(_read_softmax, 'stretch', IMAGENET),
+    'yolov10': Layout(
+        _from_table(onnx_boxes.yolov10_boxes), 'centre', FRACTIONS, lambda outputs: None
+    ),
+    'rtdetr': Layout(_read_sigmoid, 'stretch', FRACTIONS, _logits),
+    'rfdetr': Layout(_read_sigmoid, 'stretch', IMAGENET, _logits),
+    'detr': Layout(
+        _read_softmax,
+        'stretch',
+        IMAGENET,
+        lambda outputs: _logits(outputs) - 1,  # 'no object'
+    ),
 }
 
 

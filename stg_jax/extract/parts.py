@@ -23,7 +23,13 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds objects in frames."""
+    """Finds objects in frames.
+
+    Attributes:
+      class_names: of the classes by number, '' for one without; empty where unknown.
+    """
+
+    class_names: Sequence[str]
 
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
         """Return the at most `max_objects` best objects of each of F frames.

@@ -26,6 +26,7 @@ def numbers(shown: Shown) -> dict[str, Any]:
         'time': strongest(links.cosine_TNN) if links else [],
         'relevance': _relevance(explanation),
         'saliency': _rounded(explanation.saliency_LT),
+        'cells': _rounded(explanation.saliency_LTN),
         'disagreement': _rounded(explanation.disagreement_L),
         **{
             field: {name: _rounded(x_L) for name, x_L in getattr(explanation, field).items()}
@@ -54,8 +55,8 @@ def as_script(value: Any) -> str:
 def object_name(shown: Shown, t: int, n: int) -> str:
     """Return what a page calls an object: its class where that has a name, else its number."""
     label = int(shown.explanation.label_TN[t, n])
-    known = 0 <= label < len(shown.label_names)
-    return shown.label_names[label] if known else f'object {n + 1}'
+    names = shown.label_names[label : label + 1] if label >= 0 else ()
+    return ''.join(names) or f'object {n + 1}'
 
 
 def _objects(shown: Shown) -> list[list[list[Any]]]:
