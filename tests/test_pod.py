@@ -16,8 +16,9 @@ from stg_jax.evaluate.share import Share
 from stg_jax.run.checkpoint import restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, param_shapes
-from stg_jax.train import hosts, parallel
+from stg_jax.train import hosts, loop, parallel
 from stg_jax.train.loop import train
+from stg_jax.train.stop import JointStop
 from tests import fake_data, fake_pod, fake_run
 
 NUM_CLIPS = 7  # to validate and to test on: not divisible by any number of processes
@@ -96,6 +97,27 @@ def test_every_clip_is_captioned_once_and_all_as_by_one_process(data, runs):
     assert not first.keys() & second.keys()
     assert joined == captions
     assert nothing is None
+
+
+def interrupted(config, workdir, num_steps):
+    """Train as if all hosts were asked to stop after so many steps."""
+
+    class Interruption(JointStop):
+        def after_step(self):
+            nonlocal num_steps
+            num_steps -= 1
+            return num_steps == 0
+
+    loop.JointStop = Interruption  # in this process, which trains nothing else
+    return train(config, workdir)
+
+
+def test_a_run_goes_on_with_other_hosts_and_devices(data, tmp_path, runs):
+    config = tiny_config(data)
+    assert fake_pod.run(2, 1, interrupted, config, tmp_path, 10) == [False, False]
+    assert len(log(tmp_path, 'loss')) == 11  # within the second epoch of seven steps
+    assert fake_pod.run(1, 2, train, config, tmp_path) == [True]
+    np.testing.assert_allclose(log(tmp_path, 'loss'), log(runs[ONE][0], 'loss'), atol=1e-5)
 
 
 def pod(*args, flags=(), timeout=1500):
