@@ -12,13 +12,14 @@ graph   the banded object graph against a dense one, for more and more frames an
 input   writing shards; reading them bare (tf.data, nothing parsed), streamed and cached as training
         does, and as sliced arrays on disk; importing region features; decoding videos and
         extracting the toy world's features from them. Takes about two minutes on two cores.
-e2e     a whole run of launch/train.py on --clips clips with 40 captions each.
+e2e     a whole run as of launch/train.py on --clips clips with 40 captions each.
 
 The network is that of configs/common.py with MSVD's vocabulary; any of its values can be changed as
 --config.GROUP.NAME=VALUE. The data are random, with captions as long as MSVD's. For train, decode
-and graph they lie on the device and TensorFlow is not needed; for the others they are
-written to the temporary folder (TMPDIR). Prints a table and writes all figures, with the machine
-and its versions, to OUT. The suite train runs on many hosts, too, started with --multihost on each.
+and graph they lie on the device, for e2e in memory or where --config.data.cache says; none of the
+four needs TensorFlow. Those of input are written to the temporary folder (TMPDIR). Prints a table
+and writes all figures, with the machine and its versions, to OUT. The suite train runs on many
+hosts, too, started with --multihost on each.
 """
 
 import importlib
@@ -34,13 +35,13 @@ from stg_jax.errors import UserError
 from stg_jax.files import write_json
 
 flags.adopt_module_key_flags(multihost)
-_READING = ('input', 'e2e')  # suites that read clips from shards
+_OF_CLIPS = ('input', 'e2e')  # suites over a set of clips
 _SUITE = flags.DEFINE_enum(
-    'suite', None, ['train', 'decode', 'graph', *_READING], 'What to measure.'
+    'suite', None, ['train', 'decode', 'graph', *_OF_CLIPS], 'What to measure.'
 )
 _CONFIG = config_flags.DEFINE_config_dict('config', common.get_config())
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
-_CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips to write and read (input, e2e).', 1)
+_CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips of the set (input, e2e).', 1)
 
 
 def main(args: list[str]) -> None:
@@ -50,7 +51,7 @@ def main(args: list[str]) -> None:
     host = multihost.host()
     if multihost.is_asked_for() and suite != 'train':
         raise UserError(f'--multihost measures training steps alone: --suite=train, not {suite}')
-    num_clips = (_CLIPS.value,) if suite in _READING else ()
+    num_clips = (_CLIPS.value,) if suite in _OF_CLIPS else ()
     stages = importlib.import_module(f'stg_jax.benchmark.{suite}').run(config, *num_clips)
     if host:
         return

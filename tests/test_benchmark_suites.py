@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from stg_jax.benchmark import decode, flops, graph, lengths, synthetic, train
+from stg_jax.benchmark import decode, e2e, flops, graph, lengths, synthetic, train
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.model.graph import build_graph
@@ -137,7 +137,17 @@ def test_an_untrained_network_ends_its_captions_early_once_told_to(config):
     assert not embedding and all(jax.tree.leaves(same))
 
 
-@pytest.mark.parametrize('suite', ['train', 'decode', 'graph'])
+@pytest.mark.parametrize('cache', ['host', 'device'])
+def test_the_e2e_suite_is_a_whole_training(config, cache):
+    config.data.update(cache=cache, max_words=3)
+    config.train.update(epochs=2, batch_size=40, log_steps=1)
+    whole, steps = e2e.run(config, num_clips=4)
+    assert whole['captions_per_s'] == pytest.approx(2 * 4 * e2e.CAPTIONS / whole['seconds'])
+    assert_spread(steps['captions_per_s'])
+    assert 0 <= steps['data_wait']['median'] < 1
+
+
+@pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'e2e'])
 def test_suites_work_without_tensorflow(suite):
     code = f'import sys, stg_jax.benchmark.{suite}; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

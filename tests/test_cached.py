@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stg_jax.data import cached, records
+from stg_jax.data import cached, caption_files
 from stg_jax.data.batches import eval_batches, open_clips, train_batches
 from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.vocab import Vocabulary
@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def both(folder):
     """Return a function that opens the same split streamed and cached."""
-    captions = records.read_captions(folder, 'train').values()
+    captions = caption_files.read_captions(folder, 'train').values()
     vocab = Vocabulary.build([text for texts in captions for text in texts], 2)
 
     def open_both(caches=('none', 'host'), **overrides):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stg_jax.data.batches import eval_batches, stream_clips
-from stg_jax.data.records import read_captions, read_clips
+from stg_jax.data.caption_files import read_captions
+from stg_jax.data.records import read_clips
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import evaluate

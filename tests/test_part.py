@@ -11,8 +11,8 @@ from stg_jax.data.batches import (
     train_batches,
     train_targets,
 )
+from stg_jax.data.caption_files import read_captions
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.records import read_captions
 from stg_jax.data.vocab import PAD, Vocabulary
 from stg_jax.errors import UserError
 from tests.fake_data import fake_data_config, fake_data_folder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stg_jax.data.batches import stream_clips
-from stg_jax.data.records import read_captions
+from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
 from stg_jax.evaluate.predict import predict

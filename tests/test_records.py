@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stg_jax.data import records
+from stg_jax.data import caption_files, records
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.errors import UserError
 from tests.fake_data import fake_clips, fake_data_config, fake_data_folder
@@ -101,14 +101,14 @@ def test_captions_are_stored_normalised_and_wordless_ones_counted(tmp_path, capl
     manifest = write(tmp_path / 'data', [clip])
     assert manifest.splits['train']['captions'] == 2
     expected = {'clip0': ['it s a dog', 'two men']}
-    assert records.read_captions(tmp_path / 'data', 'train') == expected
+    assert caption_files.read_captions(tmp_path / 'data', 'train') == expected
     assert 'train: left out 1 captions' in caplog.text
 
 
 def test_captions_file_follows_the_order_of_the_shards(tmp_path):
     folder = fake_data_folder(tmp_path, shard_bytes=2000)
     clips = {clip.id: list(clip.captions) for clip in records.read_clips(folder, 'train')}
-    assert list(records.read_captions(folder, 'train').items()) == list(clips.items())
+    assert list(caption_files.read_captions(folder, 'train').items()) == list(clips.items())
 
 
 CLIP = fake_clips(1)[0]  # its last frame is empty, its first one full
@@ -215,24 +215,24 @@ def test_names_shard_and_record_of_a_damage(sound, tmp_path, damage, sentence):
 
 def test_refuses_a_folder_that_is_none(sound, tmp_path):
     with pytest.raises(UserError, match='does not exist: write one'):
-        records.read_captions(tmp_path / 'nowhere', 'train')
+        caption_files.read_captions(tmp_path / 'nowhere', 'train')
     with pytest.raises(UserError, match="data folder '' does not exist"):
-        records.read_captions('', 'train')
+        caption_files.read_captions('', 'train')
     with pytest.raises(UserError, match='json does not exist'):
-        records.read_captions(tmp_path, 'train')
+        caption_files.read_captions(tmp_path, 'train')
     with pytest.raises(UserError, match="no split 'dev': it holds train, val, test"):
-        records.read_captions(sound, 'dev')
+        caption_files.read_captions(sound, 'dev')
     folder = tmp_path / 'data'
     shutil.copytree(sound, folder)
     (folder / 'captions-train.jsonl').write_text('["train_0", ["a"]]\n')
-    with pytest.raises(UserError, match='names 1 clips, but the shards hold 8'):
-        records.read_captions(folder, 'train')
+    with pytest.raises(UserError, match='names 1 clips, but the manifest 8'):
+        caption_files.read_captions(folder, 'train')
     (folder / 'captions-train.jsonl').write_text('["train_0", [')
     with pytest.raises(UserError, match=r'captions-train.jsonl is damaged'):
-        records.read_captions(folder, 'train')
+        caption_files.read_captions(folder, 'train')
     (folder / 'dataset_info.json').unlink()
     with pytest.raises(UserError, match=r'dataset_info.json is missing'):
-        records.read_captions(folder, 'train')
+        list(records.read_clips(folder, 'train'))
 
 
 @pytest.mark.parametrize('name', ['dataset_info.json', 'features.json'])

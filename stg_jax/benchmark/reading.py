@@ -8,9 +8,9 @@ import numpy as np
 
 from stg_jax.benchmark.measure import seconds_in_turn
 from stg_jax.data.batches import eval_batches, open_clips, passes_per_epoch, train_batches
+from stg_jax.data.caption_files import read_captions
 from stg_jax.data.manifest import KINDS
 from stg_jax.data.quiet_tensorflow import tf
-from stg_jax.data.records import read_captions
 from stg_jax.data.shards import open_split
 from stg_jax.data.vocab import Vocabulary
 

@@ -6,20 +6,22 @@ where a run stopped and went on, nor whether the clips are streamed or cached. W
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stg_jax.data.cached import CachedClips, IndexedClips
+from stg_jax.data.caption_files import read_captions
 from stg_jax.data.captions import Captions
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.order import Order, Rows
-from stg_jax.data.records import read_captions
-from stg_jax.data.shards import Split, damage
-from stg_jax.data.streamed import StreamedClips
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
+
+if TYPE_CHECKING:  # they load TensorFlow, which clips in memory do without
+    from stg_jax.data.shards import Split
+    from stg_jax.data.streamed import StreamedClips
 
 Batch = dict[str, np.ndarray]
 
@@ -35,11 +37,11 @@ class Clips:
     """
 
     config: Any
-    source: StreamedClips | CachedClips
+    source: 'StreamedClips | CachedClips'
     captions: Captions
 
     @property
-    def split(self) -> Split:
+    def split(self) -> 'Split':
         """Return where the clips are stored."""
         return self.source.split
 
@@ -60,8 +62,10 @@ def stream_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config.
     """
+    from stg_jax.data.streamed import StreamedClips
+
     source = StreamedClips(data_config, split, **share)
-    captions = read_captions(data_config.dir, split, damaged_ok=data_config.skip_damaged)
+    captions = read_captions(data_config.dir, split)
     return Clips(data_config, source, Captions(captions, vocab, data_config.max_words))
 
 
@@ -76,15 +80,24 @@ def open_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) ->
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config or the memory.
     """
-    kinds = {'none': None, 'host': CachedClips, 'device': IndexedClips}
-    if data_config.cache not in kinds:
+    keep = keeper(data_config.cache)
+    clips = stream_clips(data_config, vocab, split, **share)
+    return dataclasses.replace(clips, source=keep(clips.source))
+
+
+def keeper(cache: str) -> Callable[['StreamedClips'], 'StreamedClips | CachedClips']:
+    """Return what keeps the clips of a stream as `config.data.cache` says.
+
+    Raises:
+      UserError: there is no such cache.
+    """
+    kinds = {'none': lambda streamed: streamed, 'host': CachedClips, 'device': IndexedClips}
+    if cache not in kinds:
         raise UserError(
-            f'config.data.cache = {data_config.cache!r} is unknown: use none to stream the shards, '
+            f'config.data.cache = {cache!r} is unknown: use none to stream the shards, '
             'host to keep the clips in memory or device to keep them in that of each accelerator'
         )
-    kind = kinds[data_config.cache]
-    clips = stream_clips(data_config, vocab, split, **share)
-    return clips if kind is None else dataclasses.replace(clips, source=kind(clips.source))
+    return kinds[cache]
 
 
 def steps_per_epoch(
@@ -226,6 +239,8 @@ def _batches(clips: Clips, order: Order, rows: Rows, schedule: np.ndarray) -> It
         # A host can have no row at all in the last batch, for which the others still wait.
         batch, positions = next(features, nothing), rows.positions(step)
         if len(batch['id']) != len(positions):
+            from stg_jax.data.shards import damage
+
             raise damage(clips.split)
         passes = positions // clips.source.part.num_clips
         batch = batch | {'tokens': clips.captions.tokens(schedule, batch['id'], passes)}

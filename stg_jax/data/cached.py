@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stg_jax.data.order import Order, Rows
-from stg_jax.data.streamed import StreamedClips
 from stg_jax.errors import UserError
+
+if TYPE_CHECKING:  # it loads TensorFlow, and clips that are in memory anyway can do without
+    from stg_jax.data.streamed import StreamedClips
 
 _LOADED_AT_ONCE = 32  # clips
 
@@ -25,7 +28,7 @@ class CachedClips:
       UserError: the clips need more memory than there is, or a shard is damaged.
     """
 
-    def __init__(self, streamed: StreamedClips):
+    def __init__(self, streamed: 'StreamedClips'):
         self.split, self.part = streamed.split, streamed.part
         _check_memory(streamed)
         self.zeros = streamed.zeros
@@ -45,7 +48,7 @@ class CachedClips:
 class IndexedClips(CachedClips):
     """Clips whose features are meant for the devices, so that batches hold their rows alone."""
 
-    def __init__(self, streamed: StreamedClips):
+    def __init__(self, streamed: 'StreamedClips'):
         super().__init__(streamed)
         self._ids = self._arrays.pop('id')
         self.zeros = _no_rows
@@ -64,7 +67,7 @@ def _no_rows(num_clips: int) -> dict[str, np.ndarray]:
     return {'id': np.full(num_clips, '', object), 'row': np.zeros(num_clips, np.int32)}
 
 
-def _load(streamed: StreamedClips) -> dict[str, np.ndarray]:
+def _load(streamed: 'StreamedClips') -> dict[str, np.ndarray]:
     """Return 'id' and the arrays of all clips, in file order."""
     # Filled in place: joining batches would take the memory twice.
     num_clips = streamed.part.num_clips
@@ -79,7 +82,7 @@ def _load(streamed: StreamedClips) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _check_memory(streamed: StreamedClips) -> None:
+def _check_memory(streamed: 'StreamedClips') -> None:
     split, free = streamed.split, _free_memory()
     needed = streamed.part.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
     if needed > free:

@@ -7,6 +7,7 @@ import numpy as np
 
 from stg_jax.data.order import Order, Rows
 from stg_jax.data.quiet_tensorflow import tf, tfds
+from stg_jax.data.reorder import reordered, reordered_numbers
 from stg_jax.data.shards import Split
 from stg_jax.errors import UserError
 
@@ -79,20 +80,12 @@ class Part:
                 records = records.ignore_errors().concatenate(lost)
             return records.skip(skips[number]).take(lengths[number])
 
-        return order.records(
-            lambda shards: tf.data.Dataset.from_tensor_slices(shards).flat_map(of_shard)
+        return reordered(
+            order, lambda shards: tf.data.Dataset.from_tensor_slices(shards).flat_map(of_shard)
         )
 
     def numbers(self, order: Order, rows: Rows) -> Iterator[np.ndarray]:
-        """Yield the numbers of a host's rows of each batch, counted from `first`.
-
-        They are those of `records` that belong to the host.
-        """
+        """Yield the numbers, counted from `first`, of a host's rows of each batch of `records`."""
         ends = np.cumsum(self.lengths)
-        passes = order.numbers(np.split(np.arange(ends[-1]), ends[:-1]))
-        drawn = np.empty(0, np.int64)
-        for step in range(rows.first_step, rows.end_step):
-            places = rows.positions(step) - rows.first_step * rows.clips_per_batch
-            while len(drawn) <= places.max(initial=-1):
-                drawn = np.concatenate([drawn, next(passes)])
-            yield drawn[places]
+        passes = reordered_numbers(order, np.split(np.arange(ends[-1]), ends[:-1]))
+        return rows.dealt(passes)

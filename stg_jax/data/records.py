@@ -7,7 +7,6 @@ that a vocabulary is built without reading features.
 
 import collections
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,11 +17,12 @@ import numpy as np
 from absl import logging
 
 from stg_jax import files
+from stg_jax.data.caption_files import append_captions
 from stg_jax.data.check import check_clip, check_same_shapes
 from stg_jax.data.clip import Clip
 from stg_jax.data.manifest import KINDS, NAME, Manifest
 from stg_jax.data.quiet_tensorflow import tfds
-from stg_jax.data.shards import captions_path, naming_damage, open_split
+from stg_jax.data.shards import naming_damage, open_split
 from stg_jax.data.spread import Spread
 from stg_jax.data.text import normalise
 from stg_jax.errors import UserError
@@ -175,8 +175,7 @@ class _Writer:
     def _count(self, split: str, clip: Clip) -> None:
         self._splits[split]['clips'] += 1
         self._splits[split]['captions'] += len(clip.captions)
-        with captions_path(self._folder, split).open('a', encoding='utf-8') as lines:
-            lines.write(json.dumps([clip.id, clip.captions], ensure_ascii=False) + '\n')
+        append_captions(self._folder, split, clip.id, clip.captions)
 
     def _measure(self, clip_id: str, example: Mapping[str, np.ndarray]) -> None:
         for kind in KINDS:
@@ -206,32 +205,6 @@ def example_of(clip: Clip) -> dict[str, Any]:
     for kind in KINDS:
         example[kind] = example[kind].astype(np.float16)
     return example
-
-
-def read_captions(
-    data_dir: str | os.PathLike[str], split: str, *, damaged_ok: bool = False
-) -> dict[str, list[str]]:
-    """Return the captions of every clip of a split, in the order of the shards.
-
-    With `damaged_ok` shards may be damaged, from which nothing is read here.
-
-    Raises:
-      UserError: the folder, the split or its captions file is missing or broken.
-    """
-    opened = open_split(data_dir, split, damaged_ok=damaged_ok)
-    path = captions_path(opened.folder, split)
-    try:
-        captions = dict(map(json.loads, path.read_text(encoding='utf-8').splitlines()))
-    except FileNotFoundError:
-        raise UserError(f'{path} is missing: prepare the data again') from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{path} is damaged: prepare the data again ({error})') from None
-    if len(captions) != opened.num_clips:
-        raise UserError(
-            f'{path} names {len(captions)} clips, but the shards hold {opened.num_clips}: '
-            'prepare the data again'
-        )
-    return captions
 
 
 def read_clips(data_dir: str | os.PathLike[str], split: str) -> Iterator[Clip]:

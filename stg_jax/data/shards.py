@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 from google.protobuf import json_format
 
+from stg_jax.data.caption_files import no_split, open_folder
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.quiet_tensorflow import tf, tfds
 from stg_jax.errors import UserError
@@ -45,11 +46,6 @@ class Split:
         return tf.data.TFRecordDataset(list(self.paths))
 
 
-def captions_path(folder: epath.Path, split: str) -> epath.Path:
-    """Return where a data folder keeps the captions of a split: one [id, captions] a line."""
-    return folder / f'captions-{split}.jsonl'
-
-
 def open_split(data_dir: str | os.PathLike[str], name: str, *, damaged_ok: bool = False) -> Split:
     """Open a split after checking that its shards are complete (by size, without reading them).
 
@@ -58,12 +54,7 @@ def open_split(data_dir: str | os.PathLike[str], name: str, *, damaged_ok: bool 
     Raises:
       UserError: the folder or the split is missing, or a shard is missing or cut.
     """
-    folder = epath.Path(data_dir)
-    if not data_dir or not folder.is_dir():
-        raise UserError(
-            f'the data folder {str(data_dir)!r} does not exist: write one with launch/prepare.py '
-            'and pass --config.data.dir=FOLDER'
-        )
+    folder = open_folder(data_dir)
     manifest = Manifest.load(folder)
     for metadata in ('dataset_info.json', 'features.json'):
         if not (folder / metadata).exists():
@@ -76,8 +67,7 @@ def open_split(data_dir: str | os.PathLike[str], name: str, *, damaged_ok: bool 
             f'the metadata of {folder} is damaged ({reason}): prepare the data again'
         ) from None
     if name not in manifest.splits or name not in info.splits:
-        known = ', '.join(manifest.splits)
-        raise UserError(f'{folder} has no split {name!r}: it holds {known}')
+        raise no_split(folder, name, manifest.splits)
     stored = info.splits[name]
     paths = [os.fspath(path) for path in stored.filepaths]
     split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)

@@ -11,6 +11,7 @@ from stg_jax.data.manifest import check_manifest
 from stg_jax.data.order import Order, Rows
 from stg_jax.data.parsing import Parser
 from stg_jax.data.part import LOST, Part
+from stg_jax.data.reorder import of_this_host
 from stg_jax.data.shards import naming_damage, open_split
 
 # Reading keeps one core busy, and parsing about one other.
@@ -56,7 +57,7 @@ class StreamedClips:
         records = self.part.records(order, skip_damaged=self._skip_damaged)
         # A pass gives nothing until it has filled its buffer: meanwhile there is the last one's.
         records = records.prefetch(max(1, order.buffer_size // 2))
-        mine = rows.of_this_host(records).batch(rows.per_host)
+        mine = of_this_host(rows, records).batch(rows.per_host)
         parsed = mine.map(self._parser.parse, num_parallel_calls=_PARSED_AT_ONCE)
         with naming_damage(self.split):
             for batch in parsed.prefetch(_PREFETCHED_BATCHES).as_numpy_iterator():

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from stg_jax.data.batches import stream_clips
-from stg_jax.data.records import read_captions
+from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.ensemble import Ensemble
 from stg_jax.evaluate.looks import HELD_OUT, count_look

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stg_jax.data.annotations import Annotations
+from stg_jax.data.caption_files import read_captions
 from stg_jax.data.clip import Clip
 from stg_jax.data.ids import match_keys
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.records import read_captions, read_clips
+from stg_jax.data.records import read_clips
 from stg_jax.data.sampling import sample_index
 from stg_jax.errors import UserError
 from stg_jax.prepare.clip_check import ClipCheck

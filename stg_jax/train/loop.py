@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -14,7 +14,7 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from stg_jax.data.batches import open_clips, shares, train_batches, train_targets
+from stg_jax.data.batches import Clips, open_clips, shares, train_batches, train_targets
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import Checkpoints
@@ -55,8 +55,14 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
+    return train_on(open_clips, config, workdir)
+
+
+def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | Path) -> bool:
+    """Do what `train` does, on clips that `open_fn` opens, see `data.batches.open_clips`."""
     plan = hosts.together(lambda: make_plan(config))
     check_same_world(config, plan)
+    clips = hosts.together(lambda: _open_splits(open_fn, config, plan))
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
     hosts.on_first(run.claim)
     # One host writes: parameters are the same on all, and only it needs to reach the folder.
@@ -64,21 +70,35 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
     if hosts.is_first():
         saving = Checkpoints(run.checkpoints, config.train.keep_best)
     with saving as checkpoints, StopRequest() as stop:
-        return Trainer(run, plan, checkpoints, stop).run()
+        return Trainer(run, plan, clips, checkpoints, stop).run()
+
+
+def _open_splits(open_fn: Callable[..., Clips], config: ConfigDict, plan: Plan) -> dict[str, Clips]:
+    """Open the clips to train on and, where there are some, those to validate on."""
+    world = {'host': parallel.host(), 'num_hosts': parallel.num_hosts()}
+    share = world if shares(config.data, parallel.num_hosts()) else {}
+    clips = {'train': open_fn(config.data, plan.vocab, 'train', **share)}
+    if SPLIT in plan.manifest.splits:
+        clips[SPLIT] = open_fn(config.data, plan.vocab, SPLIT)
+    return clips
 
 
 class Trainer:
     """One process's share of a training run; `checkpoints` is None on all hosts but the first."""
 
     def __init__(
-        self, run: RunFolder, plan: Plan, checkpoints: Checkpoints | None, stop: StopRequest
+        self,
+        run: RunFolder,
+        plan: Plan,
+        clips: Mapping[str, Clips],
+        checkpoints: Checkpoints | None,
+        stop: StopRequest,
     ):
         config = run.config
         self._run, self._config, self._plan = run, config, plan
         self._checkpoints, self._stop = checkpoints, JointStop(stop, plan.mesh)
         self._world = {'host': parallel.host(), 'num_hosts': parallel.num_hosts()}
-        share = self._world if shares(config.data, parallel.num_hosts()) else {}
-        self._clips = hosts.together(lambda: open_clips(config.data, run.vocab, 'train', **share))
+        self._clips = clips['train']
         self._features = parallel.Features(self._clips.take_table(), plan.mesh)
         self._num_steps = config.train.epochs * plan.epoch_steps
         self._optimizer = make_optimizer(config.optim, self._num_steps)
@@ -91,8 +111,8 @@ class Trainer:
         )
         self._train_step = parallel.pmapped(train_step, plan.mesh)
         self._validate = None
-        if SPLIT in plan.manifest.splits:
-            self._validate = hosts.together(lambda: Validator(run, plan))
+        if SPLIT in clips:
+            self._validate = hosts.together(lambda: Validator(run, plan, clips[SPLIT]))
         self._state, self._progress = self._restore_or_start()
         self._log = MetricsLog(run.metrics, self._progress.step, active=hosts.is_first())
         self._line = ProgressLine(self._num_steps, self._progress.step, active=hosts.is_first())

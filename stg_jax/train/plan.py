@@ -6,8 +6,8 @@ import itertools
 from ml_collections import ConfigDict
 
 from stg_jax.data.batches import steps_per_epoch
+from stg_jax.data.caption_files import read_captions
 from stg_jax.data.manifest import Manifest, check_manifest
-from stg_jax.data.records import read_captions
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel
@@ -41,7 +41,7 @@ def make_plan(config: ConfigDict) -> Plan:
     manifest = Manifest.load(config.data.dir)
     check_manifest(manifest, config.data)
     mesh = parallel.data_mesh()
-    captions = read_captions(config.data.dir, 'train', damaged_ok=config.data.skip_damaged)
+    captions = read_captions(config.data.dir, 'train')
     vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
     clips_per_batch = _clips_per_batch(config, mesh.size)
     return Plan(

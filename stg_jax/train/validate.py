@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from stg_jax.data.batches import eval_batches, open_clips
-from stg_jax.data.records import read_captions
+from stg_jax.data.batches import Clips, eval_batches
+from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.evaluate.predict import best_captions
 from stg_jax.evaluate.prepared import PreparedReferences
@@ -20,12 +20,12 @@ PyTree = Any
 
 
 class Validator:
-    """Score parameters on the validation split, with the branch that will be deployed."""
+    """Score parameters on clips with references, with the branch that will be deployed."""
 
-    def __init__(self, run: RunFolder, plan: Plan):
+    def __init__(self, run: RunFolder, plan: Plan, clips: Clips):
         self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
-        self._clips = open_clips(run.config.data, run.vocab, SPLIT)
-        self._features = parallel.Features(self._clips.take_table(), plan.mesh)
+        self._clips = clips
+        self._features = parallel.Features(clips.take_table(), plan.mesh)
         self._references = PreparedReferences(read_captions(run.config.data.dir, SPLIT))
         self._eval_step = parallel.summed_over_clips(
             make_eval_step(plan.model, plan.loss_spec), plan.mesh

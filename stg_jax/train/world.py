@@ -9,8 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stg_jax.data.records import read_captions
-from stg_jax.data.shards import open_split
+from stg_jax.data.caption_files import read_captions
 from stg_jax.errors import UserError
 from stg_jax.train import hosts, parallel
 from stg_jax.train.plan import Plan
@@ -48,6 +47,8 @@ def check_same_world(config: ConfigDict, plan: Plan) -> None:
 
 def _facts(config: ConfigDict, plan: Plan) -> dict[str, Any]:
     """Return all that must be equal, by the name under which a user knows it."""
+    from stg_jax.data.shards import open_split  # loads TensorFlow, which one host may do without
+
     facts = {
         f'config.{group}.{key}' if isinstance(values, dict) else f'config.{group}': value
         for group, values in json.loads(config.to_json()).items()
@@ -57,9 +58,8 @@ def _facts(config: ConfigDict, plan: Plan) -> dict[str, Any]:
     facts['manifest.json of the data'] = _digest(vars(plan.manifest))
     facts['the vocabulary'] = _digest(plan.vocab.words)
     for split in plan.manifest.splits:
-        damaged_ok = config.data.skip_damaged
-        opened = open_split(config.data.dir, split, damaged_ok=damaged_ok)
-        captions = read_captions(config.data.dir, split, damaged_ok=damaged_ok)
+        opened = open_split(config.data.dir, split, damaged_ok=config.data.skip_damaged)
+        captions = read_captions(config.data.dir, split)
         facts[f'captions-{split}.jsonl of the data'] = _digest(captions)
         facts[f'the shards of split {split}'] = _digest(list(map(int, opened.lengths)))
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
