@@ -101,7 +101,7 @@ _BEAM = flags.DEFINE_multi_string(
     'beam', [], 'Option of the pipeline, e.g. --beam=--direct_num_workers=4; may be repeated.'
 )
 _WORK_DIR = flags.DEFINE_string(
-    'work_dir', None, 'Where finished clips wait for the rest; by default beside OUT.'
+    'work_dir', None, 'In which finished clips wait for the rest; by default beside OUT.'
 )
 
 _TOY = (_CLIPS, _SEED)
@@ -194,6 +194,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
     from stg_jax.prepare.from_features import FeatureFiles, plan_features
 
     _refuse('--appearance', *_FROM_VIDEOS)
+    if not _RUNNER.value:
+        _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
     paths = {flag.name: flag.value for flag in _FROM_FEATURES}
     return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
 

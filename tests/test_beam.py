@@ -13,10 +13,14 @@ def test_a_pipeline_with_two_workers_writes_the_same_bytes(tmp_path):
     maker = NumberMaker(bad=['c9'])
     options = ['--runner=DirectRunner', '--direct_num_workers=2']
     options.append('--direct_running_mode=multi_processing')
-    write_job(tmp_path / 'beam', job(maker, NAMES[:10]), Runner(beam=options))
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    (work_dir / 'thesis.txt').write_text('mine')
+    runner = Runner(beam=options, work_dir=str(work_dir))
+    write_job(tmp_path / 'beam', job(maker, NAMES[:10]), runner)
     write_job(tmp_path / 'here', job(NumberMaker(bad=['c9']), NAMES[:10]), Runner())
     assert contents(tmp_path / 'beam') == contents(tmp_path / 'here')
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['beam', 'here']
+    assert contents(work_dir) == {'thesis.txt': b'mine'}
 
 
 def test_what_a_stopped_run_finished_is_not_made_again(tmp_path):

@@ -219,6 +219,10 @@ def test_flags_that_would_be_ignored_are_refused(tmp_path):
     assert_refused(prepare(*pixels, '--boxes=b.h5'), '--boxes has no meaning for --videos')
     features = [*own, '--appearance=a.hdf5', '--dtype=bfloat16']
     assert_refused(prepare(*features), '--dtype has no meaning for --appearance')
+    work_dir = [*own, '--appearance=a.hdf5', '--work_dir=w']
+    assert_refused(
+        prepare(*work_dir), '--work_dir has no meaning for --appearance without --runner'
+    )
     grid = [*own, f'--videos={videos}', '--nodes=grid', '--num_objects=5']
     assert_refused(prepare(*grid), 'a grid needs a square number of objects')
 

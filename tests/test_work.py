@@ -41,6 +41,15 @@ class NumberMaker:
         return dataclasses.replace(clip, id=request.clip_id, captions=request.captions)
 
 
+class Stopped(NumberMaker):
+    """Is stopped by its user after two chunks."""
+
+    def make(self, chunk, loaded):
+        if self.made == 2:
+            raise KeyboardInterrupt
+        return super().make(chunk, loaded)
+
+
 def requests(names=NAMES, captions=('a man runs',)):
     return [Request(name, captions, path=f'/videos/{name}.mp4') for name in names]
 
@@ -144,12 +153,6 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, resumable):
 
 
 def test_a_stopped_job_goes_on_where_it_was(tmp_path):
-    class Stopped(NumberMaker):
-        def make(self, chunk, loaded):
-            if self.made == 2:
-                raise KeyboardInterrupt
-            return super().make(chunk, loaded)
-
     with pytest.raises(KeyboardInterrupt):
         write_job(tmp_path / 'out', job(Stopped()), Runner())
     assert not (tmp_path / 'out').exists()
@@ -159,6 +162,26 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path):
     write_job(tmp_path / 'whole', job(NumberMaker()), Runner())
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'whole']
+
+
+def test_a_work_dir_keeps_what_others_have_in_it(tmp_path):
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    (work_dir / 'thesis.txt').write_text('mine')
+    runner = Runner(work_dir=str(work_dir))
+    for resumable in (True, False):
+        write_job(tmp_path / f'{resumable}', job(NumberMaker(), resumable=resumable), runner)
+    assert contents(work_dir) == {'thesis.txt': b'mine'}
+
+
+def test_jobs_on_one_work_dir_leave_each_other_alone(tmp_path):
+    runner = Runner(work_dir=str(tmp_path / 'work'))
+    with pytest.raises(KeyboardInterrupt):
+        write_job(tmp_path / 'one' / 'data', job(Stopped()), runner)
+    write_job(tmp_path / 'other' / 'data', job(NumberMaker()), runner)
+    maker = NumberMaker()
+    write_job(tmp_path / 'one' / 'data', job(maker), runner)
+    assert maker.made == 2  # of four chunks
 
 
 def test_failures_are_told_and_the_others_go_on(tmp_path, capsys):

@@ -1,9 +1,13 @@
 """Carry out a job: its clips made by workers, written in order, its failures told."""
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from etils import epath
 
 from stg_jax import files
 from stg_jax.data.clip import Clip
@@ -24,8 +28,8 @@ class Runner:
     Attributes:
       workers: processes on this machine; 1 is this one.
       beam: options of an Apache Beam pipeline that does it instead, None for none.
-      work_dir: where finished chunks are kept, by default beside the data folder; the workers of a
-        pipeline must reach it.
+      work_dir: in which finished chunks are kept, in a folder of their own, by default beside the
+        data folder; the workers of a pipeline must reach it.
     """
 
     workers: int = 1
@@ -48,7 +52,7 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
 
         for note in job.notes:
             say(note)
-        store = ChunkStore(runner.work_dir or out.parent / f'.{out.name}.work', job.maker.settings)
+        store = ChunkStore(_work_folder(out, runner.work_dir), job.maker.settings)
         chunks = {split: list(chunked(requests)) for split, requests in job.splits.items()}
         results = _make(job, [c for split in chunks.values() for c in split], store, runner)
         failures: list[Failure] = []
@@ -65,6 +69,15 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
     if failures:
         say(f'{len(failures)} clips could not be made and are left out: see {out / FAILURES}')
     return manifest
+
+
+def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
+    """Return a folder that is ours alone, as it is removed when `out` is written."""
+    if work_dir is None:
+        return epath.Path(out.parent / f'.{out.name}.work')
+    # Jobs that share a work_dir may have outputs of one name in different folders.
+    digest = hashlib.sha256(os.fspath(out.resolve()).encode()).hexdigest()
+    return epath.Path(work_dir) / f'{out.name}-{digest[:8]}.work'
 
 
 def _make(
