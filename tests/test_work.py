@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from stg_jax import files
 from stg_jax.data import records
 from stg_jax.errors import UserError
 from stg_jax.prepare import work
@@ -190,10 +191,29 @@ def test_failures_are_told_and_the_others_go_on(tmp_path, capsys):
     assert 'left out "c5": /videos/c5.mp4 is bad' in capsys.readouterr().err
 
 
-def test_nothing_is_written_when_every_clip_of_a_split_fails(tmp_path):
+def test_nothing_but_a_report_is_written_when_every_train_clip_fails(tmp_path):
+    task = job(NumberMaker(bad=['c0', 'c1']), ['c0', 'c1'], val=requests(['c2']))
     with pytest.raises(UserError, match=r'none of the 2 clips of split train .*c1.mp4 is bad'):
-        write_job(tmp_path / 'out', job(NumberMaker(bad=['c0', 'c1']), ['c0', 'c1']), Runner())
+        write_job(tmp_path / 'out', task, Runner())
     assert not (tmp_path / 'out').exists()
+    report = files.read_json(tmp_path / 'out.failures.json')
+    assert [failure['clip'] for failure in report] == ['c0', 'c1']
+
+
+def test_a_split_without_any_clip_is_left_out_and_the_others_are_written(tmp_path, capsys):
+    task = job(NumberMaker(bad=['c3']), ['c0'], val=requests(['c3']), test=requests(['c4']))
+    manifest = write_job(tmp_path / 'out', task, Runner())
+    assert set(manifest.splits) == {'train', 'test'}
+    assert 'none of the 1 clips of split val could be made' in capsys.readouterr().err
+    (failure,) = files.read_json(tmp_path / 'out' / 'failures.json')
+    assert failure['clip'] == 'c3'
+
+
+def test_a_job_without_train_is_refused_only_when_no_clip_is_left(tmp_path):
+    splits = {'val': requests(['c0']), 'test': requests(['c1'])}
+    write_job(tmp_path / 'one', job(NumberMaker(bad=['c0']), [], **splits), Runner())
+    with pytest.raises(UserError, match=r'split test .*c1.mp4 is bad: see .*two.failures.json'):
+        write_job(tmp_path / 'two', job(NumberMaker(bad=['c0', 'c1']), [], **splits), Runner())
 
 
 def test_a_clip_that_cannot_be_written_is_a_failure():

@@ -41,11 +41,12 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
     """Write the data folder `out`, whole or not at all.
 
     The bytes depend on the input alone, not on the runner. A clip that cannot be made is told,
-    listed in `out`/failures.json and left out. When a resumable job is stopped and run again, the
-    chunks that it finished are not made again.
+    listed in `out`/failures.json and left out; so is a split without any clip, but for train. When
+    a resumable job is stopped and run again, the chunks that it finished are not made again.
 
     Raises:
-      UserError: `out` exists, no clip can be made, or see `records.write_records`.
+      UserError: `out` exists, no clip or no train clip can be made (OUT.failures.json beside `out`
+        lists why), or see `records.write_records`.
     """
     with files.write_folder(out) as folder:
         from stg_jax.data import records  # after the checks, so that a mistake shows at once
@@ -55,7 +56,7 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
         store = ChunkStore(_work_folder(out, runner.work_dir), job.maker.settings)
         chunks = {split: list(chunked(requests)) for split, requests in job.splits.items()}
         results = _make(job, [c for split in chunks.values() for c in split], store, runner)
-        failures: list[Failure] = []
+        failures = _Failures(out, sum(map(len, job.splits.values())))
         manifest = records.write_records(
             folder,
             {split: _clips(split, chunks[split], results, failures) for split in chunks},
@@ -64,11 +65,34 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
             sources=job.sources,
             missing=job.missing,
         )
-        files.write_json(folder / FAILURES, list(map(dataclasses.asdict, failures)))
+        failures.save(folder / FAILURES)
     store.remove()
-    if failures:
-        say(f'{len(failures)} clips could not be made and are left out: see {out / FAILURES}')
+    if failures.found:
+        number = len(failures.found)
+        say(f'{number} clips could not be made and are left out: see {out / FAILURES}')
     return manifest
+
+
+class _Failures:
+    """The clips that could not be made, of `total` that shall be written to `out`."""
+
+    def __init__(self, out: Path, total: int):
+        self.found: list[Failure] = []
+        self._out, self._total = out, total
+
+    def save(self, path: Path) -> None:
+        """Write them down as JSON."""
+        files.write_json(path, list(map(dataclasses.asdict, self.found)))
+
+    def leave_out(self, split: str, number: int) -> None:
+        """Say that none of the clips of a split could be made; refuse to go on without train."""
+        none = f'none of the {number} clips of split {split} could be made'
+        if split != 'train' and len(self.found) < self._total:
+            say(f'{none}: the split is left out')
+            return
+        report = self._out.with_name(f'{self._out.name}.{FAILURES}')  # `out` itself will not appear
+        self.save(report)
+        raise UserError(f'{none}, the last as {self.found[-1].reason}: see {report}')
 
 
 def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
@@ -110,20 +134,17 @@ def _make(
 
 
 def _clips(
-    split: str, chunks: list[Chunk], results: Iterator[list[Result]], failures: list[Failure]
+    split: str, chunks: list[Chunk], results: Iterator[list[Result]], failures: _Failures
 ) -> Iterator[Clip]:
     """Yield the clips of one split; collect those that failed."""
-    requests = [request for chunk in chunks for request in chunk]
+    number = sum(map(len, chunks))
     flat = (result for _ in chunks for result in next(results))
-    before = len(failures)
-    for result in progress(flat, len(requests), f'{split}: done'):
+    before = len(failures.found)
+    for result in progress(flat, number, f'{split}: done'):
         if isinstance(result, Clip):
             yield result
             continue
-        failures.append(result)
+        failures.found.append(result)
         say(f'left out {json.dumps(result.clip, ensure_ascii=False)}: {result.reason}')
-    if requests and len(failures) - before == len(requests):
-        raise UserError(
-            f'none of the {len(requests)} clips of split {split} could be made: '
-            f'{failures[-1].reason}'
-        )
+    if number and len(failures.found) - before == number:
+        failures.leave_out(split, number)
