@@ -15,6 +15,7 @@ from stg_jax.prepare.store import ChunkStore
 from stg_jax.prepare.work import Failure, Request, chunked, make_all
 from stg_jax.prepare.write import Runner, write_job
 from tests.fake_data import fake_clips
+from tests.fake_deadly import DeadlyMaker
 
 NAMES = [f'c{rank}' for rank in range(3 * work.CLIPS_PER_CHUNK + 1)]
 
@@ -110,6 +111,18 @@ def test_a_mistake_that_concerns_all_clips_stops_the_work(workers):
     maker.make = None  # not callable: whatever a maker raises comes through
     with pytest.raises(TypeError):
         list(make_all(maker, chunked(requests()), workers))
+
+
+def test_a_clip_that_kills_its_process_is_a_failure_and_all_others_are_made():
+    found = list(itertools.chain(*make_all(DeadlyMaker(['c10']), chunked(requests()), 2)))
+    assert [result.clip if isinstance(result, Failure) else result.id for result in found] == NAMES
+    (failure,) = [result for result in found if isinstance(result, Failure)]
+    assert failure.clip == 'c10' and 'the process that read it died' in failure.reason
+
+
+def test_processes_that_die_of_every_clip_stop_the_work():
+    with pytest.raises(UserError, match=r'died of each of 8 clips from c0 on: .* fewer --workers'):
+        list(make_all(DeadlyMaker(NAMES), chunked(requests()), 2))
 
 
 def test_the_store_gives_back_what_was_kept(tmp_path):

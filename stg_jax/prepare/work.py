@@ -2,10 +2,12 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 from stg_jax.data.check import check_clip
@@ -14,6 +16,7 @@ from stg_jax.errors import UserError
 
 CLIPS_PER_CHUNK = 8  # done at once, and lost at most when a worker is killed
 _CHUNKS_IN_FLIGHT = 3  # per process; finished ones wait in memory for those before them
+_DIED = 'the process that read it died (out of memory, or a fault of a decoder)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +83,103 @@ def chunked(requests: Iterable[Request]) -> Iterator[Chunk]:
 
 
 def make_all(maker: Maker, chunks: Iterable[Chunk], workers: int) -> Iterator[list[Result]]:
-    """Yield the results of each chunk, in order, made by `workers` processes (1: by this one)."""
+    """Yield the results of each chunk, in order, made by `workers` processes (1: by this one).
+
+    Where there are several, one may die: new ones go on, and the clip of which it died is a
+    failure.
+    """
     if workers == 1:
         yield from _make_here(maker, chunks)
         return
+    chunks = iter(chunks)
+    while first := next(chunks, None):
+        yield from _make_by_pool(maker, itertools.chain([first], chunks), workers)
+
+
+def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterator[list[Result]]:
+    """Make chunks to the end, or until a process dies and what was under way then is made."""
+    most, died = workers * _CHUNKS_IN_FLIGHT, False
+    waiting: collections.deque[tuple[Chunk, concurrent.futures.Future]] = collections.deque()
+    with _pool(maker, workers) as pool, contextlib.closing(_OneByOne(maker)) as one_by_one:
+        try:
+            while True:
+                room = 0 if died else most - len(waiting)
+                waiting.extend((c, _submit(pool, c)) for c in itertools.islice(chunks, room))
+                if not waiting:
+                    return
+                chunk, future = waiting.popleft()
+                try:
+                    results = future.result()
+                except BrokenProcessPool:
+                    died, results = True, one_by_one.make(chunk)
+                yield results
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+class _OneByOne:
+    """Makes chunks of which a process may have died, in a process that is replaced if it dies."""
+
+    def __init__(self, maker: Maker):
+        self._maker = maker
+        self._process: concurrent.futures.ProcessPoolExecutor | None = None
+
+    def make(self, chunk: Chunk) -> list[Result]:
+        """Make a chunk; a clip of which the process dies is a failure.
+
+        Raises:
+          UserError: it dies of every clip, which is no fault of the clips.
+        """
+        with contextlib.suppress(BrokenProcessPool):
+            return self._attempt(chunk)
+        results, deaths = [], 0
+        for request in chunk:
+            try:
+                results += self._attempt([request])
+            except BrokenProcessPool:
+                deaths += 1
+                results.append(Failure(request.clip_id, request.path, _DIED))
+        if deaths == CLIPS_PER_CHUNK:
+            raise UserError(
+                f'a process died of each of {deaths} clips from {chunk[0].clip_id} on: if memory '
+                'ran out, pass fewer --workers or a smaller --batch_size'
+            )
+        return results
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process:
+            self._process.shutdown()
+            self._process = None
+
+    def _attempt(self, chunk: Chunk) -> list[Result]:
+        self._process = self._process or _pool(self._maker, 1)
+        try:
+            return self._process.submit(_make_in_worker, chunk).result()
+        except BrokenProcessPool:
+            self.close()
+            raise
+
+
+def _pool(maker: Maker, workers: int) -> concurrent.futures.ProcessPoolExecutor:
     # spawn: a forked child of a process with TensorFlow's threads may hang.
     context = multiprocessing.get_context('spawn')
-    with concurrent.futures.ProcessPoolExecutor(
+    return concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(maker,)
-    ) as pool:
-        made = (pool.submit(_make_in_worker, chunk) for chunk in chunks)
-        yield from _in_order(made, workers * _CHUNKS_IN_FLIGHT)
+    )
+
+
+def _submit(
+    pool: concurrent.futures.ProcessPoolExecutor, chunk: Chunk
+) -> concurrent.futures.Future:
+    """Hand out a chunk; to a pool that just broke, as one that was under way then."""
+    try:
+        return pool.submit(_make_in_worker, chunk)
+    except BrokenProcessPool as error:
+        broken = concurrent.futures.Future()
+        broken.set_exception(error)
+        return broken
 
 
 def _make_here(maker: Maker, chunks: Iterable[Chunk]) -> Iterator[list[Result]]:
