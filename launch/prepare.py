@@ -28,6 +28,7 @@ all of it and prints a data card.
 
 import importlib
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def main(args: list[str]) -> int | None:
             '(see --help)'
         )
     cli.no_arguments(args[1:])
+    # As Ctrl-C, so that nothing half-written stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare(args[0])
     return None
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,18 @@ from etils import epath
 
 from stg_jax.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 @contextlib.contextmanager
 def write_file(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     """Yield a name beside `path` for a file that replaces `path` when the block succeeds."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         yield temporary
         temporary.replace(path)
@@ -55,17 +61,74 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder beside `path` that is renamed to `path` when the block succeeds.
 
+    What killed processes left of folders for the same `path` is removed first.
+
     Raises:
-      UserError: `path` exists already.
+      UserError: `path` exists already, or cannot be made.
     """
     path = Path(path)
-    if path.exists():
-        raise UserError(f'{path} exists already: name another folder, or remove it first')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    temporary.mkdir()
+    refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        temporary, lock = _new_locked_folder(path)
+    except OSError as error:
+        reason = f'{error.filename}: {error.strerror}'
+        raise UserError(f'{path} cannot be made ({reason}): name another folder') from None
     try:
         yield temporary
+        refuse_existing(path)  # another process may have been faster
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to write a folder where there is something already."""
+    if path.exists():
+        raise UserError(f'{path} exists already: name another folder, or remove it first')
+
+
+def _temporary_name(name: str) -> str:
+    # No process id: every container has the same, and a file of a killed one would be in the way.
+    return f'.{name}.{secrets.token_hex(4)}.tmp'
+
+
+def _new_locked_folder(path: Path) -> tuple[Path, int]:
+    """Make a temporary folder; return it and the open file that holds its lock while we live."""
+    while True:
+        temporary = path.with_name(_temporary_name(path.name))
+        temporary.mkdir()
+        lock = os.open(temporary, os.O_RDONLY)
+        if fcntl:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_SH)
+        if temporary.exists():
+            return temporary, lock
+        os.close(lock)  # taken for abandoned before it was locked
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary folders for `path` that no living process holds the lock of."""
+    for left in path.parent.iterdir():
+        if not _is_temporary(left.name, path.name) or not left.is_dir() or not fcntl:
+            continue
+        # Where a lock cannot be taken, or not be seen, the folder stays.
+        with contextlib.suppress(OSError), _opened(left) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_temporary(name: str, of: str) -> bool:
+    middle = name.removeprefix(f'.{of}.').removesuffix('.tmp')
+    return name == f'.{of}.{middle}.tmp' and middle.isalnum()
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -115,7 +115,8 @@ def test_own_videos_by_any_number_of_workers(tmp_path):
     assert (outs[0] / 'contact_sheet.png').stat().st_size > 1000
 
 
-def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path, number):
     captions, videos = write_world(tmp_path, num=30)
     out = tmp_path / 'data'
     arguments = ['own', f'--annotations={captions}', f'--videos={videos}', '--extractor=pixels']
@@ -125,11 +126,14 @@ def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path):
     with subprocess.Popen(command, cwd=fake_run.ROOT) as process:
         while process.poll() is None and not any(work.glob('*.npz')):
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
     assert not out.exists() and any(work.glob('*.npz'))
+    if number == signal.SIGTERM:
+        assert process.returncode == 130
+        assert not list(tmp_path.glob('.data.*.tmp'))
     run = prepared(*arguments, f'--out={out}')
     assert 'chunks were finished before: going on' in run.stderr
-    assert not work.exists()
+    assert not work.exists() and not list(tmp_path.glob('.data.*.tmp'))
     prepared(*arguments, f'--out={tmp_path / "whole"}')
     assert contents(out) == contents(tmp_path / 'whole')
 
@@ -199,6 +203,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
         (['toy', '--out=x', '--clips=train'], 'clips must look like train=1500'),
         (['toy', '--out=x', '--motion=m.hdf5'], '--motion has no meaning for toy'),
         (['toy', '--out=.'], 'exists already'),
+        (['toy', '--out=/dev/null/x'], '/dev/null/x cannot be made (/dev/null: File exists)'),
         (['toy', '--out=x', '--num_frames=0'], 'num_frames'),
         (['msvd', '--out=x'], 'pass either --videos, or feature files'),
         (['msvd', '--out=x', '--videos=v'], '--annotations is missing'),
