@@ -26,9 +26,11 @@ OUT must not exist. It becomes a TFDS folder that tfds.builder_from_directory op
 all of it and prints a data card.
 """
 
+import dataclasses
 import importlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,7 @@ def main(args: list[str]) -> int | None:
 
 
 def _prepare(source: str) -> None:
+    _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
     config = importlib.import_module(f'configs.{source}').get_config()
     out = Path(cli.required(_OUT))
     size = {
@@ -164,6 +167,8 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     from stg_jax.prepare.write import Runner, write_job
 
     _refuse(source, *_TOY)
+    if not _RUNNER.value:
+        _refuse('a run without --runner', _BEAM)
     if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
         raise UserError('pass either --videos, or feature files: --appearance (see --help)')
     annotations = read_annotations(source, cli.required(_ANNOTATIONS))
@@ -190,7 +195,16 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
     else:
         choices = {flag.name: flag.value for flag in _FROM_MODELS}
         settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
-    return plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    job = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    return dataclasses.replace(job, notes=[*job.notes, *_idle_dtype()])
+
+
+def _idle_dtype() -> Iterator[str]:
+    """Yield a sentence where --dtype reaches no model: ONNX files compute as they were exported."""
+    detector = [_DETECTOR.value] if _NODES.value == 'boxes' else []
+    parts = [*detector, _FRAME_ENCODER.value, _CLIP_ENCODER.value]
+    if _DTYPE.present and not any(part.startswith('keras:') for part in parts):
+        yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET'
 
 
 def _plan_features(annotations: Any, **size: int) -> Any:
@@ -236,6 +250,16 @@ def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
     for flag in foreign:
         if flag.present:
             raise UserError(f'--{flag.name} has no meaning for {what} (see --help)')
+
+
+def _refuse_addresses(*paths: flags.FlagHolder) -> None:
+    """Refuse buckets where only a file system will do."""
+    for flag in paths:
+        if '://' in (flag.value or ''):
+            raise UserError(
+                f'--{flag.name}={flag.value} is not on a file system: mount the bucket, e.g. with '
+                'gcsfuse, and pass the folder where it is mounted'
+            )
 
 
 def _report(out: Path, manifest: Manifest, data_config: Any) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stg_jax.errors import UserError
 from stg_jax.prepare import work
 from stg_jax.prepare.write import Runner, write_job
 from tests.test_work import NAMES, NumberMaker, contents, job
@@ -36,3 +37,9 @@ def test_what_a_stopped_run_finished_is_not_made_again(tmp_path):
     runner = Runner(beam=['--runner=DirectRunner', '--direct_running_mode=in_memory'])
     manifest = write_job(tmp_path / 'out', job(NumberMaker(bad=first_chunk)), runner)
     assert manifest.splits['train']['clips'] == len(NAMES)
+
+
+def test_a_runner_that_beam_does_not_have_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match='Unexpected pipeline runner: NopeRunner') as refused:
+        write_job(tmp_path / 'out', job(NumberMaker()), Runner(beam=['--runner=NopeRunner']))
+    assert '\n' not in str(refused.value)

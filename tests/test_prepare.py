@@ -208,6 +208,10 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
         (['msvd', '--out=x'], 'pass either --videos, or feature files'),
         (['msvd', '--out=x', '--videos=v'], '--annotations is missing'),
         (['msvd', '--out=x', '--seed=1'], '--seed has no meaning for msvd'),
+        (['msvd', '--out=x', '--beam=--a=1'], '--beam has no meaning for a run without --runner'),
+        (['msvd', '--out=gs://b/x'], '--out=gs://b/x is not on a file system: mount the bucket'),
+        (['msvd', '--out=x', '--videos=gs://b/v'], '--videos=gs://b/v is not on a file system'),
+        (['msvd', '--out=x', '--boxes=s3://b/h'], '--boxes=s3://b/h is not on a file system'),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence):
@@ -230,6 +234,17 @@ def test_flags_that_would_be_ignored_are_refused(tmp_path):
     )
     grid = [*own, f'--videos={videos}', '--nodes=grid', '--num_objects=5']
     assert_refused(prepare(*grid), 'a grid needs a square number of objects')
+
+
+def test_a_dtype_that_reaches_no_model_is_said(tmp_path):
+    captions, videos = write_world(tmp_path)
+    model = tmp_path / 'm.onnx'
+    model.write_bytes(b'')
+    flags = ['own', f'--annotations={captions}', f'--videos={videos}', f'--out={tmp_path / "out"}']
+    flags += [f'--detector=onnx:{model}', f'--frame_encoder=onnx:{model}', '--dry_run']
+    said = '--dtype=bfloat16 changes nothing'
+    assert said in prepared(*flags, '--dtype=bfloat16').stdout
+    assert said not in prepared(*flags).stdout
 
 
 def test_videos_that_do_not_fit_are_one_sentence(tmp_path):

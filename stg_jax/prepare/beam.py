@@ -26,12 +26,13 @@ def make_with_beam(
       store: where to keep it.
       options: of the pipeline, as Beam writes them, e.g. ['--runner=DirectRunner',
         '--direct_num_workers=4', '--direct_running_mode=multi_processing'].
+
+    Raises:
+      UserError: Beam knows no such runner, or the runner refuses its options.
     """
     if not chunks:
         return
-    # First, so that it can be set again: the harness logs a page per worker at INFO.
-    quiet = '--default_sdk_harness_log_level=ERROR'
-    with beam.Pipeline(options=PipelineOptions([quiet, *options])) as pipeline:
+    with _pipeline(options) as pipeline:
         _ = (
             pipeline
             | 'chunks' >> beam.Create(list(chunks))
@@ -39,6 +40,16 @@ def make_with_beam(
             | 'spread' >> beam.Reshuffle()
             | 'make and keep' >> beam.ParDo(_MakeAndKeep(maker, store))
         )
+
+
+def _pipeline(options: Sequence[str]) -> beam.Pipeline:
+    # First, so that it can be set again: the harness logs a page per worker at INFO.
+    quiet = '--default_sdk_harness_log_level=ERROR'
+    try:
+        return beam.Pipeline(options=PipelineOptions([quiet, *options]))
+    except (ValueError, ImportError) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'Apache Beam refuses --runner and --beam: {reason}') from None
 
 
 class _MakeAndKeep(beam.DoFn):
