@@ -1,5 +1,6 @@
 """How a command starts and how it ends: exit code 0, 2 for a user's mistake, 75 to be restarted."""
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,13 +67,39 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(0)
     logging.set_verbosity(logging.WARNING)  # libraries below us are chatty at INFO
     try:
-        return flags.FLAGS(argv)[1:]
+        return flags.FLAGS(_as_defined(argv))[1:]
     except flags.Error as error:
         raise UserError(f'{_one_line(error)} (see --help)') from None
     except (AttributeError, KeyError) as error:  # so does ml_collections refuse a --config.key
         raise UserError(f'the config has no such key: {_one_line(error)}') from None
     except (TypeError, ValueError) as error:
         raise UserError(f'the config was refused: {_one_line(error)}') from None
+
+
+def _as_defined(argv: list[str]) -> list[str]:
+    """Return a command line in which `--dry-run` and `--dry_run` are the name that is defined."""
+    defined = {name.replace('-', '_'): name for name in flags.FLAGS}
+    found, args = argv[:1], iter(argv[1:])
+    for arg in args:
+        if arg == '--':
+            return [*found, arg, *args]
+        dashes, name, equals, value = _split(arg)
+        # Names with a dot, which are keys of a config, are never found here.
+        name = defined.get(name.replace('-', '_'), name)
+        no, positive = name[:2], name[2:].replace('-', '_')
+        if name not in flags.FLAGS and no == 'no' and positive in defined:
+            name = f'{no}{defined[positive]}'
+        found.append(f'{dashes}{name}{equals}{value}')
+        if dashes and not equals and name in flags.FLAGS and not flags.FLAGS[name].boolean:
+            found += itertools.islice(args, 1)  # its value, however that begins
+    return found
+
+
+def _split(arg: str) -> tuple[str, str, str, str]:
+    """Return the dashes, the name, the = and the value of a flag; all is value where it is none."""
+    name, equals, value = arg.lstrip('-').partition('=')
+    dashes = arg[: len(arg) - len(arg.lstrip('-'))]
+    return (dashes, name, equals, value) if dashes else ('', '', '', arg)
 
 
 def _one_line(error: Exception) -> str:
