@@ -37,7 +37,7 @@ from typing import Any
 from absl import flags
 
 from configs import common
-from stg_jax import cli
+from stg_jax import cli, files
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.errors import UserError
 
@@ -139,6 +139,7 @@ def _prepare(source: str) -> None:
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
     config = importlib.import_module(f'configs.{source}').get_config()
     out = Path(cli.required(_OUT))
+    files.refuse_existing(out)
     size = {
         'num_frames': _NUM_FRAMES.value or config.data.frames,
         'num_objects': _NUM_OBJECTS.value or config.data.objects,
@@ -175,7 +176,7 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     plan = _plan_videos if _VIDEOS.value else _plan_features
     job = plan(annotations, **size)
     if _DRY_RUN.value:
-        print(job.plan())
+        print(job.plan(out, **size))
         return None
     one = job.extractor['name'] != 'pixels'  # a model, or one HDF5 file, keeps one process busy
     beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
@@ -184,6 +185,7 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
+    from stg_jax.extract import build_parts
     from stg_jax.extract.features import Models
     from stg_jax.extract.pixels import PixelExtractor
     from stg_jax.prepare.from_videos import plan_videos
@@ -195,15 +197,22 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
     else:
         choices = {flag.name: flag.value for flag in _FROM_MODELS}
         settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
+        if _DRY_RUN.value:  # else they are loaded soon enough
+            for part in _part_flags():
+                build_parts.check(part.name, part.value)
     job = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
     return dataclasses.replace(job, notes=[*job.notes, *_idle_dtype()])
 
 
+def _part_flags() -> list[flags.FlagHolder]:
+    """Return the flags of the parts that are used."""
+    detector = [_DETECTOR] if _NODES.value == 'boxes' else []
+    return [*detector, _FRAME_ENCODER, _CLIP_ENCODER]
+
+
 def _idle_dtype() -> Iterator[str]:
     """Yield a sentence where --dtype reaches no model: ONNX files compute as they were exported."""
-    detector = [_DETECTOR.value] if _NODES.value == 'boxes' else []
-    parts = [*detector, _FRAME_ENCODER.value, _CLIP_ENCODER.value]
-    if _DTYPE.present and not any(part.startswith('keras:') for part in parts):
+    if _DTYPE.present and not any(part.value.startswith('keras:') for part in _part_flags()):
         yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET'
 
 

@@ -93,8 +93,26 @@ def test_a_dry_run_tells_all_and_writes_nothing(tmp_path):
     before = sorted(tmp_path.rglob('*'))
     run = prepared('msvd', *flags, f'--out={tmp_path / "data"}', '--dry_run')
     assert sorted(tmp_path.rglob('*')) == before
-    for line in ('train: 1 clips with 1 captions', 'val: 1 clips', 'a_1_2', 'no motion features'):
+    for line in (
+        *('train: 1 clips with 1 captions', 'val: 1 clips', 'a_1_2', 'no motion features'),
+        f'would write {tmp_path / "data"}: clips of 10 frames, at most 5 objects each',
+        'steps of the files become 10 frames',
+    ):
         assert line in run.stdout
+    assert_refused(prepare('msvd', *flags, f'--out={tmp_path}', '--dry_run'), 'exists already')
+
+
+def test_a_dry_run_finds_mistyped_and_empty_presets_without_loading_any(tmp_path):
+    pytest.importorskip('keras_hub')
+    captions, videos = write_world(tmp_path)
+    flags = ['own', f'--annotations={captions}', f'--videos={videos}', f'--out={tmp_path / "out"}']
+    flags.append('--dry_run')
+    prepared(*flags)  # with the names by default, of which no weights are here
+    assert_refused(
+        prepare(*flags, '--detector=keras:dfine_smal_coco'), 'did you mean dfine_small_coco'
+    )
+    assert_refused(prepare(*flags, f'--frame_encoder=keras:{videos}'), 'holds no Keras Hub preset')
+    assert_refused(prepare(*flags, '--clip_encoder=onnx:m'), 'm')
 
 
 def test_own_videos_by_any_number_of_workers(tmp_path):

@@ -50,14 +50,29 @@ def build_clip_encoder(
         from stg_jax.extract.difference import FrameDifference
 
         return FrameDifference(frame_encoder)
-    library, model = _split('clip_encoder', text)
-    if library == 'onnx':
-        raise UserError(
-            f"no clip encoder reads ONNX: use 'keras:...' or 'difference', not {text!r}"
-        )
+    model = _clip_preset(text)
     from stg_jax.extract.keras_clip_encoder import KerasClipEncoder
 
     return KerasClipEncoder(model, batch_size=batch_size, dtype=dtype)
+
+
+def check(part: str, text: str) -> None:
+    """Refuse a part whose preset is not there, without loading it; for files see `digest`.
+
+    Args:
+      part: 'detector', 'frame_encoder' or 'clip_encoder'.
+      text: as `build_detector` and the others take it.
+
+    Raises:
+      UserError: there is no such library or preset.
+    """
+    if part == 'clip_encoder' and text == 'difference':
+        return
+    library, model = ('keras', _clip_preset(text)) if part == 'clip_encoder' else _split(part, text)
+    if library == 'keras':
+        from stg_jax.extract.keras_preset import check_preset
+
+        check_preset('ObjectDetector' if part == 'detector' else 'Backbone', model)
 
 
 def digest(text: str) -> str:
@@ -89,6 +104,15 @@ def _onnx_files(model: str) -> list[Path]:
 def _preset_files(folder: Path) -> list[Path]:
     """Return the files of a preset in a folder, none of one that is downloaded by its name."""
     return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def _clip_preset(text: str) -> str:
+    library, model = _split('clip_encoder', text)
+    if library == 'onnx':
+        raise UserError(
+            f"no clip encoder reads ONNX: use 'keras:...' or 'difference', not {text!r}"
+        )
+    return model
 
 
 def _split(part: str, text: str) -> tuple[str, str]:

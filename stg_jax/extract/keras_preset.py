@@ -51,8 +51,8 @@ def load_preset(kind: str, preset: str) -> 'keras.Model':
     Raises:
       UserError: there is no such preset, it is broken or of another kind, or the download fails.
     """
+    check_preset(kind, preset)
     model_class = getattr(import_keras_hub().models, kind)
-    _check_name(preset, model_class.presets)
     try:
         return model_class.from_preset(preset)
     # What the library, its downloaders and a broken file raise; TypeError is a task without head.
@@ -61,6 +61,15 @@ def load_preset(kind: str, preset: str) -> 'keras.Model':
             f"'{preset}' cannot be loaded as Keras Hub {kind} ({_first_line(error)}): name a "
             'preset of that kind, and check the connection if it must be downloaded'
         ) from None
+
+
+def check_preset(kind: str, preset: str) -> None:
+    """Refuse a preset that is neither known nor a folder of one, without loading it.
+
+    Raises:
+      UserError: there is no such preset. One of another kind is found only by `load_preset`.
+    """
+    _check_name(preset, getattr(import_keras_hub().models, kind).presets)
 
 
 def picture_format(preset: str, image_shape: tuple[int | None, ...]) -> PictureFormat:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stg_jax.prepare.work import Maker, Request
@@ -32,9 +33,21 @@ class Job:
     notes: Sequence[str]
     resumable: bool
 
-    def plan(self) -> str:
-        """Return the plan as lines of text."""
-        lines = [f'data set: {self.data_set}', *(f'note: {note}' for note in self.notes)]
+    def plan(self, out: Path, *, num_frames: int, num_objects: int) -> str:
+        """Return the plan as lines of text.
+
+        Args:
+          out: folder that will be written.
+          num_frames: T of every clip.
+          num_objects: N of every clip.
+        """
+        lines = [
+            f'data set: {self.data_set}',
+            f'would write {out}: clips of {num_frames} frames, at most {num_objects} objects each',
+            *(f'note: {note}' for note in self.notes),
+        ]
+        if self.extractor['name'] == 'files':
+            lines.append(f'steps of the files become {num_frames} frames; of motion by motion_steps')
         for split, requests in self.splits.items():
             captions = sum(len(request.captions) for request in requests)
             lines.append(f'{split}: {len(requests)} clips with {captions} captions')
