@@ -269,11 +269,31 @@ def test_videos_that_do_not_fit_are_one_sentence(tmp_path):
     captions, videos = write_world(tmp_path)
     flags = ['own', f'--annotations={captions}', '--extractor=pixels', f'--out={tmp_path / "out"}']
     shutil.copy(videos / 'train' / 'train00000.mp4', videos / 'val')
-    assert_refused(prepare(*flags, f'--videos={videos}'), 'name the same clip')
+    assert_refused(prepare(*flags, f'--videos={videos}'), 'may both be clip train00000')
     assert_refused(prepare(*flags, f'--videos={videos / "absent"}'), 'does not exist')
     (tmp_path / 'empty').mkdir()
     assert_refused(prepare(*flags, f'--videos={tmp_path / "empty"}'), 'holds no video file')
     assert not (tmp_path / 'out').exists()
+
+
+def test_equal_names_in_two_folders_are_told_apart_or_not_asked_for(tmp_path):
+    captions, videos = write_world(tmp_path, num=2)
+    names = 'cats/001', 'dogs/001', 'left/other', 'right/other'
+    for name in names:
+        (videos / name).parent.mkdir()
+        shutil.copy(videos / 'train' / 'train00000.mp4', videos / f'{name}.mp4')
+    captions.write_text('clip,caption,split\ncats/001,a cat,train\ndogs/001.mp4,a dog,train\n')
+    out = tmp_path / 'out'
+    flags = ['own', f'--annotations={captions}', f'--videos={videos}', '--extractor=pixels']
+    run = prepared(*flags, f'--out={out}', '--dry_run')
+    assert f'cats/001  {videos}/cats/001.mp4' in run.stdout
+    assert f'{videos}/dogs/001.mp4' in run.stdout
+    prepared(*flags, f'--out={out}')
+    assert Manifest.load(out).splits['train']['clips'] == 2
+    prepared('verify', out)
+    captions.write_text('clip,caption,split\n001,a cat,train\n')
+    ambiguous = prepare(*flags, f'--out={tmp_path / "two"}')
+    assert_refused(ambiguous, f'{videos}/cats/001.mp4 and {videos}/dogs/001.mp4 may both be clip')
 
 
 def test_msvd_files_that_do_not_fit_are_one_sentence(tmp_path):

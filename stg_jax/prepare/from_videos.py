@@ -1,9 +1,10 @@
 """A job that extracts features from a folder of videos."""
 
+import collections
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stg_jax.data.annotations import Annotations
@@ -65,15 +66,17 @@ def plan_videos(
       ids: how file names name clips, see `data.ids`; None: found out.
 
     Raises:
-      UserError: the folder holds no video, or none of a captioned clip.
+      UserError: the folder holds no video, none of a captioned clip, or two of one.
     """
-    paths = find_videos(videos)
+    found = find_videos(videos)
+    paths = name_videos(found.values(), annotations)
     mapping = match_keys(list(paths), annotations, ids)
-    path_of = {clip_id: paths[key] for clip_id, key in mapping.key_of.items()}
+    _refuse_ambiguous({clip_id: paths[key] for clip_id, key in mapping.key_of.items()}, annotations)
+    path_of = {clip_id: paths[key][0] for clip_id, key in mapping.key_of.items()}
     notes = [
         *annotations.notes,
         *mapping.warnings,
-        f'{videos}: {len(paths)} videos, named by {mapping.scheme}',
+        f'{videos}: {len(found)} videos, named by {mapping.scheme}',
         *left_out(annotations, path_of, 'video'),
     ]
     return Job(
@@ -89,24 +92,58 @@ def plan_videos(
 
 
 def find_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the video files below a folder by their stems, in order of name.
+    """Return the video files below a folder, in order of name.
+
+    They are called by their stems, and where several have one by their path inside the folder.
 
     Raises:
-      UserError: there is no such folder, no video in it, or two of one name.
+      UserError: there is no such folder, or no video in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'the videos folder {folder} does not exist')
-    paths: dict[str, str] = {}
-    for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
-            continue
-        if path.stem in paths:
-            raise UserError(f'{path} and {paths[path.stem]} name the same clip: remove one of them')
-        paths[path.stem] = os.fspath(path)
+    paths = [
+        path
+        for path in sorted(folder.rglob('*'))
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    ]
     if not paths:
         raise UserError(f'{folder} holds no video file ({" ".join(sorted(VIDEO_SUFFIXES))})')
-    return paths
+    count = collections.Counter(path.stem for path in paths)
+    return {
+        path.stem if count[path.stem] == 1 else path.relative_to(folder).as_posix(): os.fspath(path)
+        for path in paths
+    }
+
+
+def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, list[str]]:
+    """Return video files by what may name a clip.
+
+    A clip may be named with folders, as in cats/001; all other files are called by their stems.
+    """
+    known = {_stem(clip_id) for clip_id in (*annotations.clip_ids, *annotations.number)}
+    named = collections.defaultdict(list)
+    for path in paths:
+        parts = Path(path).with_suffix('').parts
+        tails = ('/'.join(parts[k:]) for k in range(len(parts)))
+        named[next((tail for tail in tails if tail in known), parts[-1])].append(path)
+    return dict(named)
+
+
+def _stem(clip_id: str) -> str:
+    suffix = PurePosixPath(clip_id).suffix
+    return clip_id.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else clip_id
+
+
+def _refuse_ambiguous(paths_of: Mapping[str, list[str]], annotations: Annotations) -> None:
+    """Refuse a captioned clip that several files may be; the files of other clips are not used."""
+    for clip_id in annotations.clip_ids:
+        paths = paths_of.get(clip_id, [])
+        if len(paths) > 1:
+            raise UserError(
+                f'{paths[0]} and {paths[1]} may both be clip {clip_id}: remove one of them, or '
+                'write the folder into the name of the clip, as in FOLDER/NAME'
+            )
 
 
 def _read(extractor: Extractor, path: str) -> Video | UserError:

@@ -47,7 +47,9 @@ class Job:
             *(f'note: {note}' for note in self.notes),
         ]
         if self.extractor['name'] == 'files':
-            lines.append(f'steps of the files become {num_frames} frames; of motion by motion_steps')
+            lines.append(
+                f'steps of the files become {num_frames} frames; of motion by motion_steps'
+            )
         for split, requests in self.splits.items():
             captions = sum(len(request.captions) for request in requests)
             lines.append(f'{split}: {len(requests)} clips with {captions} captions')

@@ -14,6 +14,7 @@ from stg_jax.data.sampling import sample_index
 from stg_jax.errors import UserError
 from stg_jax.prepare.clip_check import ClipCheck
 from stg_jax.prepare.findings import Findings
+from stg_jax.prepare.from_videos import name_videos
 from stg_jax.prepare.progress import progress
 from stg_jax.prepare.tally import Tally
 
@@ -32,7 +33,7 @@ class Reading:
       shown: clips for the contact sheet.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, videos: Mapping[str, str]):
+    def __init__(self, folder: Path, manifest: Manifest, videos: Sequence[str]):
         self.tallies: dict[str, Tally] = {}
         self.problems, self.remarks = Findings(), Findings()
         self.shown: list[Shown] = []
@@ -103,13 +104,15 @@ class Reading:
         """Return the videos of some clips of a split, from all over it."""
         named = Annotations(self._manifest.data_set, {split: captions}, {}, {}, [])
         try:
-            key_of = match_keys(list(self._videos), named, 'name').key_of
+            paths = name_videos(self._videos, named)
+            key_of = match_keys(list(paths), named, 'name').key_of
         except UserError:
             return {}
-        clip_ids = [clip_id for clip_id in captions if clip_id in key_of]
+        # Not those that several files may be: the manifest does not say which was meant.
+        clip_ids = [clip_id for clip_id in captions if len(paths.get(key_of.get(clip_id), ())) == 1]
         number = max(1, _NUM_SHOWN // len(self._manifest.splits))
         chosen = {clip_ids[i] for i in sample_index(len(clip_ids), number)}
-        return {clip_id: self._videos[key_of[clip_id]] for clip_id in chosen}
+        return {clip_id: paths[key_of[clip_id]][0] for clip_id in chosen}
 
 
 def _listed(counts: Mapping[str, int]) -> str:

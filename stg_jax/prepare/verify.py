@@ -66,16 +66,16 @@ def verify(
     return _written(card, rows, data_dir)
 
 
-def _videos(data_dir: Path, manifest: Manifest, videos: Path | None) -> Mapping[str, str]:
-    """Return the videos at hand by their names."""
+def _videos(data_dir: Path, manifest: Manifest, videos: Path | None) -> list[str]:
+    """Return the videos at hand."""
     if videos is not None:
-        return find_videos(videos)
+        return list(find_videos(videos).values())
     stated = manifest.sources.get('videos')
     if not isinstance(stated, str):
-        return {}
+        return []
     with contextlib.suppress(UserError):  # they may have been moved since
-        return find_videos(data_dir / stated)
-    return {}
+        return list(find_videos(data_dir / stated).values())
+    return []
 
 
 def _missing_splits(manifest: Manifest) -> Iterator[str]:
