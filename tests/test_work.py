@@ -11,7 +11,7 @@ from stg_jax.data import records
 from stg_jax.errors import UserError
 from stg_jax.prepare import work
 from stg_jax.prepare.job import Job
-from stg_jax.prepare.store import ChunkStore
+from stg_jax.prepare.store import ClipStore
 from stg_jax.prepare.work import Failure, Request, chunked, make_all
 from stg_jax.prepare.write import Runner, write_job
 from tests.fake_data import fake_clips
@@ -125,21 +125,27 @@ def test_processes_that_die_of_every_clip_stop_the_work():
         list(make_all(DeadlyMaker(NAMES), chunked(requests()), 2))
 
 
-def test_the_store_gives_back_what_was_kept(tmp_path):
+def kept(store, wanted):
+    return list(store.load(wanted, store.find(wanted)))
+
+
+def test_the_store_gives_back_what_was_kept_in_any_order(tmp_path):
     chunk = requests(['c0', 'c1', 'c2'])
     results = NumberMaker(bad=['c1']).make(chunk, ['c0', 'c1', 'c2'])
-    store = ChunkStore(tmp_path, {'a': 1})
+    store = ClipStore(tmp_path, {'a': 1})
     store.save(chunk, results)
-    found = store.load(chunk)
+    found = kept(store, chunk[::-1])
     assert found[1] == results[1] == Failure('c1', '/videos/c1.mp4', '/videos/c1.mp4 is bad')
-    assert_same_clips([found[0], found[2]], [results[0], results[2]])
+    assert_same_clips([found[2], found[0]], [results[0], results[2]])
+    store.forget_failures()
+    assert list(store.find(chunk)) == [chunk[0], chunk[2]]
 
 
 def test_other_captions_are_no_reason_to_make_a_clip_again(tmp_path):
     chunk = requests(['c0'])
-    store = ChunkStore(tmp_path, {})
+    store = ClipStore(tmp_path, {})
     store.save(chunk, NumberMaker().make(chunk, ['c0']))
-    (clip,) = store.load(requests(['c0'], captions=('a dog barks',)))
+    (clip,) = kept(store, requests(['c0'], captions=('a dog barks',)))
     assert clip.captions == ('a dog barks',)
 
 
@@ -147,12 +153,30 @@ def test_other_settings_or_another_file_are(tmp_path):
     path = tmp_path / 'c0.mp4'
     path.write_text('one')
     chunk = [Request('c0', (), path=str(path))]
-    store = ChunkStore(tmp_path / 'kept', {'a': 1})
+    store = ClipStore(tmp_path / 'kept', {'a': 1})
     store.save(chunk, NumberMaker().make(chunk, ['c0']))
-    assert store.holds(chunk)
-    assert not ChunkStore(tmp_path / 'kept', {'a': 2}).holds(chunk)
+    assert store.find(chunk)
+    assert not ClipStore(tmp_path / 'kept', {'a': 2}).find(chunk)
     path.write_text('another')
-    assert not store.holds(chunk)
+    assert not store.find(chunk)
+
+
+def test_finished_clips_are_found_again_in_another_list(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write_job(tmp_path / 'out', job(Stopped()), Runner())
+    finished = NAMES[: 2 * work.CLIPS_PER_CHUNK]
+    names = ['c99', *NAMES[3:], 'c98']  # a new clip before all, and three that are gone
+    maker = NumberMaker(bad=finished)
+    write_job(tmp_path / 'out', job(maker, names), Runner())
+    write_job(tmp_path / 'whole', job(NumberMaker(), names), Runner())
+    assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+
+
+def test_what_failed_in_a_stopped_run_is_tried_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write_job(tmp_path / 'out', job(Stopped(bad=['c1'])), Runner())
+    manifest = write_job(tmp_path / 'out', job(NumberMaker()), Runner())
+    assert manifest.splits['train']['clips'] == len(NAMES)
 
 
 @pytest.mark.parametrize('resumable', [True, False])

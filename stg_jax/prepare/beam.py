@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stg_jax.errors import UserError
-from stg_jax.prepare.store import ChunkStore
+from stg_jax.prepare.store import ClipStore
 from stg_jax.prepare.work import Chunk, Maker
 
 try:
@@ -16,7 +16,7 @@ except ImportError:
 
 
 def make_with_beam(
-    maker: Maker, chunks: Sequence[Chunk], store: ChunkStore, options: Sequence[str]
+    maker: Maker, chunks: Sequence[Chunk], store: ClipStore, options: Sequence[str]
 ) -> None:
     """Make every chunk and keep it in `store`, which all workers must reach; wait for the end.
 
@@ -55,10 +55,10 @@ def _pipeline(options: Sequence[str]) -> beam.Pipeline:
 class _MakeAndKeep(beam.DoFn):
     """Makes chunks; a worker process keeps one of these, and its maker one set of models."""
 
-    def __init__(self, maker: Maker, store: ChunkStore):
+    def __init__(self, maker: Maker, store: ClipStore):
         self._maker = maker
         self._store = store
 
     def process(self, chunk: Chunk) -> None:
-        if not self._store.holds(chunk):  # a runner may hand out a chunk twice
-            self._store.save(chunk, self._maker.make(chunk, self._maker.load(chunk)))
+        # A runner may hand out a chunk twice, which leaves the same files.
+        self._store.save(chunk, self._maker.make(chunk, self._maker.load(chunk)))

@@ -20,7 +20,7 @@ class Job:
       sources: the manifest's list of files.
       missing: for each kind the ids of clips without such features.
       notes: what a person should know before it starts, one sentence each.
-      resumable: whether finished chunks are kept until all are written; worth its disk space where
+      resumable: whether finished clips are kept until all are written; worth its disk space where
         making takes much longer than reading.
     """
 

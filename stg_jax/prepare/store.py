@@ -1,74 +1,101 @@
-"""Finished chunks of clips on disk, so that a stopped extraction goes on where it was."""
+"""Finished clips on disk, so that a stopped extraction goes on where it was."""
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from stg_jax.data.clip import Clip
-from stg_jax.files import write_file
-from stg_jax.prepare.work import Chunk, Failure, Result
+from stg_jax.files import read_json, write_file, write_json
+from stg_jax.prepare.work import Chunk, Failure, Request, Result
 
 _ARRAYS = (
     *('appearance', 'motion', 'object', 'box'),
     *('score', 'label', 'object_mask', 'true_box'),
 )
+_FACTS = ('fps', 'height', 'width')
 
 
-class ChunkStore:
-    """A folder with one file per finished chunk, on a disk or in a bucket.
+# Place of a finished clip: the file, and its rank in there.
+Place = tuple[epath.Path, int]
 
-    A chunk is found again by the settings that made it and by names, sizes and times of its video
-    files, so a changed file or setting is extracted anew. Captions are not kept: they come from
-    the request, and correcting one costs nothing.
+_KEY = 15  # hexadecimal digits: the keys of a chunk fit in a file name
+
+
+class ClipStore:
+    """A folder of finished clips, on a disk or in a bucket; one file holds those of a chunk.
+
+    A clip is found again by the settings that made it and by name, size and time of its video
+    file, so a changed file or setting is extracted anew, whatever other clips are asked for.
+    The keys of the clips in a file are its name: a look at the folder finds them all. Captions are
+    not kept: they come from the request, and correcting one costs nothing.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]):
         self._folder = epath.Path(folder)
         self._settings = dict(settings)
 
-    def holds(self, chunk: Chunk) -> bool:
-        """Tell whether a chunk is finished."""
-        return self._path(chunk).exists()
+    def find(self, requests: Iterable[Request]) -> dict[Request, Place]:
+        """Return where the results of those requests are that have one."""
+        place_of = {}
+        for suffix in ('.json', '.npz'):  # a clip counts more than an earlier failure
+            for path in self._paths(suffix):
+                keys = path.name.removesuffix(suffix)
+                for rank in range(len(keys) // _KEY):
+                    place_of[keys[rank * _KEY : (rank + 1) * _KEY]] = path, rank
+        key_of = {request: self._key(request) for request in requests}
+        return {request: place_of[key] for request, key in key_of.items() if key in place_of}
 
-    def load(self, chunk: Chunk) -> list[Result]:
-        """Return the results of a finished chunk."""
-        with (
-            self._path(chunk).open('rb') as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            facts = json.loads(str(arrays['facts']))
-            return [
-                _read(request, arrays, rank, fact)
-                for rank, (request, fact) in enumerate(zip(chunk, facts, strict=True))
-            ]
+    def load(self, requests: Iterable[Request], found: Mapping[Request, Place]) -> Iterator[Result]:
+        """Yield the results of requests that were found, opening a file once for neighbours."""
+        for path, group in itertools.groupby(requests, lambda request: found[request][0]):
+            ranks = {request: found[request][1] for request in group}
+            yield from _load_failures(path, ranks) if path.suffix == '.json' else _load(path, ranks)
 
-    def save(self, chunk: Chunk, results: list[Result]) -> None:
-        """Keep the results of a chunk; the file appears whole or not at all."""
-        arrays = {
-            f'{rank}.{name}': getattr(result, name)
-            for rank, result in enumerate(results)
-            if isinstance(result, Clip)
-            for name in _ARRAYS
-        }
-        facts = json.dumps(list(map(_facts, results)))
-        with write_file(self._path(chunk)) as temporary, temporary.open('wb') as file:
-            np.savez(file, facts=facts, **arrays)
+    def save(self, chunk: Chunk, results: Sequence[Result]) -> None:
+        """Keep the results of a chunk; its files appear whole or not at all."""
+        made, failed = [], []
+        for request, result in zip(chunk, results, strict=True):
+            (made if isinstance(result, Clip) else failed).append((self._key(request), result))
+        if made:
+            arrays = {
+                f'{rank}.{name}': getattr(clip, name)
+                for rank, (_, clip) in enumerate(made)
+                for name in _ARRAYS
+            }
+            facts = [{name: getattr(clip, name) for name in _FACTS} for _, clip in made]
+            path = self._folder / f'{"".join(key for key, _ in made)}.npz'
+            with write_file(path) as temporary, temporary.open('wb') as file:
+                np.savez(file, facts=json.dumps(facts), **arrays)
+        if failed:
+            path = self._folder / f'{"".join(key for key, _ in failed)}.json'
+            write_json(path, [dataclasses.asdict(failure) for _, failure in failed])
+
+    def forget_failures(self) -> None:
+        """Let what failed be tried again: its cause may be gone with no change of the file."""
+        for path in self._paths('.json'):
+            path.unlink()
 
     def remove(self) -> None:
         """Delete the folder."""
         if self._folder.exists():
             self._folder.rmtree()
 
-    def _path(self, chunk: Chunk) -> epath.Path:
-        files = [(request.clip_id, *_file_stamp(request.path)) for request in chunk]
-        text = json.dumps([self._settings, files], sort_keys=True)
-        return self._folder / f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz'
+    def _paths(self, suffix: str) -> list[epath.Path]:
+        paths = self._folder.iterdir() if self._folder.exists() else ()
+        return [path for path in paths if path.suffix == suffix]
+
+    def _key(self, request: Request) -> str:
+        text = json.dumps(
+            [self._settings, request.clip_id, *_file_stamp(request.path)], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:_KEY]
 
 
 def _file_stamp(path: str) -> tuple[str, int, int]:
@@ -79,19 +106,19 @@ def _file_stamp(path: str) -> tuple[str, int, int]:
     return path, stat.length, stat.mtime
 
 
-def _facts(result: Result) -> dict[str, Any]:
-    if isinstance(result, Failure):
-        return dataclasses.asdict(result)
-    return {name: getattr(result, name) for name in ('fps', 'height', 'width')}
+def _load(path: epath.Path, ranks: Mapping[Request, int]) -> Iterator[Clip]:
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
+        facts = json.loads(str(arrays['facts']))
+        for request, rank in ranks.items():
+            yield Clip(
+                id=request.clip_id,
+                captions=request.captions,
+                source=request.source,
+                **{name: arrays[f'{rank}.{name}'] for name in _ARRAYS},
+                **facts[rank],
+            )
 
 
-def _read(request: Any, arrays: Mapping[str, np.ndarray], rank: int, fact: dict) -> Result:
-    if 'reason' in fact:
-        return Failure(**fact)
-    return Clip(
-        id=request.clip_id,
-        captions=request.captions,
-        source=request.source,
-        **{name: arrays[f'{rank}.{name}'] for name in _ARRAYS},
-        **fact,
-    )
+def _load_failures(path: epath.Path, ranks: Mapping[Request, int]) -> Iterator[Failure]:
+    failures = read_json(path)
+    return (Failure(**failures[rank]) for rank in ranks.values())

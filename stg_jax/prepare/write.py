@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,8 @@ from stg_jax.data.manifest import Manifest
 from stg_jax.errors import UserError
 from stg_jax.prepare.job import Job
 from stg_jax.prepare.progress import progress, say
-from stg_jax.prepare.store import ChunkStore
-from stg_jax.prepare.work import Chunk, Failure, Result, chunked, make_all
+from stg_jax.prepare.store import ClipStore
+from stg_jax.prepare.work import Chunk, Failure, Maker, Request, Result, chunked, make_all
 
 FAILURES = 'failures.json'
 
@@ -28,7 +29,7 @@ class Runner:
     Attributes:
       workers: processes on this machine; 1 is this one.
       beam: options of an Apache Beam pipeline that does it instead, None for none.
-      work_dir: in which finished chunks are kept, in a folder of their own, by default beside the
+      work_dir: in which finished clips are kept, in a folder of their own, by default beside the
         data folder; the workers of a pipeline must reach it.
     """
 
@@ -42,7 +43,7 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
 
     The bytes depend on the input alone, not on the runner. A clip that cannot be made is told,
     listed in `out`/failures.json and left out; so is a split without any clip, but for train. When
-    a resumable job is stopped and run again, the chunks that it finished are not made again.
+    a resumable job is stopped and run again, the clips that it finished are not made again.
 
     Raises:
       UserError: `out` exists, no clip or no train clip can be made (OUT.failures.json beside `out`
@@ -53,13 +54,16 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
 
         for note in job.notes:
             say(note)
-        store = ChunkStore(_work_folder(out, runner.work_dir), job.maker.settings)
-        chunks = {split: list(chunked(requests)) for split, requests in job.splits.items()}
-        results = _make(job, [c for split in chunks.values() for c in split], store, runner)
-        failures = _Failures(out, sum(map(len, job.splits.values())))
+        store = ClipStore(_work_folder(out, runner.work_dir), job.maker.settings)
+        requests = list(itertools.chain.from_iterable(job.splits.values()))
+        results = _make(job, requests, store, runner)
+        failures = _Failures(out, len(requests))
         manifest = records.write_records(
             folder,
-            {split: _clips(split, chunks[split], results, failures) for split in chunks},
+            {
+                split: _clips(split, len(wanted), results, failures)
+                for split, wanted in job.splits.items()
+            },
             data_set=job.data_set,
             extractor=job.extractor,
             sources=job.sources,
@@ -105,42 +109,49 @@ def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
 
 
 def _make(
-    job: Job, chunks: list[Chunk], store: ChunkStore, runner: Runner
-) -> Iterator[list[Result]]:
-    """Yield the results of every chunk, in order, those that are kept from disk."""
+    job: Job, requests: Sequence[Request], store: ClipStore, runner: Runner
+) -> Iterator[Result]:
+    """Yield the result of every request, in order, those that are kept from disk."""
     if not job.resumable and runner.beam is None:
-        yield from make_all(job.maker, chunks, runner.workers)
+        for results in make_all(job.maker, chunked(requests), runner.workers):
+            yield from results
         return
     if not job.resumable:
         store.remove()  # what an earlier pipeline left may be of files that changed since
-    done = set(map(id, filter(store.holds, chunks)))
-    if done:
-        say(f'{len(done)} of {len(chunks)} chunks were finished before: going on')
-    todo = [chunk for chunk in chunks if id(chunk) not in done]
+    store.forget_failures()
+    found = store.find(requests)
+    if found:
+        say(f'{len(found)} of {len(requests)} clips were finished before: going on')
+    todo = list(chunked(request for request in requests if request not in found))
     if runner.beam is not None:
         from stg_jax.prepare.beam import make_with_beam
 
         make_with_beam(job.maker, todo, store, runner.beam)
-        yield from map(store.load, chunks)
+        yield from store.load(requests, store.find(requests))
         return
-    made = make_all(job.maker, todo, runner.workers)
-    for chunk in chunks:
-        if id(chunk) in done:
-            yield store.load(chunk)
+    made = _make_and_keep(job.maker, todo, store, runner.workers)
+    for finished, group in itertools.groupby(requests, found.__contains__):
+        neighbours = list(group)
+        if finished:
+            yield from store.load(neighbours, found)
         else:
-            results = next(made)
-            store.save(chunk, results)
-            yield results
+            yield from itertools.islice(made, len(neighbours))
+
+
+def _make_and_keep(
+    maker: Maker, chunks: Sequence[Chunk], store: ClipStore, workers: int
+) -> Iterator[Result]:
+    for chunk, results in zip(chunks, make_all(maker, chunks, workers), strict=True):
+        store.save(chunk, results)
+        yield from results
 
 
 def _clips(
-    split: str, chunks: list[Chunk], results: Iterator[list[Result]], failures: _Failures
+    split: str, number: int, results: Iterator[Result], failures: _Failures
 ) -> Iterator[Clip]:
-    """Yield the clips of one split; collect those that failed."""
-    number = sum(map(len, chunks))
-    flat = (result for _ in chunks for result in next(results))
+    """Yield the clips among the next `number` results, those of one split; collect failures."""
     before = len(failures.found)
-    for result in progress(flat, number, f'{split}: done'):
+    for result in progress(itertools.islice(results, number), number, f'{split}: done'):
         if isinstance(result, Clip):
             yield result
             continue
