@@ -1,7 +1,7 @@
 import pytest
 
 from stg_jax.data.annotations import Annotations
-from stg_jax.data.ids import match_keys
+from stg_jax.data.ids import fit, match_keys
 from stg_jax.errors import UserError
 
 NUMBER = {f'clip_{letter}': rank for rank, letter in enumerate('abcdefghij')}
@@ -78,6 +78,14 @@ def test_two_keys_of_one_clip_are_told():
     assert mapping.warnings[0] == (
         'keys clip_a.avi and clip_a.mp4 both mean clip clip_a: took the first'
     )
+
+
+def test_the_better_reading_of_a_file_means_more_clips_and_fewer_others():
+    fit_of = fit(annotations())
+    assert fit_of(['clip_a', 'clip_b', 'x']) == (2, -1)
+    assert fit_of(['clip_a', 'clip_b', 'x']) < fit_of(['clip_a', 'clip_b'])
+    assert fit_of(['x', 'y']) == fit_of(['x']) == (0, 0)
+    assert fit(annotations(), 'name')(['vid1']) < fit(annotations(), 'vidK')(['vid1'])
 
 
 @pytest.mark.parametrize(

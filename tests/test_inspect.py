@@ -89,6 +89,17 @@ def test_knows_the_files_beside_region_features(tmp_path):
     assert 'steps: 3 (in 2 clips' in text and 'ids: vidK; 2 of 3' in text
 
 
+def test_numbered_clips_are_no_frames(tmp_path):
+    names = [f'video_{number:03}' for number in range(1, 41)]
+    captions = Annotations('own', {'train': {name: ['x'] for name in names}}, {}, {}, [])
+    frames = fake.write_hdf5(tmp_path / 'x.h5', fake.fake_frames(names, steps=12, width=64))
+    regions = fake.write_hdf5(tmp_path / 'regions.h5', fake.fake_frames(names))
+    for path, flag in ((frames, '--appearance'), (regions, '--objects')):
+        assert '40 clips: ' in inspect(path, None, None)
+        text = inspect(path, captions, None)
+        assert 'ids: name; 40 of 40' in text and f'pass it as: {flag}={path}' in text
+
+
 def test_knows_folders_and_tables(tmp_path):
     clips = fake.fake_objects(['a_0_5', 'b_1_9'])
     npz = fake.write_npz(tmp_path / 'npz', fake.images_of(clips, '/'))

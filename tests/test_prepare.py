@@ -79,6 +79,24 @@ def test_a_clip_with_a_broken_entry_is_left_out_and_listed(tmp_path):
     assert Manifest.load(out).splits['train']['clips'] == 1
 
 
+def test_objects_of_numbered_clips_are_not_taken_for_frames_of_one(tmp_path):
+    names = ['video_001', 'video_002', 'video_003']
+    (tmp_path / 'own.csv').write_text(
+        'clip,caption,split\n' + ''.join(f'{name},a man runs,train\n' for name in names)
+    )
+    appearance = fake.write_hdf5(tmp_path / 'a.hdf5', fake.fake_frames(names))
+    regions = fake.fake_objects(names, steps=1)
+    objects = fake.write_hdf5(
+        tmp_path / 'o.hdf5', {name: arrays['feats'][0] for name, arrays in regions.items()}
+    )
+    flags = [f'--annotations={tmp_path / "own.csv"}', f'--appearance={appearance}']
+    prepared('own', *flags, f'--objects={objects}', f'--out={tmp_path / "data"}')
+    assert 'object' not in Manifest.load(tmp_path / 'data').missing
+    for clip in records.read_clips(tmp_path / 'data', 'train'):
+        expected = regions[clip.id]['feats'][0].astype(np.float16)
+        np.testing.assert_array_equal(clip.object[0, : len(expected)], expected)
+
+
 def test_appearance_alone_is_enough(tmp_path):
     flags = [flag for flag in msvd_flags(tmp_path, NUMBERS) if 'motion' not in flag]
     run = prepared('msvd', *flags[:2], f'--out={tmp_path / "data"}')

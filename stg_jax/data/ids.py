@@ -58,10 +58,8 @@ def match_keys(
     Raises:
       UserError: no key means a clip, or there is no such scheme.
     """
-    if scheme is not None and scheme not in SCHEMES:
-        raise UserError(f'there is no id scheme {scheme!r}: use {", ".join(SCHEMES)}')
-    tried = {name: _match(name, keys, annotations) for name in ([scheme] if scheme else SCHEMES)}
-    best = max(tried.values(), key=lambda mapping: len(mapping.key_of))
+    tried = _try(keys, annotations, scheme)
+    best = _best(tried)
     if not best.key_of:
         known = [*annotations.clip_ids, *annotations.number]
         raise UserError(
@@ -75,6 +73,32 @@ def match_keys(
         )
         best = dataclasses.replace(best, warnings=[*best.warnings, doubt])
     return best
+
+
+def fit(
+    annotations: Annotations, scheme: str | None = None
+) -> Callable[[Sequence[str]], tuple[int, int]]:
+    """Return what tells how well keys mean clips, to choose among readings of a file.
+
+    It returns the number of clips, then fewer keys that mean none: the larger, the better.
+    """
+
+    def fit_of(keys: Sequence[str]) -> tuple[int, int]:
+        best = _best(_try(keys, annotations, scheme))
+        return (len(best.key_of), -len(best.unmatched)) if best.key_of else (0, 0)
+
+    return fit_of
+
+
+def _try(keys: Sequence[str], annotations: Annotations, scheme: str | None) -> dict[str, IdMapping]:
+    """Return what keys mean under a scheme, or under each of them."""
+    if scheme is not None and scheme not in SCHEMES:
+        raise UserError(f'there is no id scheme {scheme!r}: use {", ".join(SCHEMES)}')
+    return {name: _match(name, keys, annotations) for name in ([scheme] if scheme else SCHEMES)}
+
+
+def _best(tried: Mapping[str, IdMapping]) -> IdMapping:
+    return max(tried.values(), key=lambda mapping: len(mapping.key_of))
 
 
 def _match(scheme: str, keys: Sequence[str], annotations: Annotations) -> IdMapping:

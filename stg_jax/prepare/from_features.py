@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stg_jax.data.annotations import Annotations
 from stg_jax.data.clip import Clip, no_objects
-from stg_jax.data.ids import match_keys
+from stg_jax.data.ids import fit, match_keys
 from stg_jax.data.importers.arrange import best_objects
+from stg_jax.data.importers.images import Fit
 from stg_jax.data.importers.opening import open_frames, open_objects
 from stg_jax.data.sampling import average_steps, pick_steps, sample_index
 from stg_jax.prepare.captioned import left_out, requests
@@ -67,8 +68,12 @@ class FeatureMaker:
 
     def make(self, chunk: Chunk, loaded: None) -> list[Result]:
         """Read the clips of a chunk."""
-        self._sources = self._sources or open_sources(self._files)
+        self._sources = self._sources or open_sources(self._files, self._known)
         return [attempt(self._clip, request) for request in chunk]
+
+    def _known(self, keys: Sequence[str]) -> tuple[int, int]:
+        """Return how many keys are those that were planned with, see `data.ids.fit`."""
+        return len(set(keys) & set(self._key_of['objects'].values())), 0
 
     def _clip(self, request: Request) -> Clip:
         num_frames = self._files.num_frames
@@ -117,7 +122,7 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
     notes, key_of = list(annotations.notes), {'motion': {}, 'objects': {}}
     families = {}
     with contextlib.ExitStack() as stack:
-        for kind, source in open_sources(files).items():
+        for kind, source in open_sources(files, fit(annotations, ids)).items():
             stack.callback(source.close)
             mapping = match_keys(source.keys, annotations, ids)
             key_of[kind], families[kind] = mapping.key_of, source.family
@@ -142,8 +147,12 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
     )
 
 
-def open_sources(files: FeatureFiles) -> dict[str, Any]:
+def open_sources(files: FeatureFiles, fits: Fit) -> dict[str, Any]:
     """Open the files that are given: a `FrameSource` or `ObjectSource` by kind.
+
+    Args:
+      files: to open.
+      fits: tells clips from frames of clips where both are numbered, see `group_images`.
 
     Raises:
       UserError: a file is missing or of unknown layout.
@@ -153,7 +162,7 @@ def open_sources(files: FeatureFiles) -> dict[str, Any]:
         sources['motion'] = open_frames(files.motion)
     if files.objects:
         sources['objects'] = open_objects(
-            files.objects, boxes=files.boxes, frame_sizes=files.frame_sizes
+            files.objects, boxes=files.boxes, frame_sizes=files.frame_sizes, fit=fits
         )
     return sources
 

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from stg_jax.data.annotations import Annotations
-from stg_jax.data.ids import match_keys
+from stg_jax.data.ids import fit, match_keys
 from stg_jax.data.importers import hdf5
-from stg_jax.data.importers.images import group_images
+from stg_jax.data.importers.images import Fit, group_images
 from stg_jax.data.importers.opening import holds_objects, open_frames, open_objects
 from stg_jax.data.importers.sources import FrameSource, ObjectSource
 from stg_jax.errors import UserError
@@ -36,11 +36,12 @@ def describe_features(
       UserError: it is damaged.
     """
     stored = _entries(path, found)
-    role = _role(path, found)
+    fits = fit(annotations, ids) if annotations else None
+    role = _role(path, found, fits)
     if role in ('boxes', 'frame_sizes'):
         return [f'{path}: HDF5', *stored, f'pass it with --objects as: --{role}={path}']
     try:
-        source = open_objects(path) if role == 'objects' else open_frames(path)
+        source = open_objects(path, fit=fits) if role == 'objects' else open_frames(path)
     except UserError as error:
         return [f'{path}: {found}', *stored, f'not readable as features: {error}']
     with source:
@@ -83,7 +84,7 @@ def describe_matches(
     return [*lines, *(f'note: {sentence}' for sentence in mapping.warnings)]
 
 
-def _role(path: str, found: str) -> str:
+def _role(path: str, found: str, fits: Fit | None) -> str:
     """Guess what a file is for: 'frames', 'objects', 'boxes' or 'frame_sizes'."""
     if holds_objects(path):
         return 'objects'
@@ -99,7 +100,7 @@ def _role(path: str, found: str) -> str:
         if first.ndim == 2 and first.shape[1] == 4:
             return 'boxes'
         # Frames of a clip and objects of a frame look alike, (n, D): only names tell.
-        named = _OBJECT_NAME.search(Path(path).name) or len(group_images(keys)) < len(keys)
+        named = _OBJECT_NAME.search(Path(path).name) or len(group_images(keys, fits)) < len(keys)
         return 'objects' if first.ndim == 2 and named else 'frames'
 
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from stg_jax.data.importers.checks import check_width
-from stg_jax.data.importers.images import group_images
+from stg_jax.data.importers.images import Fit, group_images
 from stg_jax.data.importers.objects import SLACK, TIMELESS, build_objects, stack_steps
 from stg_jax.data.importers.sources import Closing, Objects
 from stg_jax.errors import UserError
@@ -37,12 +37,12 @@ class BottomUpTsv(Closing):
     A `.gz` is unpacked into a temporary file for as long as the source is open.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, fit: Fit | None = None):
         self.path = path
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(_unpacked(path))
             self._place, self._swapped, doubles = _index(self._file, path)
-            self._images = group_images(list(self._place))
+            self._images = group_images(list(self._place), fit)
             self.keys = list(self._images)
             self.width = self._read_image(next(iter(self._place)), None).feature.shape[-1]
             self._opened = opened.pop_all()

@@ -7,7 +7,7 @@ from stg_jax.data.importers import hdf5
 from stg_jax.data.importers.checks import as_numbers, check_width
 from stg_jax.data.importers.frame_sizes import UNKNOWN, frame_size
 from stg_jax.data.importers.hdf5_frames import read_lens, row_number
-from stg_jax.data.importers.images import group_images
+from stg_jax.data.importers.images import Fit, group_images
 from stg_jax.data.importers.objects import BOXLESS, TIMELESS, build_objects, stack_steps
 from stg_jax.data.importers.sources import Closing, Objects
 from stg_jax.errors import UserError
@@ -79,10 +79,15 @@ class DatasetObjects(Closing):
     family = 'HDF5, an array of objects per clip (SAAT, CST, HMN) or frame (Sejong)'
 
     def __init__(
-        self, file: h5py.File, path: str, boxes: h5py.File | None, sizes: h5py.File | None
+        self,
+        file: h5py.File,
+        path: str,
+        boxes: h5py.File | None,
+        sizes: h5py.File | None,
+        fit: Fit | None,
     ):
         self.path = path
-        self._images = group_images(hdf5.clip_keys(file))
+        self._images = group_images(hdf5.clip_keys(file), fit)
         self.keys = list(self._images)
         self._file, self._boxes, self._sizes = file, boxes, sizes
         first = hdf5.dataset(file, self._images[self.keys[0]][0])

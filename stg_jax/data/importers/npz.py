@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stg_jax.data.importers.checks import check_width
-from stg_jax.data.importers.images import group_images
+from stg_jax.data.importers.images import Fit, group_images
 from stg_jax.data.importers.objects import BOXLESS, TIMELESS, build_objects, stack_steps
 from stg_jax.data.importers.sources import Closing, Objects
 from stg_jax.errors import UserError
@@ -23,11 +23,11 @@ class NpzFolder(Closing):
 
     family = 'folder of .npz (MILVLG bottom-up-attention, xmodaler)'
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, fit: Fit | None = None):
         self.path = path
         folder = Path(path)
         names = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.npz')]
-        self._images = group_images(sorted(name.as_posix() for name in names))
+        self._images = group_images(sorted(name.as_posix() for name in names), fit)
         self.keys = list(self._images)
         self.width = self._read_image(self._images[self.keys[0]][0], None).feature.shape[-1]
         first = _load(self._file(self._images[self.keys[0]][0]))

@@ -11,6 +11,7 @@ from stg_jax.data.importers.columns import Columns
 from stg_jax.data.importers.content import content, refuse_other
 from stg_jax.data.importers.hdf5_frames import DatasetFrames, RowFrames
 from stg_jax.data.importers.hdf5_objects import DatasetObjects, GroupObjects, RowObjects
+from stg_jax.data.importers.images import Fit
 from stg_jax.data.importers.joined import Joined
 from stg_jax.data.importers.npy import NpyFolder
 from stg_jax.data.importers.npz import NpzFolder
@@ -42,7 +43,11 @@ def open_frames(spec: str) -> FrameSource:
 
 
 def open_objects(
-    spec: str, *, boxes: str | None = None, frame_sizes: str | None = None
+    spec: str,
+    *,
+    boxes: str | None = None,
+    frame_sizes: str | None = None,
+    fit: Fit | None = None,
 ) -> ObjectSource:
     """Open features of objects.
 
@@ -50,11 +55,12 @@ def open_objects(
       spec: PATH of a file or folder, in whose last part `*` stands for anything (a file per split).
       boxes: HDF5 file of the boxes, clip to (n, 4), where they are in a file of their own.
       frame_sizes: HDF5 file, clip to (height, width), where boxes are in pixels of unknown frames.
+      fit: tells clips from frames of clips where both are numbered, see `group_images`.
 
     Raises:
       UserError: there is nothing, it is damaged, of no known layout, or holds features of frames.
     """
-    return _open_all(spec, lambda path: _open_objects(path, boxes, frame_sizes))
+    return _open_all(spec, lambda path: _open_objects(path, boxes, frame_sizes, fit))
 
 
 def holds_objects(path: str) -> bool:
@@ -104,11 +110,13 @@ def _open_frames(path: str) -> FrameSource:
     return source
 
 
-def _open_objects(path: str, boxes: str | None, frame_sizes: str | None) -> ObjectSource:
+def _open_objects(
+    path: str, boxes: str | None, frame_sizes: str | None, fit: Fit | None
+) -> ObjectSource:
     found = content(path)
     if found in ('npz folder', 'TSV'):
         _refuse(path, boxes=boxes, frame_sizes=frame_sizes)
-        return NpzFolder(path) if found == 'npz folder' else BottomUpTsv(path)
+        return (NpzFolder if found == 'npz folder' else BottomUpTsv)(path, fit)
     if found == 'npy folder':
         raise _frames_as_objects(path)
     if found != 'HDF5':
@@ -126,7 +134,7 @@ def _open_objects(path: str, boxes: str | None, frame_sizes: str | None) -> Obje
                 _refuse(path, boxes=boxes)
                 source = GroupObjects(file, path, sizes)
             case 'datasets':
-                source = DatasetObjects(file, path, box_file, sizes)
+                source = DatasetObjects(file, path, box_file, sizes, fit)
             case _:
                 raise _frames_as_objects(path)
         opened.pop_all()
