@@ -182,7 +182,9 @@ def test_a_picture_that_comes_twice_counts_once(tmp_path):
         ({'boxes': np.full((3, 4, 4), np.nan)}, 'b holds NaN'),
         ({'boxes': np.tile([0.5, 0.5, 0.2, 0.2], (3, 4, 1))}, 'b has boxes that are not x1 y1'),
         ({'boxes': np.tile([0, 0, 300, 50], (3, 4, 1))}, 'outside the frame of 160 x 120 pixels'),
-        ({'boxes': np.tile([-0.5, 0, 1, 1], (3, 4, 1))}, 'outside the frame'),
+        ({'boxes': np.tile([-0.5, 0, 1, 1], (3, 4, 1))}, 'leave the frame by 50% of its side'),
+        ({'boxes': np.tile([0, 0, 1.05, 1], (3, 4, 1))}, 'leave the frame by 5% of its side: clip'),
+        ({'boxes': np.tile([0, 0, 2, 1], (3, 4, 1))}, 'leave the frame by 100% of its side'),
         (None, 'b is no group with feats'),
     ],
 )

@@ -13,6 +13,7 @@ TIMELESS = 'one step of objects a clip: every frame of a clip gets the same ones
 BOXLESS = 'no boxes: every object gets the whole frame, so that spatial links are uniform'
 
 SLACK = 0.02  # of the frame's side, by which boxes may stick out through rounding
+_PIXELS = 2  # where boxes reach farther, they are in pixels
 
 
 def build_objects(
@@ -114,17 +115,24 @@ def _unit_boxes(
     if box is None:
         return np.where(mask[..., None], np.float32([0, 0, 1, 1]), np.float32(0))
     box = np.where(mask[..., None], as_numbers(box, where), np.float32(0))
-    if box.max(initial=0) > 1 + SLACK:
+    in_pixels = box.max(initial=0) > _PIXELS
+    if in_pixels:
         if not (height and width):
             raise UserError(
                 f'{where} has boxes in pixels and no frame size: pass the file that holds the '
                 'sizes, clip to (height, width), as --frame_sizes'
             )
         box = box / np.float32([width, height, width, height])
-    if box.min(initial=0) < -SLACK or box.max(initial=0) > 1 + SLACK:
+    outside = max(-box.min(initial=0), box.max(initial=0) - 1)
+    if outside > SLACK and in_pixels:
         raise UserError(
             f'{where} has boxes outside the frame of {width} x {height} pixels: find the size '
             'that they were detected at'
+        )
+    if outside > SLACK:
+        raise UserError(
+            f'{where} has boxes that leave the frame by {outside:.0%} of its side: clip them to '
+            '[0, 1]'
         )
     if (box[..., :2] > box[..., 2:]).any():
         raise UserError(f'{where} has boxes that are not x1 y1 x2 y2: convert them')
