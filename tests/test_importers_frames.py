@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import fake_features as fake
@@ -8,7 +9,8 @@ import pytest
 from stg_jax.data.importers.opening import open_frames
 from stg_jax.errors import UserError
 
-REAL = Path(__file__).parents[2] / 'shared' / 'real'
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / 'shared' / 'real'
 
 
 def read_all(spec):
@@ -215,3 +217,21 @@ def test_reads_real_features():
         assert {source.read(key).shape for key in source.keys} == {(80, 4096)}
     with pytest.raises(UserError, match='weights_only=True'):
         open_frames(str(REAL / 'features_of_others' / 'video_features'))
+
+
+def test_the_lines_in_the_docs_convert_real_torch_files(tmp_path, monkeypatch):
+    torch = pytest.importorskip('torch')
+    if not REAL.is_dir():
+        pytest.skip(f'{REAL} is absent')
+    folder = tmp_path / 'features'
+    shutil.copytree(REAL / 'features_of_others' / 'video_features', folder)
+    torch.save(torch.ones(3, 5, dtype=torch.bfloat16), folder / 'b_clip.pt')
+    monkeypatch.chdir(tmp_path)
+    blocks = (ROOT / 'docs' / 'data.md').read_text().split('```')
+    (lines,) = (block for block in blocks if 'torch.load' in block and block.startswith('python'))
+    exec(lines.removeprefix('python'), {})
+    for name, shape in (('resnet', (18, 2048)), ('s3d', (11, 1024)), ('r21d', (44, 512))):
+        found = read_all(f'{folder}:{name}')
+        assert {key: values.shape for key, values in found.items()} == {'v_GGSY1Qvo990': shape}
+    (folder / 'v_GGSY1Qvo990_clip.npy').unlink()  # of another width than b
+    assert read_all(f'{folder}:clip')['b'].tolist() == [[1] * 5] * 3

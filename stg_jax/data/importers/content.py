@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stg_jax.errors import UserError
 
-_CONVERT_TORCH = 'convert each file with torch.load(path, weights_only=True) and numpy.save'
+_CONVERT_TORCH = 'convert it once to .npy files, by torch.load with weights_only=True'
 _PICKLED = {
     'torch': f'is a PyTorch file of pickles, which can run programs: {_CONVERT_TORCH}',
     'pickle folder': f'holds pickles, which can run programs: {_CONVERT_TORCH}',
