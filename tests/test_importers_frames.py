@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stg_jax.data.importers.opening import open_frames
+from stg_jax.data.importers.opening import open_frames, open_objects
 from stg_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -156,7 +156,7 @@ def test_refuses_files_that_are_no_features(tmp_path):
     fake.write_hdf5(tmp_path / 'group.hdf5', {'train': {'a': np.ones((2, 3))}})
     np.save(tmp_path / 'one.npy', np.ones((2, 3)))
     for name, sentence in {
-        'half.hdf5': 'not a complete HDF5 file',
+        'half.hdf5': 'half.hdf5 cannot be read as HDF5',
         'empty.hdf5': 'is empty',
         'text.hdf5': 'of no known layout',
         'missing.hdf5': 'does not exist',
@@ -184,11 +184,41 @@ def test_damaged_values_are_named(tmp_path):
         file['a'] = np.ones((2, 5), np.float32)
         file.create_dataset('b', data=np.ones((200, 5), np.float32), compression='gzip')
         place = file['b'].id.get_chunk_info(0).byte_offset
+    damage(path, place)
+    with open_frames(path) as source, pytest.raises(UserError, match='/b cannot be read as HDF5'):
+        source.read('b')
+
+
+@pytest.mark.parametrize('write', [fake.fake_frames, fake.fake_objects])
+def test_a_damaged_entry_is_named_and_the_others_are_read(tmp_path, write):
+    path = fake.write_hdf5(tmp_path / 'x.hdf5', write('abcd'))
+    with h5py.File(path, 'a') as file:
+        place = h5py.h5o.get_info(file['a'].id).addr
+        del file['d']
+        file['d'] = h5py.SoftLink('/nowhere')
+    damage(path, place)
+    opened = (open_frames if write is fake.fake_frames else open_objects)(path)
+    with opened as source:
+        assert source.keys == list('abcd')
+        for key in 'ad':
+            with pytest.raises(UserError, match=rf'x\.hdf5: {key} '):
+                source.read(key)
+        for key in 'bc':
+            source.read(key)
+
+
+def test_a_damaged_list_of_entries_is_one_sentence(tmp_path):
+    path = fake.write_hdf5(tmp_path / 'x.hdf5', fake.fake_frames('ab'))
+    damage(path, Path(path).read_bytes().index(b'TREE'))
+    for open_it in (open_frames, open_objects):
+        with pytest.raises(UserError, match=r'x\.hdf5 cannot be read as HDF5 \(Unable to'):
+            open_it(path)
+
+
+def damage(path, place):
     with Path(path).open('r+b') as file:
         file.seek(place)
-        file.write(b'\xff' * 40)
-    with open_frames(path) as source, pytest.raises(UserError, match='/b cannot be read'):
-        source.read('b')
+        file.write(b'\xff' * 4)
 
 
 def test_objects_are_refused_as_frames(tmp_path):

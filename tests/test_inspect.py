@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import fake_features as fake
+import h5py
 import numpy as np
 import pytest
 from fake_data import fake_data_folder
@@ -53,6 +54,20 @@ def test_names_a_clip_that_cannot_be_read(tmp_path):
     clips = {'a_0_5': np.ones((2, 3)), 'b_1_9': np.full((2, 3), np.nan)}
     text = inspect(fake.write_hdf5(tmp_path / 'x.h5', clips), CAPTIONED, None)
     assert 'problem: 1 clips of 2 cannot be read: ' in text and 'b_1_9 holds NaN' in text
+
+
+def test_shows_what_is_left_of_a_damaged_file(tmp_path):
+    path = fake.write_hdf5(tmp_path / 'x.h5', fake.fake_frames('abc'))
+    with h5py.File(path, 'a') as file:
+        del file['a']
+        file['a'] = h5py.SoftLink('/nowhere')
+    text = inspect(path, None, None)
+    assert f'  {path}: a cannot be read as HDF5' in text and '  b: float32 (3, 5)' in text
+    assert 'problem: 1 clips of 3 cannot be read' in text and f'as: --appearance={path}' in text
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content.replace(b'TREE', b'\xff' * 4))
+    with pytest.raises(UserError, match=r'x\.h5 cannot be read as HDF5'):
+        inspect(path, None, None)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def _role(path: str, found: str, fits: Fit | None) -> str:
         if hdf5.layout(file) != 'datasets':
             return 'frames'
         keys = hdf5.clip_keys(file)
-        first = file[keys[0]]
+        _, first = hdf5.first_entry(file)
         if first.shape in ((2,), (3,)):
             return 'frame_sizes'
         if first.ndim == 2 and first.shape[1] == 4:
@@ -108,9 +108,10 @@ def _entries(path: str, found: str) -> list[str]:
     """Return the first entries as they are stored."""
     if found == 'HDF5':
         with hdf5.open_file(path) as file:
-            lines = [_attributes(file)] if file.attrs else []
-            keys = list(file)
-            lines += [f'  {key}: {_entry(file[key])}' for key in keys[:_FIRST]]
+            with hdf5.readable(path):
+                lines = [_attributes(file)] if file.attrs else []
+                keys = list(file)
+            lines += [_stored(file, key) for key in keys[:_FIRST]]
             return [*lines, f'  ... {len(keys)} entries in all'] if len(keys) > _FIRST else lines
     if found == 'npy folder':
         files = sorted(Path(path).glob('*.npy'))
@@ -121,10 +122,20 @@ def _entries(path: str, found: str) -> list[str]:
     return []
 
 
-def _entry(entry: h5py.Dataset | h5py.Group) -> str:
+def _stored(file: h5py.File, key: str) -> str:
+    try:
+        with hdf5.readable(f'{file.filename}: {key}'):
+            return f'  {key}: {_entry(file[key])}'
+    except UserError as error:
+        return f'  {error}'
+
+
+def _entry(entry: h5py.Dataset | h5py.Group | h5py.Datatype) -> str:
     if isinstance(entry, h5py.Group):
         members = ', '.join(f'{name} {_entry(entry[name])}' for name in list(entry)[:8])
         return f'group of {members}{_attributes(entry)}'
+    if isinstance(entry, h5py.Datatype):
+        return 'a type without values'
     return f'{entry.dtype} {entry.shape}{_attributes(entry)}'
 
 

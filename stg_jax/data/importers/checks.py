@@ -1,5 +1,6 @@
 """Refuse arrays that are no features, naming file and key."""
 
+import h5py
 import numpy as np
 
 from stg_jax.errors import UserError
@@ -17,11 +18,20 @@ def as_steps(values: np.ndarray, where: str, width: int | None = None) -> np.nda
       UserError: it has another rank, holds nothing, no finite numbers or another D.
     """
     values = np.asarray(values)
-    if values.ndim not in (1, 2) or not values.size:
-        raise UserError(f'{where} has shape {values.shape}, expected (steps, D) or (D,)')
+    check_steps(values, where)
     values = as_numbers(np.atleast_2d(values), where)
     check_width(values, where, width)
     return values
+
+
+def check_steps(values: np.ndarray | h5py.Dataset, where: str) -> None:
+    """Check that an array is (S, D), or (D,) for S = 1; of one in a file no value is read.
+
+    Raises:
+      UserError: it has another rank or holds nothing.
+    """
+    if values.ndim not in (1, 2) or not values.size:
+        raise UserError(f'{where} has shape {values.shape}, expected (steps, D) or (D,)')
 
 
 def as_numbers(values: np.ndarray, where: str) -> np.ndarray:
@@ -33,7 +43,8 @@ def as_numbers(values: np.ndarray, where: str) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind not in 'fiu':
         raise UserError(f'{where} holds {values.dtype}, expected numbers: convert the file')
-    values = values.astype(np.float32)
+    with np.errstate(over='ignore'):  # too large a number becomes infinity, which is refused
+        values = values.astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError(f'{where} holds NaN or infinity: extract that clip again, or remove it')
     return values

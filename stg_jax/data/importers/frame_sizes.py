@@ -19,7 +19,7 @@ def frame_size(sizes: h5py.File | None, key: str) -> tuple[int, int]:
     Raises:
       UserError: the entry is no size.
     """
-    if sizes is None or key not in sizes:
+    if sizes is None or not hdf5.holds(sizes, key):
         return UNKNOWN
     where = f'{sizes.filename}: {key}'
     size = as_numbers(hdf5.read(hdf5.dataset(sizes, key)), where)

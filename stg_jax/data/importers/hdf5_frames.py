@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 
 from stg_jax.data.importers import hdf5
-from stg_jax.data.importers.checks import as_steps
+from stg_jax.data.importers.checks import as_steps, check_steps
 from stg_jax.data.importers.sources import Closing
 from stg_jax.errors import UserError
 
@@ -19,19 +19,20 @@ class DatasetFrames(Closing):
         self.path = path
         self.keys = hdf5.clip_keys(file)
         self._file = file
-        self.width = self._read(self.keys[0], None).shape[-1]
+        # Its shape alone: values that are damaged are the failure of one clip.
+        first, _ = hdf5.first_entry(file)
+        steps = hdf5.dataset(file, first)
+        check_steps(steps, f'{path}: {first}')
+        self.width = steps.shape[-1]
 
     def read(self, key: str) -> np.ndarray:
         """Return (S, D) float32 features of a clip, see `FrameSource`."""
-        return self._read(key, self.width)
+        values = hdf5.read(hdf5.dataset(self._file, key))
+        return as_steps(values, f'{self.path}: {key}', self.width)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def _read(self, key: str, width: int | None) -> np.ndarray:
-        values = hdf5.read(hdf5.dataset(self._file, key))
-        return as_steps(values, f'{self.path}: {key}', width)
 
 
 class RowFrames(Closing):
@@ -73,7 +74,7 @@ def read_lens(file: h5py.File, path: str, num_rows: int) -> np.ndarray | None:
     Raises:
       UserError: they do not belong to the rows.
     """
-    if 'lens' not in file:
+    if not hdf5.holds(file, 'lens'):
         return None
     lens = hdf5.read(hdf5.dataset(file, 'lens')).reshape(-1).astype(np.int64)
     if len(lens) != num_rows:

@@ -27,20 +27,20 @@ class GroupObjects(Closing):
         self.keys = hdf5.clip_keys(file)
         self._file = file
         self._sizes = sizes
-        first = file[self.keys[0]]
+        key, first = hdf5.first_entry(file)
         feats = hdf5.dataset(first, 'feats')
         if feats.ndim not in (2, 3):
             raise UserError(
-                f'{path}: {self.keys[0]} has feats {feats.shape}, expected (steps, n, D) or (n, D)'
+                f'{path}: {key} has feats {feats.shape}, expected (steps, n, D) or (n, D)'
             )
         self.width = feats.shape[-1]
-        without_boxes = not {'boxes', 'bboxes'} & set(first)
+        without_boxes = not any(hdf5.holds(first, name) for name in ('boxes', 'bboxes'))
         self.warnings = [TIMELESS] * (feats.ndim == 2) + [BOXLESS] * without_boxes
 
     def read(self, key: str) -> Objects:
         """Return the objects of a clip, see `ObjectSource`."""
         where = f'{self.path}: {key}'
-        group = self._file.get(key)
+        group = hdf5.entry(self._file, key) if hdf5.holds(self._file, key) else None
         if not isinstance(group, h5py.Group):
             raise UserError(f'{where} is no group with feats: choose another clip or file')
         feature = hdf5.read(hdf5.dataset(group, 'feats'))
@@ -61,8 +61,9 @@ class GroupObjects(Closing):
 
     def _size(self, key: str, group: h5py.Group) -> tuple[int, int]:
         size = frame_size(self._sizes, key)
-        if size == UNKNOWN and {'height', 'width'} <= set(group.attrs):
-            size = int(group.attrs['height']), int(group.attrs['width'])
+        with hdf5.readable(f'{self.path}: {key}'):
+            if size == UNKNOWN and {'height', 'width'} <= set(group.attrs):
+                size = int(group.attrs['height']), int(group.attrs['width'])
         return size
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class DatasetObjects(Closing):
         self._images = group_images(hdf5.clip_keys(file), fit)
         self.keys = list(self._images)
         self._file, self._boxes, self._sizes = file, boxes, sizes
-        first = hdf5.dataset(file, self._images[self.keys[0]][0])
+        first = hdf5.dataset(file, hdf5.first_entry(file)[0])
         if first.ndim != 2:
             raise UserError(
                 f'{path} holds arrays {first.shape}: objects are (n, D), and features of frames '
@@ -135,7 +136,7 @@ class RowObjects(Closing):
         self.path = path
         self._file = file
         self._rows = hdf5.dataset(file, 'vfeats')
-        self._boxes = hdf5.dataset(file, 'sfeats') if 'sfeats' in file else None
+        self._boxes = hdf5.dataset(file, 'sfeats') if hdf5.holds(file, 'sfeats') else None
         shape = self._rows.shape
         if len(shape) not in (3, 4) or not self._rows.size:
             raise UserError(f'{path}: vfeats has shape {shape}, expected (clips, steps, n, D)')
@@ -179,7 +180,7 @@ def _classes(group: h5py.Group, where: str) -> tuple[np.ndarray | None, np.ndarr
 
 
 def _values(group: h5py.Group, name: str) -> np.ndarray | None:
-    return hdf5.read(hdf5.dataset(group, name)) if name in group else None
+    return hdf5.read(hdf5.dataset(group, name)) if hdf5.holds(group, name) else None
 
 
 def _close(*files: h5py.File | None) -> None:
