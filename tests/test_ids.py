@@ -22,6 +22,7 @@ def annotations(*, number=NUMBER, captioned=('clip_b', 'clip_c')):
         ('vidK', 'vid{one:04d}.avi'),
         ('videoN', 'video{zero}'),
         ('videoN', 'video{zero}.mp4'),
+        ('videoK', 'video{one}'),
         ('index0', '{zero}'),
         ('index0', '{zero:05d}'),
         ('index1', '{one}'),
@@ -55,6 +56,9 @@ def test_a_tie_is_told_and_can_be_decided():
     forced = match_keys(['3', '4'], annotations(), 'index1')
     assert forced.key_of == {'clip_c': '3', 'clip_d': '4'}
     assert not forced.warnings
+    mapping = match_keys(['video3', 'video4'], annotations())
+    assert mapping.key_of == {'clip_d': 'video3', 'clip_e': 'video4'}
+    assert mapping.warnings[0].endswith('pass --ids=videoK if that is wrong')
 
 
 def test_names_come_before_numbers():
@@ -94,7 +98,7 @@ def test_the_better_reading_of_a_file_means_more_clips_and_fewer_others():
         (['x', 'y'], None, "none of 2 keys means a clip: keys are like 'x', clips like 'clip_b'"),
         (['vid3'], 'index0', "none of 1 keys means a clip as index0: keys are like 'vid3'"),
         ([], None, r'keys are like nothing \(there are none\)'),
-        (['x'], 'vid', "no id scheme 'vid': use name, vidK, videoN, index0, index1"),
+        (['x'], 'vid', "no id scheme 'vid': use name, vidK, videoN, videoK, index0, index1"),
     ],
 )
 def test_refuses_what_has_nothing_in_common(keys, scheme, sentence):

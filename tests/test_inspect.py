@@ -77,6 +77,7 @@ def test_shows_what_is_left_of_a_damaged_file(tmp_path):
         (['video0', 'video9'], 'videoN'),
         (['0', '1'], 'index0'),
         (['1', '2'], 'index0 or index1'),
+        (['video1', 'video2'], 'videoN or videoK'),
         (NAMES, 'name'),
     ],
 )

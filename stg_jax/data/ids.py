@@ -10,13 +10,16 @@ from stg_jax.data.annotations import Annotations
 from stg_jax.errors import UserError
 
 # In the order of preference where several fit equally well.
-SCHEMES = ('name', 'vidK', 'videoN', 'index0', 'index1')
+SCHEMES = ('name', 'vidK', 'videoN', 'videoK', 'index0', 'index1')
 _NUMBERED = {  # how a key is written, and the number of the first clip
     'vidK': (re.compile(r'vid([0-9]{1,9})'), 1),
     'videoN': (re.compile(r'video([0-9]{1,9})'), 0),
+    'videoK': (re.compile(r'video([0-9]{1,9})'), 1),
     'index0': (re.compile(r'([0-9]{1,9})'), 0),
     'index1': (re.compile(r'([0-9]{1,9})'), 1),
 }
+# Keys that look the same, counted from 1 instead of from 0.
+FROM_ONE = {'videoN': 'videoK', 'index0': 'index1'}
 VIDEO_SUFFIXES = {
     *('.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov'),
     *('.mp4', '.mpeg', '.mpg', '.ogv', '.ts', '.webm', '.wmv'),
@@ -45,10 +48,10 @@ def match_keys(
 ) -> IdMapping:
     """Find the clip of each key, by the scheme under which most keys mean a known clip.
 
-    Schemes are 'name' (the clip id), 'vidK' (counted from 1), 'videoN' (counted from 0), and bare
-    numbers counted from 0 ('index0') or 1 ('index1'). The extension of a video is ignored, and so
-    are zeros before a number and, where that leaves one clip only, folders before a name. Known
-    are all numbered clips, not only those with captions.
+    Schemes are 'name' (the clip id), 'vidK' (counted from 1), 'videoN' (counted from 0) or 'videoK'
+    (from 1), and bare numbers counted from 0 ('index0') or 1 ('index1'). The extension of a video
+    is ignored, and so are zeros before a number and, where that leaves one clip only, folders
+    before a name. Known are all numbered clips, not only those with captions.
 
     Args:
       keys: of a feature file, or the names of video files.
@@ -66,10 +69,11 @@ def match_keys(
             f'none of {len(keys)} keys means a clip{f" as {scheme}" if scheme else ""}: keys are '
             f'like {_example(keys)}, clips like {_example(known)}: check the files, or pass --ids'
         )
-    if not scheme and best.scheme == 'index0' and len(tried['index1'].key_of) == len(best.key_of):
+    other = tried.get(FROM_ONE.get(best.scheme, ''))
+    if other and len(other.key_of) == len(best.key_of):
         doubt = (
             f'the numbers {_example(keys)} ... fit clips counted from 0 and from 1: took 0, '
-            'pass --ids=index1 if that is wrong'
+            f'pass --ids={other.scheme} if that is wrong'
         )
         best = dataclasses.replace(best, warnings=[*best.warnings, doubt])
     return best

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from stg_jax.data.annotations import Annotations
-from stg_jax.data.ids import fit, match_keys
+from stg_jax.data.ids import FROM_ONE, fit, match_keys
 from stg_jax.data.importers import hdf5
 from stg_jax.data.importers.images import Fit, group_images
 from stg_jax.data.importers.opening import holds_objects, open_frames, open_objects
@@ -199,8 +199,9 @@ def _flags(path: str, source: FrameSource | ObjectSource, role: str) -> str:
 def _looks(keys: Sequence[str]) -> str:
     for scheme, pattern in _LOOKS.items():
         if all(map(pattern.fullmatch, keys)):
-            counted = scheme != 'index0' or any(not int(key) for key in keys)
-            return scheme if counted else 'index0 or index1'
+            if scheme in FROM_ONE and all(int(key.removeprefix('video')) for key in keys):
+                return f'{scheme} or {FROM_ONE[scheme]}'
+            return scheme
     return 'name'
 
 
