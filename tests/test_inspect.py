@@ -8,6 +8,7 @@ import pytest
 from fake_data import fake_data_folder
 
 from stg_jax.data.annotations import Annotations, read_annotations
+from stg_jax.data.importers.opening import open_frames
 from stg_jax.errors import UserError
 from stg_jax.prepare.inspect import inspect
 
@@ -122,8 +123,8 @@ def test_knows_folders_and_tables(tmp_path):
     tsv = fake.write_tsv(tmp_path / 'x.tsv.gz', fake.images_of(clips))
     npy = fake.write_npy(tmp_path / 'npy', fake.fake_frames(['a_0_5', 'b_1_9']))
     for path, entry, flag in (
-        (npz, 'a_0_5/0.npz: x, bbox, num_bbox, image_h, image_w', '--objects'),
-        (tsv, 'bottom-up-attention TSV', '--objects'),
+        (npz, 'a_0_5/0.npz: x float32 (4, 5), bbox float32 (4, 4), num_bbox int64 ()', '--objects'),
+        (tsv, 'number 4, boxes float32 (4, 4), features float32 (4, 5)', '--objects'),
         (npy, 'a_0_5.npy: float32 (3, 5)', '--appearance'),
     ):
         text = inspect(path, CAPTIONED, None)
@@ -159,16 +160,40 @@ def test_describes_a_data_folder(tmp_path):
 def test_says_that_pickles_are_not_read(tmp_path):
     path = tmp_path / 'x.pkl'
     path.write_bytes(b'\x80\x04N.')
-    assert 'is a pickle, which can run programs' in inspect(str(path), None, None)
+    with pytest.raises(UserError, match='is a pickle, which can run programs'):
+        inspect(str(path), None, None)
+
+
+def test_names_a_pickle_within_an_archive_and_an_archive_that_is_damaged(tmp_path):
+    images = fake.images_of(fake.fake_objects(['a', 'b']))
+    folder = fake.write_npz(tmp_path / 'npz', images, info=np.array([{}], dtype=object))
+    path = Path(folder) / 'a_10.npz'
+    content = path.read_bytes()
+    path.write_bytes(content[:50] + b'\xff' * 20 + content[70:])
+    text = inspect(folder, None, None)
+    assert 'a_0.npz: x float32 (4, 5)' in text and 'info pickle (1,)' in text
+    assert 'a_10.npz: not readable (' in text
+
+
+def test_counts_the_hdf5_files_of_a_folder(tmp_path):
+    for name in ('train.hdf5', 'test.hdf5'):
+        fake.write_hdf5(tmp_path / name, fake.fake_frames('ab'))
+    (tmp_path / 'notes').mkdir()
+    with pytest.raises(UserError, match='holds 2 HDF5 files: inspect each'):
+        inspect(str(tmp_path), None, None)
+    with pytest.raises(UserError, match='holds 2 HDF5 files: inspect each'):
+        open_frames(str(tmp_path))
 
 
 def test_names_files_of_no_known_kind(tmp_path):
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'noise').write_bytes(bytes(range(256)))
+    (tmp_path / 'empty').touch()
     for name, sentence in (
         ('noise', 'of no known layout: .* is no readable video'),
         ('folder', 'holds neither .npy nor .npz files: .* holds no video file'),
         ('missing', 'does not exist'),
+        ('empty', 'is empty: copy it again'),
     ):
         with pytest.raises(UserError, match=sentence):
             inspect(str(tmp_path / name), None, None)
@@ -187,9 +212,15 @@ def test_inspects_the_real_folder():
     assert '468 clips: ' in seen('msvd', 'features', 'motion.hdf5')
     assert 'height = 480, width = 854' in seen('msvd', 'features', 'objects.hdf5')
     assert 'ids: name; 4 of 1371' in seen('features_of_others', 'msvd_vgg16_fc7')
-    assert 'pickles' in seen('features_of_others', 'video_features')
+    regions = seen('features_of_others', 'bottom_up_obj36.tsv.gz')
+    assert 'boxes float32 (36, 4), features float32 (36, 2048)' in regions
+    with pytest.raises(UserError, match='holds pickles'):
+        seen('features_of_others', 'video_features')
+    with pytest.raises(UserError, match='holds 3 HDF5 files: inspect each'):
+        seen('msvd', 'features')
     torch = 'v_GGSY1Qvo990_resnet101_None_1_resnet.pt'
-    assert 'is a PyTorch file' in seen('features_of_others', 'video_features', torch)
+    with pytest.raises(UserError, match='is a PyTorch file'):
+        seen('features_of_others', 'video_features', torch)
     assert '22 video files' in seen('videos')
     assert '280 frames, 20.00 a second, 1280 x 720' in seen('videos', 'imageio_cockatoo.mp4')
     assert 'test: 2990 clips with 59800 captions' in seen('msrvtt', 'test_videodatainfo.json.zip')

@@ -21,7 +21,7 @@ def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
       ids: how keys name clips, see `data.ids`; None: found out.
 
     Raises:
-      UserError: there is no such file, or its annotations do not fit at all.
+      UserError: there is no such file, it holds nothing that is read, or broken annotations.
     """
     found = content(path)
     if found in ('HDF5', 'TSV', 'npy folder', 'npz folder'):
@@ -29,8 +29,11 @@ def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
     if found == 'data folder':
         return '\n'.join(_data_folder(path))
     if found in ('pickle', 'torch', 'pickle folder', 'npy', 'npz', 'empty'):
-        return str(refuse_other(path, found))
-    return '\n'.join(_captions(path) or _videos(path, annotations, ids))
+        raise refuse_other(path, found)
+    lines = _captions(path)
+    if not lines and found == 'HDF5 folder':
+        raise refuse_other(path, found)
+    return '\n'.join(lines or _videos(path, annotations, ids))
 
 
 def _data_folder(path: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from stg_jax.data.annotations import Annotations
 from stg_jax.data.ids import FROM_ONE, fit, match_keys
-from stg_jax.data.importers import hdf5
+from stg_jax.data.importers import bottom_up_tsv, hdf5
 from stg_jax.data.importers.images import Fit, group_images
 from stg_jax.data.importers.opening import holds_objects, open_frames, open_objects
 from stg_jax.data.importers.sources import FrameSource, ObjectSource
@@ -20,6 +21,8 @@ _FIRST = 3  # entries that are shown
 _SAMPLE = 20  # clips that are read
 _RMN_WIDTH, _RMN_APPEARANCE = 2560, 1536
 _OBJECT_NAME = re.compile(r'roi|obj|region|node', re.IGNORECASE)
+# RuntimeError: a member needs a password, or a compression that is unknown here.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _LOOKS = {
     'vidK': re.compile(r'vid[0-9]+'),
     'videoN': re.compile(r'video[0-9]+'),
@@ -119,7 +122,8 @@ def _entries(path: str, found: str) -> list[str]:
     if found == 'npz folder':
         files = sorted(Path(path).rglob('*.npz'))
         return [f'  {file.relative_to(path)}: {_npz(file)}' for file in files[:_FIRST]]
-    return []
+    columns = bottom_up_tsv.first_row(path).items()
+    return ['  first row: ' + ', '.join(f'{name} {value}' for name, value in columns)]
 
 
 def _stored(file: h5py.File, key: str) -> str:
@@ -156,9 +160,20 @@ def _npy(file: Path) -> str:
 def _npz(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
-            return ', '.join(name.removesuffix('.npy') for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError) as error:
+            return ', '.join(_member(archive, name) for name in archive.namelist())
+    except _ZIP_ERRORS as error:
         return f'not readable ({error})'
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str:
+    with archive.open(name) as member:
+        old = np.lib.format.read_magic(member) == (1, 0)
+        # Only headers are read, in which no pickle can hide.
+        read_header = (
+            np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read_header(member)
+    return f'{name.removesuffix(".npy")} {"pickle" if dtype.hasobject else dtype} {shape}'
 
 
 def _sizes(source: FrameSource | ObjectSource) -> list[str]:

@@ -22,6 +22,7 @@ from stg_jax.data.importers.objects import SLACK, TIMELESS, build_objects, stack
 from stg_jax.data.importers.sources import Closing, Objects
 from stg_jax.errors import UserError
 
+_GZIP = b'\x1f\x8b'
 _COLUMNS = {
     6: ('id', 'width', 'height', 'number', 'boxes', 'features'),
     10: (
@@ -84,11 +85,35 @@ class BottomUpTsv(Closing):
         )
 
 
+def first_row(path: str) -> dict[str, str]:
+    """Return the columns of a file by name, as its first row has them: numbers, or shapes.
+
+    Raises:
+      UserError: the row is damaged.
+    """
+    where = f'{path} line 1'
+    with Path(path).open('rb') as file:
+        packed = file.read(2) == _GZIP
+    try:
+        with (gzip.open if packed else open)(path, 'rb') as file:
+            row = _cells(file.readline(), where)
+    except (OSError, EOFError) as error:
+        raise UserError(f'{path} is a damaged gzip file ({error}): copy it again') from None
+    described = {}
+    for name, cell in row.items():
+        if name in ('id', 'width', 'height', 'number'):
+            described[name] = cell.decode('utf-8', errors='replace')
+        else:
+            array = _array(row, name, int(row['number']), where)
+            described[name] = f'{array.dtype} {array.shape}'
+    return described
+
+
 @contextlib.contextmanager
 def _unpacked(path: str) -> Iterator[BinaryIO]:
     """Open a file for reading at any place."""
     with Path(path).open('rb') as file:
-        if file.read(2) != b'\x1f\x8b':
+        if file.read(2) != _GZIP:
             file.seek(0)
             yield file
             return

@@ -16,6 +16,7 @@ _PICKLED = {
         'one .npy per clip with numpy.save'
     ),
 }
+_HDF5 = b'\x89HDF\r\n\x1a\n'
 _TSV_COLUMNS = (6, 10)  # of bottom-up-attention files: the original ones, and LXMERT's
 
 
@@ -23,8 +24,8 @@ def content(path: str | os.PathLike[str]) -> str:
     """Return what `path` holds.
 
     Returns:
-      'npy folder', 'npz folder', 'pickle folder', 'data folder', 'folder', 'HDF5', 'npy', 'npz',
-      'torch', 'pickle', 'TSV', 'empty' or 'unknown'.
+      'npy folder', 'npz folder', 'HDF5 folder', 'pickle folder', 'data folder', 'folder', 'HDF5',
+      'npy', 'npz', 'torch', 'pickle', 'TSV', 'empty' or 'unknown'.
 
     Raises:
       UserError: it does not exist.
@@ -34,9 +35,8 @@ def content(path: str | os.PathLike[str]) -> str:
         return _folder(path)
     if not path.is_file():
         raise UserError(f'the file {path} does not exist')
-    with path.open('rb') as file:
-        start = file.read(16)
-    if start.startswith(b'\x89HDF\r\n\x1a\n'):
+    start = _start(path)
+    if start.startswith(_HDF5):
         return 'HDF5'
     if start.startswith(b'\x93NUMPY'):
         return 'npy'
@@ -58,6 +58,12 @@ def refuse_other(path: str | os.PathLike[str], found: str) -> UserError:
         return UserError(f'{path} is one array: name the folder that holds one .npy per clip')
     if found == 'npz':
         return UserError(f'{path} is one archive: name the folder that holds the .npz files')
+    if found == 'HDF5 folder':
+        number = sum(map(_is_hdf5, Path(path).iterdir()))
+        return UserError(
+            f'{path} holds {number} HDF5 files: inspect each, and pass one, or a file per split '
+            'with * in the name'
+        )
     if found == 'folder':
         return UserError(f'{path} holds neither .npy nor .npz files: name the folder that does')
     if found == 'data folder':
@@ -73,14 +79,26 @@ def refuse_other(path: str | os.PathLike[str], found: str) -> UserError:
 def _folder(path: Path) -> str:
     if (path / 'manifest.json').is_file():
         return 'data folder'
-    endings = {file.suffix for file in path.iterdir()}
+    files = list(path.iterdir())
+    endings = {file.suffix for file in files}
     for kind in ('npy', 'npz'):
         if f'.{kind}' in endings:
             return f'{kind} folder'
+    if any(map(_is_hdf5, files)):
+        return 'HDF5 folder'
     if endings & {'.pt', '.pth', '.pkl', '.pickle'}:
         return 'pickle folder'
     # Images of a clip may lie in a folder of their own.
     return 'npz folder' if any(path.glob('*/*.npz')) else 'folder'
+
+
+def _is_hdf5(path: Path) -> bool:
+    return path.is_file() and _start(path).startswith(_HDF5)
+
+
+def _start(path: Path) -> bytes:
+    with path.open('rb') as file:
+        return file.read(16)
 
 
 def _archive(path: Path) -> str:
