@@ -151,6 +151,13 @@ def test_describes_captions_and_names_what_is_broken_in_them(tmp_path):
         inspect(str(path), None, None)
 
 
+def test_no_text_file_is_a_video(tmp_path):
+    path = tmp_path / 'youtube_mapping.txt'
+    path.write_text(''.join(f'{name} vid{number}\n' for number, name in enumerate(NAMES, 1)))
+    with pytest.raises(UserError, match='is not called like MSVD captions'):
+        inspect(str(path), None, None)
+
+
 def test_describes_a_data_folder(tmp_path):
     lines = inspect(str(fake_data_folder(tmp_path, train=4)), None, None).splitlines()
     assert 'a data folder of fake' in lines[0] and 'appearance 8, motion 6, object 5' in lines[1]

@@ -137,6 +137,14 @@ def test_refuses_broken_annotations(tmp_path, texts, sentence):
         msvd.read(annotations(tmp_path, **texts))
 
 
+def test_refuses_a_file_that_is_not_called_like_captions(tmp_path):
+    folder = annotations(tmp_path, mapping='a_1_2 vid1\nb_1_2 vid2\n')
+    (folder / 'list.txt').write_text('a_1_2 words\n')
+    for name in (msvd.MAPPING, 'list.txt'):
+        with pytest.raises(UserError, match=f'{name} is not called like MSVD captions'):
+            msvd.read(folder / name)
+
+
 def test_refuses_other_encodings_and_missing_folders(tmp_path):
     folder = annotations(tmp_path, mapping='')
     (folder / 'sents_train_lc_nopunc.txt').write_bytes(b'vid1\t\xff\xfe\n')

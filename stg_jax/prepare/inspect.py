@@ -9,7 +9,8 @@ from stg_jax.errors import UserError
 from stg_jax.prepare.inspect_features import describe_features, describe_matches
 
 _DATA_SETS = ('msvd', 'msrvtt', 'own')
-_LIKELY = {'.csv': 'own', '.jsonl': 'own', '.json': 'msrvtt', '.zip': 'msrvtt'}
+# Also what no video is: FFmpeg draws the lines of any .txt as frames.
+_LIKELY = {'.csv': 'own', '.jsonl': 'own', '.json': 'msrvtt', '.zip': 'msrvtt', '.txt': 'msvd'}
 
 
 def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:

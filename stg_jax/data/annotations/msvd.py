@@ -149,12 +149,20 @@ def _check_columns(path: Path, columns: Sequence[str] | None) -> None:
 
 
 def _sort(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Return the files of sentences, of descriptions and of the corpus."""
+    """Return the files of sentences, of descriptions and of the corpus.
+
+    Raises:
+      UserError: a file is called like none of them: what follows its names may be no captions.
+    """
+    kinds = (_SENTENCES, _DESCRIPTIONS, '*.csv')
     if path.is_dir():
-        return tuple(sorted(path.glob(kind)) for kind in (_SENTENCES, _DESCRIPTIONS, '*.csv'))
-    is_corpus, is_sentences = path.match('*.csv'), path.match(_SENTENCES)
-    kinds = is_sentences, not is_corpus and not is_sentences, is_corpus
-    return tuple([path] if kind else [] for kind in kinds)
+        return tuple(sorted(path.glob(kind)) for kind in kinds)
+    if not any(map(path.match, kinds)):
+        raise UserError(
+            f'{path} is not called like MSVD captions, {", ".join(kinds)}: name one of those files '
+            'or their folder'
+        )
+    return tuple([path] if path.match(kind) else [] for kind in kinds)
 
 
 def _numbers(path: Path, named: Mapping[str, list[str]]) -> dict[str, int]:
