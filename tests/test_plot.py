@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from configs import common
-from stg_jax.data.manifest import Manifest
+from stg_jax.data.manifest import KINDS, Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.plot import draw_curves, read_metrics
@@ -26,7 +26,8 @@ RECORDS = [
 def run(tmp_path_factory):
     """Return a run folder in which nothing is trained."""
     fields = {field.name: {} for field in dataclasses.fields(Manifest)}
-    manifest = Manifest(**fields | {'data_set': 'none', 'frames': 1, 'objects': 1})
+    sizes = {name: dict.fromkeys(KINDS, 1) for name in ('widths', 'scale')}
+    manifest = Manifest(**fields | sizes | {'data_set': 'none', 'frames': 1, 'objects': 1})
     path = tmp_path_factory.mktemp('run')
     run = RunFolder(path, common.get_config(), manifest, Vocabulary.build(['a ball'], 1))
     run.claim()

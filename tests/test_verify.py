@@ -7,6 +7,7 @@ import pytest
 
 from stg_jax import files
 from stg_jax.data import records
+from stg_jax.data.manifest import KINDS
 from stg_jax.errors import UserError
 from stg_jax.prepare.contact_sheet import draw_row
 from stg_jax.prepare.toy import prepare_toy
@@ -181,6 +182,29 @@ def test_source_videos_in_two_splits_are_told(tmp_path):
         '1 source videos have clips in val and in test, such as three',
     ]
     assert [summary.sources for summary in card.splits.values()] == [2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ('damage', 'sentence'),
+    [
+        ({'splits': {'train': 5}}, 'splits must be clips and captions for each split, found'),
+        ({'splits': {'train': {'clips': 5}}}, 'splits must be'),
+        ({'widths': {'appearance': 8, 'motion': 6}}, 'widths must be numbers for appearance, mo'),
+        ({'scale': {}}, 'scale must be numbers above 0 for appearance, motion, object, found'),
+        ({'scale': dict.fromkeys(KINDS, 0)}, 'scale must be'),
+        ({'missing': None}, "missing must be lists of clips, found 'None': prepare the data again"),
+        ({'missing': {'motion': 'clip'}}, 'missing must be'),
+        ({'frames': True}, 'frames must be a number'),
+        ({'data_set': 3}, 'data_set must be text'),
+        ({'sources': []}, 'sources must be an object'),
+        ({'extractor': 'x'}, 'extractor must be an object'),
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(tmp_path, damage, sentence):
+    folder = fake_data_folder(tmp_path)
+    change_manifest(folder, lambda manifest: manifest.update(damage))
+    with pytest.raises(UserError, match=rf'manifest\.json is damaged: {sentence}'):
+        verify(folder, **DEFAULTS)
 
 
 def test_manifest_and_captions_file_must_agree_with_the_shards(tmp_path):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -49,7 +49,7 @@ class Manifest:
         """Read a manifest from its JSON file or from the data folder that holds it.
 
         Raises:
-          UserError: it is missing or lacks an entry.
+          UserError: it is missing, lacks an entry, or one is not what it should be.
         """
         path = epath.Path(path)
         path = path / NAME if path.is_dir() else path
@@ -59,7 +59,53 @@ class Manifest:
         fields = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(entries, dict) or set(entries) != fields:
             raise UserError(f'{path} is not the manifest of a data folder: prepare the data again')
+        for name, (is_sound, expected) in _ENTRIES.items():
+            if not is_sound(entries[name]):
+                raise UserError(
+                    f'{path} is damaged: {name} must be {expected}, found '
+                    f'{str(entries[name])[:60]!r}: prepare the data again'
+                )
         return cls(**entries)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0  # not bool, which is an int too
+
+
+def _is_scale(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < float('inf')
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_counts(value: Any) -> bool:
+    return _is_object(value) and all(_is_count(value.get(key)) for key in ('clips', 'captions'))
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _of_each(is_sound: Callable[[Any], bool], keys: Sequence[str] = ()) -> Callable[[Any], bool]:
+    """Return what checks the values of an object, which must have `keys`."""
+    return lambda value: (
+        _is_object(value) and set(keys) <= set(value) and all(map(is_sound, value.values()))
+    )
+
+
+_ENTRIES = {  # what each must be, in the file and for people
+    'data_set': (lambda value: isinstance(value, str), 'text'),
+    'frames': (_is_count, 'a number'),
+    'objects': (_is_count, 'a number'),
+    'widths': (_of_each(_is_count, KINDS), f'numbers for {", ".join(KINDS)}'),
+    'scale': (_of_each(_is_scale, KINDS), f'numbers above 0 for {", ".join(KINDS)}'),
+    'extractor': (_is_object, 'an object'),
+    'splits': (_of_each(_is_counts), 'clips and captions for each split'),
+    'missing': (_of_each(_is_names), 'lists of clips'),
+    'sources': (_is_object, 'an object'),
+}
 
 
 def overrides(manifest: Manifest, data_config: Any) -> dict[str, int]:
