@@ -38,6 +38,18 @@ def test_reads_csv_and_jsonl_alike(tmp_path):
     assert read_annotations('own', write(tmp_path, text, 'a.jsonl')) == found
 
 
+def test_reads_what_a_spreadsheet_writes(tmp_path):
+    plain = own.read(write(tmp_path, 'clip,caption,split\na,"a man, a dog",train\nb,x,val\n'))
+    for text in (
+        'Clip, CAPTION,Split\na,"a man, a dog",train\nb,x,val\n',
+        '\ufeffclip;caption;split\r\na;a man, a dog;train\r\nb;x;val\r\n',
+        '\ufeff"Clip";"Caption";"Split"\r\n"a";"a man, a dog";train\r\nb;x;val\r\n',
+    ):
+        assert own.read(write(tmp_path, text)) == plain
+    with pytest.raises(UserError, match=r"line 2 has not the 2 fields .* put captions with ';'"):
+        own.read(write(tmp_path, 'clip;caption\na;a man; a dog\n'))
+
+
 def test_a_line_separator_in_a_caption_does_not_end_a_line(tmp_path):
     line = json.dumps({'clip': 'a', 'caption': 'one\u2028two\x85three'}, ensure_ascii=False)
     found = own.read(write(tmp_path, line, 'a.jsonl'))

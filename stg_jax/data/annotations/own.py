@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from stg_jax.data.annotations.annotations import Annotations
 from stg_jax.data.annotations.counts import without_wordless
@@ -29,9 +29,10 @@ Row = tuple[str, str, list[str], str]  # where it is, clip id, captions, split o
 def read(path: str | os.PathLike[str], clean: Callable[[str], str] = normalise) -> Annotations:
     """Read a file with one row per caption, and any number of rows per clip.
 
-    A CSV file begins with the names of its columns: `clip`, `caption` and perhaps `split`. A line
-    of a JSONL file is an object with these names, or with a list `captions`. Without splits, the
-    SHA-256 of the clip ids decides: the largest tenth is the test, the next validation.
+    A CSV file begins with the names of its columns, in any case: `clip`, `caption` and perhaps
+    `split`; it is separated by commas, or by the semicolons of a spreadsheet. A line of a JSONL
+    file is an object with these names, or with a list `captions`. Without splits, the SHA-256 of
+    the clip ids decides: the largest tenth is the test, the next validation.
 
     Raises:
       UserError: the file is missing, broken or without captions, a clip is in two splits or has a
@@ -66,23 +67,34 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding='utf-8-sig', newline='') as lines:
-        rows = csv.DictReader(lines, skipinitialspace=True, strict=True)
         try:
+            rows = csv.DictReader(
+                lines, delimiter=_separator(lines), skipinitialspace=True, strict=True
+            )
+            names = [name.strip().lower() for name in rows.fieldnames or ()]
+            rows.fieldnames = names
             for name in ('clip', 'caption'):
-                if name not in (rows.fieldnames or ()):
+                if name not in names:
                     raise UserError(f'{path} line 1 must name the column {name!r}: clip,caption')
             for row in rows:
                 where = f'{path} line {rows.line_num}'
                 if None in row or None in row.values():
                     raise UserError(
-                        f'{where} has not the {len(rows.fieldnames)} fields of the first line: '
-                        'put captions with commas into double quotes'
+                        f'{where} has not the {len(names)} fields of the first line: '
+                        f'put captions with {rows.reader.dialect.delimiter!r} into double quotes'
                     )
                 yield where, row['clip'], [row['caption']], _split(where, row.get('split', ''))
         except csv.Error as error:
             raise UserError(f'{path} line {rows.reader.line_num} is no CSV ({error})') from None
         except UnicodeDecodeError as error:
             raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
+
+
+def _separator(lines: TextIO) -> str:
+    """Return what separates the names in the first line, and go back to it."""
+    first = lines.readline()
+    lines.seek(0)
+    return ';' if ';' in first and ',' not in first else ','
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
