@@ -75,6 +75,17 @@ def test_own_clips_match_by_name_with_and_without_folders():
     assert mapping.unmatched == ['x', '3']
 
 
+def test_names_in_another_case_or_unicode_form_match_where_nothing_else_does():
+    own = annotations(number={}, captioned=['cat', 'Dog', 'dog', 'café', 'bird', 'x'])
+    keys = ['videos/Cat.MP4', 'DOG', 'cafe\u0301.mp4', 'Bird', 'BIRD', 'x', 'X']
+    mapping = match_keys(keys, own)
+    assert mapping.key_of == {'x': 'x', 'cat': 'videos/Cat.MP4', 'café': 'cafe\u0301.mp4'}
+    assert mapping.unmatched == ['DOG', 'Bird', 'BIRD', 'X']
+    (note,) = mapping.warnings
+    assert note.startswith('2 keys name their clips in another case or Unicode form, such as ')
+    assert note.endswith("'videos/Cat.MP4' for 'cat'")
+
+
 def test_two_keys_of_one_clip_are_told():
     mapping = match_keys(['clip_a.avi', 'clip_a.mp4', 'clip_a'], annotations())
     assert mapping.key_of == {'clip_a': 'clip_a.avi'}

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -32,7 +33,7 @@ class IdMapping:
 
     Attributes:
       scheme: one of `SCHEMES`.
-      key_of: the key of each clip that has one, in the order of the keys.
+      key_of: the key of each clip that has one.
       unmatched: the keys that mean no clip.
       warnings: one sentence for everything that was assumed.
     """
@@ -51,7 +52,8 @@ def match_keys(
     Schemes are 'name' (the clip id), 'vidK' (counted from 1), 'videoN' (counted from 0) or 'videoK'
     (from 1), and bare numbers counted from 0 ('index0') or 1 ('index1'). The extension of a video
     is ignored, and so are zeros before a number and, where that leaves one clip only, folders
-    before a name. Known are all numbered clips, not only those with captions.
+    before a name; so are case and Unicode form, where nothing else fits. Known are all numbered
+    clips, not only those with captions.
 
     Args:
       keys: of a feature file, or the names of video files.
@@ -106,7 +108,7 @@ def _best(tried: Mapping[str, IdMapping]) -> IdMapping:
 
 
 def _match(scheme: str, keys: Sequence[str], annotations: Annotations) -> IdMapping:
-    clip_of = _by_name(annotations) if scheme == 'name' else _by_number(annotations, scheme)
+    clip_of = _by_name(annotations, str) if scheme == 'name' else _by_number(annotations, scheme)
     key_of, unmatched, warnings = {}, [], []
     for key in keys:
         clip = clip_of(key)
@@ -116,7 +118,38 @@ def _match(scheme: str, keys: Sequence[str], annotations: Annotations) -> IdMapp
             unmatched.append(key)
         else:
             key_of[clip] = key
-    return IdMapping(scheme, key_of, unmatched, warnings)
+    mapping = IdMapping(scheme, key_of, unmatched, warnings)
+    return _match_folded(mapping, annotations) if scheme == 'name' and unmatched else mapping
+
+
+def _match_folded(mapping: IdMapping, annotations: Annotations) -> IdMapping:
+    """Add keys that are the only ones to name a clip but for case and Unicode form.
+
+    File systems change both: macOS decomposes accents, and cameras write `.MP4` in capitals.
+    """
+    clip_of = _by_name(annotations, _fold)
+    keys_of = collections.defaultdict(list)
+    for key in mapping.unmatched:
+        keys_of[clip_of(key)].append(key)
+    added = {
+        clip: keys[0]
+        for clip, keys in keys_of.items()
+        if clip is not None and clip not in mapping.key_of and len(keys) == 1
+    }
+    if not added:
+        return mapping
+    keys = set(added.values())
+    clip, key = next(iter(added.items()))
+    note = (
+        f'{len(added)} keys name their clips in another case or Unicode form, such as {key!r} for '
+        f'{clip!r}'
+    )
+    return IdMapping(
+        scheme=mapping.scheme,
+        key_of={**mapping.key_of, **added},
+        unmatched=[key for key in mapping.unmatched if key not in keys],
+        warnings=[*mapping.warnings, note],
+    )
 
 
 def _by_number(annotations: Annotations, scheme: str) -> Callable[[str], str | None]:
@@ -130,20 +163,25 @@ def _by_number(annotations: Annotations, scheme: str) -> Callable[[str], str | N
     return clip_of
 
 
-def _by_name(annotations: Annotations) -> Callable[[str], str | None]:
+def _by_name(annotations: Annotations, fold: Callable[[str], str]) -> Callable[[str], str | None]:
+    """Return what finds the clip of a name, where those count as equal that `fold` makes so."""
     clips = collections.defaultdict(set)
     known = dict.fromkeys([*annotations.clip_ids, *annotations.number])
     for clip in known:
         for name in _names(clip):
-            clips[name].add(clip)
+            clips[fold(name)].add(clip)
 
     def clip_of(key: str) -> str | None:
         if key in known:
             return key
-        candidates = next((clips[name] for name in _names(key) if name in clips), ())
+        candidates = next((clips[name] for name in map(fold, _names(key)) if name in clips), ())
         return next(iter(candidates)) if len(candidates) == 1 else None
 
     return clip_of
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
 
 
 def _names(text: str) -> list[str]:
