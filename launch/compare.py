@@ -17,7 +17,9 @@ from stg_jax import cli
 from stg_jax.errors import UserError
 from stg_jax.files import write_text
 
-_SPLIT = flags.DEFINE_string('split', 'test', 'Split whose scores are compared.')
+_SPLIT = flags.DEFINE_string(
+    'split', 'test', 'Split whose scores are compared, or the name of another folder in RUN/eval/.'
+)
 _ROUNDS = flags.DEFINE_integer('rounds', 10_000, 'Samples of the bootstrap.', 100)
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the bootstrap.')
 _OUT = flags.DEFINE_string('out', None, 'Markdown file to write.')
@@ -29,14 +31,18 @@ def main(paths: list[str]) -> None:
         raise UserError('name two or more runs to compare (see --help)')
     from stg_jax.evaluate.bootstrap import paired_bootstrap
     from stg_jax.evaluate.comparison import difference_table, scores_table
-    from stg_jax.evaluate.systems import check_alike, load_system
+    from stg_jax.evaluate.systems import check_alike, decoded_differently, load_system
 
     base, *others = (load_system(path, _SPLIT.value) for path in paths)
     tables = []
     for other in others:
         check_alike(base.results[0], other.results[0], base.name, other.name)
         found = paired_bootstrap(base, other, rounds=_ROUNDS.value, seed=_SEED.value)
-        tables.append(difference_table(base, other, found))
+        table = difference_table(base, other, found)
+        differs = decoded_differently(base.results[0], other.results[0])
+        tables.append(
+            f'Decoded differently: {", ".join(differs)}.\n\n{table}' if differs else table
+        )
     if len(others) > 1:
         tables.insert(0, scores_table([base, *others]))
     text = '\n'.join(tables)

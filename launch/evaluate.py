@@ -6,11 +6,12 @@
     python launch/evaluate.py --workdir runs/msvd --average 3     # of the best three checkpoints
 
 Writes RUN/eval/SPLIT/predictions.json (COCO results format), scores.json and index.html, a page of
-every caption beside its references. Another branch than the deployed one goes to
-RUN/eval/SPLIT-BRANCH/, an ensemble to the first run's eval/SPLIT-ensemble-NAMES/. BLEU, METEOR,
-ROUGE-L and CIDEr are pycocoevalcap's with its PTB tokenizer, all times 100; sacreBLEU comes with
-its signature. Every look at the test split is counted in RUN/eval/test_looks/. Started with
---multihost on many hosts, each captions a share of the clips and host 0 scores.
+every caption beside its references. What is not the default stands in the name of the folder, as in
+RUN/eval/SPLIT-object/ or RUN/eval/SPLIT-average3-beam1/; an ensemble goes to the first run's
+eval/SPLIT-ensemble-NAMES-HASH/. BLEU, METEOR, ROUGE-L and CIDEr are pycocoevalcap's with its PTB
+tokenizer, all times 100; sacreBLEU comes with its signature. Every look at the test split is
+counted in RUN/eval/test_looks/. Started with --multihost on many hosts, each captions a share of
+the clips and host 0 scores.
 """
 
 import math
@@ -63,6 +64,7 @@ def main(args: list[str]) -> None:
                 _SPLIT.value,
                 beam_size=_BEAM.value,
                 length_penalty=_PENALTY.value,
+                **options,
                 share=share,
             )
         )

@@ -75,6 +75,13 @@ def test_evaluation_prints_both_branches_and_shows_captions(trained):
     for word in ('scene', 'object', 'METEOR', 'CIDEr', 'reference', 'predictions.json'):
         assert word in finished.stdout
     assert (run / 'eval' / 'test-object' / 'scores.json').exists()
+    usual = (run / 'eval' / 'test' / 'scores.json').read_bytes()
+    options = ['--checkpoint=latest', '--beam_size=1', '--length_penalty=0.6']
+    other = fake_run.run('evaluate', f'--workdir={run}', *options)
+    assert other.returncode == 0, other.stderr
+    found = json.loads((run / 'eval' / 'test-beam1-latest' / 'scores.json').read_text())
+    assert (found['checkpoint'], found['average'], found['beam_size']) == ('latest', 1, 1)
+    assert (run / 'eval' / 'test' / 'scores.json').read_bytes() == usual
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,59 @@ def test_runs_seeds_and_files_are_read_and_what_is_missing_is_named(results, tmp
         load_system(str(tmp_path), 'val')
     with pytest.raises(UserError, match=r'seed-0.*evaluate\.py'):
         load_system(str(tmp_path / 'poor'), 'val')
+
+
+DECODED = {
+    'split': 'test',
+    'branch': 'scene',
+    'beam_size': 5,
+    'length_penalty': 0.6,
+    'checkpoint': 'best',
+    'average': 1,
+    'checkpoints': {'run': 'step 7'},
+}
+
+
+def write_seeds(folder, results):
+    for seed, result in enumerate(results):
+        run = folder / f'seed-{seed}'
+        (run / 'eval' / 'test').mkdir(parents=True)
+        (run / 'config.json').write_text('{}')
+        (run / 'eval' / 'test' / 'scores.json').write_text(json.dumps(result))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('change', 'part'),
+    [
+        ({'beam_size': 1}, r'beam size \(5 and 1\)'),
+        ({'length_penalty': 0.0}, r'length penalty \(0.6 and 0.0\)'),
+        ({'average': 2}, r'averaged checkpoints \(1 and 2\)'),
+        ({'checkpoint': 'latest'}, r'checkpoint rule \(best and latest\)'),
+        ({'split': 'val'}, r'split \(test and val\)'),
+    ],
+)
+def test_seeds_that_were_decoded_differently_are_no_system(results, tmp_path, change, part):
+    seeds = [results[0][0] | DECODED, results[0][1] | DECODED | change]
+    with pytest.raises(UserError, match=f'seed-1.* differ in {part}: evaluate all'):
+        load_system(str(write_seeds(tmp_path / 'system', seeds)), 'test')
+
+
+def test_systems_that_were_decoded_differently_are_compared_with_a_notice(results, tmp_path):
+    greedy = {'beam_size': 1, 'average': 3}
+    first = write_seeds(tmp_path / 'a', [each | DECODED for each in results[0]])
+    second = write_seeds(tmp_path / 'b', [each | DECODED | greedy for each in results[1]])
+    finished = fake_run.run('compare', first, second, '--rounds=100')
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[0] == (
+        'Decoded differently: beam size (5 and 1), averaged checkpoints (1 and 3).'
+    )
+    alike = fake_run.run('compare', first, first, '--rounds=100')
+    assert alike.stdout.startswith('| metric |')
+
+
+def test_an_evaluation_that_does_not_say_how_it_was_decoded_is_refused(results, tmp_path):
+    old = {key: value for key, value in DECODED.items() if key not in ('average', 'checkpoint')}
+    system = write_seeds(tmp_path / 'old', [results[0][0] | old])
+    with pytest.raises(UserError, match='evaluate it again'):
+        load_system(str(system), 'test')

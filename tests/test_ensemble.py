@@ -13,6 +13,7 @@ from stg_jax.decode.ensemble import Ensemble, joint_logits_fn
 from stg_jax.decode.generate import read_clips
 from stg_jax.decode.search import beam_search
 from stg_jax.errors import UserError
+from stg_jax.evaluate.evaluate import folder_name
 from stg_jax.model.captioner import CaptioningModel
 from tests.fake_captioner import fake_captioner
 from tests.fake_data import OBJECTS, fake_clips
@@ -103,3 +104,18 @@ def test_runs_that_do_not_fit_together_are_refused(changes, part):
     )
     with pytest.raises(UserError, match=part):
         Ensemble([first, other])
+
+
+def test_the_folder_of_an_evaluation_names_all_that_is_not_the_default():
+    captioner = trained(0)
+    usual = captioner.search() | {'split': 'test', 'branch': 'scene'}
+    usual |= {'checkpoint': 'best', 'average': 1}
+    assert folder_name(captioner, usual) == 'test'
+    for change, name in (
+        ({'average': 3, 'beam_size': 1}, 'test-average3-beam1'),
+        ({'beam_size': 1, 'checkpoint': 'latest'}, 'test-beam1-latest'),
+        ({'length_penalty': 0.0, 'checkpoint': '500'}, 'test-penalty0.0-step500'),
+    ):
+        assert folder_name(captioner, usual | change) == name
+    teacher = Captioner(captioner.run, captioner.params, 7, 'object')
+    assert folder_name(teacher, usual | {'branch': 'object'}) == 'test-object'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -44,12 +45,16 @@ def evaluate(
     *,
     beam_size: int | None = None,
     length_penalty: float | None = None,
+    checkpoint: str = 'best',
+    average: int = 1,
     share: Share = _ALONE,
 ) -> Evaluation | None:
     """Caption every clip of a split exactly once and score the captions.
 
-    The search is that of the run's config where it is not given. With several hosts each captions
-    its share, and all but host 0 get None.
+    The search is that of the run's config where it is not given; `checkpoint` and `average` are
+    those that the captioner was loaded with. All that differs from the defaults stands in the name
+    of the folder, so that it never takes the place of the result that others compare. With several
+    hosts each captions its share, and all but host 0 get None.
 
     Raises:
       UserError: the data of the run are gone or damaged.
@@ -65,12 +70,12 @@ def evaluate(
     if predictions is None:
         return None
     about = _about(captioner, split) | captioner.search(beam_size, length_penalty)
+    about |= {'checkpoint': checkpoint, 'average': average}
     about |= _count_looks(captioner, split, about)
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
-    evaluation = Evaluation(
-        predictions, references, scores, run.evaluation(_name(captioner, split))
-    )
+    folder = run.evaluation(folder_name(captioner, about))
+    evaluation = Evaluation(predictions, references, scores, folder)
     _write(evaluation)
     return evaluation
 
@@ -97,15 +102,24 @@ def _count_looks(
     return {'test_looks': max(looks)} if split == HELD_OUT else {}
 
 
-def _name(captioner: Captioner | Ensemble, split: str) -> str:
-    """Return the name of the folder of an evaluation."""
-    # The deployed branch has the plain name; another one must not overwrite it.
-    name = split if captioner.is_deployed else f'{split}-{captioner.branch}'
+def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> str:
+    """Return the name of the folder of an evaluation: its split and all that is not the default."""
+    usual, rule = captioner.search(), about['checkpoint']
+    parts = [
+        (about['branch'], captioner.is_deployed),
+        (f'average{about["average"]}', about['average'] == 1),
+        (f'beam{about["beam_size"]}', about['beam_size'] == usual['beam_size']),
+        (
+            f'penalty{about["length_penalty"]}',
+            about['length_penalty'] == usual['length_penalty'],
+        ),
+        (f'step{rule}' if rule.isdecimal() else rule, rule == 'best'),
+    ]
+    named = [about['split'], *(part for part, is_usual in parts if not is_usual)]
     members = _members(captioner)
-    if len(members) == 1:
-        return name
-    # File systems end names at 255 bytes.
-    return f'{name}-ensemble-{"+".join(member.run.path.name for member in members)}'[:200]
+    if len(members) > 1:
+        named.append(f'ensemble-{"+".join(member.run.path.name for member in members)}')
+    return '-'.join(named)
 
 
 def facts(scores: dict[str, Any]) -> list[str]:
@@ -128,7 +142,7 @@ def _write(evaluation: Evaluation) -> None:
     write_json(evaluation.folder / 'scores.json', evaluation.scores)
     write_results_page(
         evaluation.folder / 'index.html',
-        title=f'{evaluation.folder.parent.parent.name}: {evaluation.scores["split"]}',
+        title=f'{evaluation.folder.parent.parent.name}: {evaluation.folder.name}',
         facts=facts(evaluation.scores),
         result=evaluation.scores,
         predictions=evaluation.predictions,

@@ -13,6 +13,7 @@ from stg_jax.evaluate.meteor import counts_of_clips, meteor_of_counts
 from stg_jax.files import read_json
 
 _NEEDED = {'metrics', 'per_clip', 'counts', 'versions', 'num_references'}
+_EVALUATED = {'split', 'branch', 'beam_size', 'length_penalty', 'checkpoint', 'average'}
 _BLEU = tuple(f'BLEU-{n}' for n in range(1, 5))
 
 
@@ -68,6 +69,11 @@ def load_system(path: str, split: str) -> System:
     system = System(path.rstrip('/'), [_read(file) for file in files])
     for result, file in zip(system.results, files, strict=True):
         check_alike(system.results[0], result, str(files[0]), str(file))
+        if differs := decoded_differently(system.results[0], result):
+            raise UserError(
+                f'{files[0]} and {file} are seeds of one system, but differ in '
+                f'{", ".join(differs)}: evaluate all of its seeds alike'
+            )
     return system
 
 
@@ -96,11 +102,39 @@ def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str
             )
 
 
+def decoded_differently(first: Mapping, other: Mapping) -> list[str]:
+    """Return what two results differ in besides their runs, such as 'beam size (5 and 1)'.
+
+    Of captions that launch/score.py read nobody knows how they were decoded: nothing is returned.
+    """
+    ours, theirs = _how_decoded(first), _how_decoded(other)
+    return [
+        f'{what} ({ours[what]} and {theirs[what]})'
+        for what in ours
+        if theirs and ours[what] != theirs[what]
+    ]
+
+
+def _how_decoded(result: Mapping) -> dict[str, Any]:
+    if 'checkpoints' not in result:
+        return {}
+    return {
+        'split': result['split'],
+        'branch': result['branch'],
+        'beam size': result['beam_size'],
+        'length penalty': result['length_penalty'],
+        'checkpoint rule': result['checkpoint'],
+        'averaged checkpoints': result['average'],
+        'runs that write together': len(result['checkpoints']),
+    }
+
+
 def _read(path: epath.Path) -> Mapping[str, Any]:
     if not path.exists():
         raise UserError(f'{path} does not exist: run launch/evaluate.py on its run first')
     result = read_json(path)
-    if not isinstance(result, dict) or not result.keys() >= _NEEDED:
+    found = result.keys() if isinstance(result, dict) else set()
+    if not found >= (_NEEDED | _EVALUATED if 'checkpoints' in found else _NEEDED):
         raise UserError(f'{path} holds no scores of this version of stg_jax: evaluate it again')
     return result
 
