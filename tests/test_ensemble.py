@@ -119,3 +119,21 @@ def test_the_folder_of_an_evaluation_names_all_that_is_not_the_default():
         assert folder_name(captioner, usual | change) == name
     teacher = Captioner(captioner.run, captioner.params, 7, 'object')
     assert folder_name(teacher, usual | {'branch': 'object'}) == 'test-object'
+
+
+def test_ensembles_of_runs_with_equal_names_have_folders_of_their_own(tmp_path):
+    def name(*paths):
+        runs = [
+            Captioner(dataclasses.replace(trained(0).run, path=path), trained(0).params, 7, 'scene')
+            for path in paths
+        ]
+        about = trained(0).search() | {'split': 'test', 'branch': 'scene'}
+        return folder_name(Ensemble(runs), about | {'checkpoint': 'best', 'average': 1})
+
+    sweeps = [[tmp_path / setting / f'seed-{i}' for i in range(2)] for setting in 'ab']
+    first, second = (name(*paths) for paths in sweeps)
+    assert first.rpartition('-')[0] == second.rpartition('-')[0] == 'test-ensemble-seed-0+seed-1'
+    assert first != second
+    long = [name(*(tmp_path / str(i) / ('é' * 100) for i in range(n))) for n in (2, 3)]
+    assert long[0] != long[1]
+    assert max(len(each.encode()) for each in long) < 255

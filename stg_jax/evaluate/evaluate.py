@@ -1,8 +1,9 @@
 """Decode a split with one or more trained runs, score it, and leave all in the run folder."""
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -118,8 +119,16 @@ def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> st
     named = [about['split'], *(part for part, is_usual in parts if not is_usual)]
     members = _members(captioner)
     if len(members) > 1:
-        named.append(f'ensemble-{"+".join(member.run.path.name for member in members)}')
+        named += ['ensemble', _name_of_runs([member.run.path for member in members])]
     return '-'.join(named)
+
+
+def _name_of_runs(paths: Sequence[epath.Path]) -> str:
+    """Return the names of runs and a hash of where they are: runs of sweeps have equal names."""
+    where = '\n'.join(str(epath.Path(path).resolve()) for path in paths)
+    # File systems end names at 255 bytes.
+    names = '+'.join(path.name for path in paths).encode()[:150].decode(errors='ignore')
+    return f'{names}-{hashlib.sha256(where.encode()).hexdigest()[:8]}'
 
 
 def facts(scores: dict[str, Any]) -> list[str]:
