@@ -14,10 +14,7 @@ BLEU, METEOR, ROUGE-L, CIDEr (CIDEr-D) and SPICE are pycocoevalcap's on PTB toke
 sacreBLEU comes with its signature. docs/scores.md says what to beware of.
 """
 
-import csv
-import io
 import sys
-from collections.abc import Mapping
 
 from absl import flags
 
@@ -41,6 +38,7 @@ def main(args: list[str]) -> None:
     """Score and print."""
     cli.no_arguments(args)
     predictions_path, references_path = cli.required(_PREDICTIONS), cli.required(_REFERENCES)
+    from stg_jax.evaluate.clip_table import clip_table
     from stg_jax.evaluate.prediction_files import read_predictions
     from stg_jax.evaluate.reference_files import read_references, rename_clips
     from stg_jax.evaluate.score import METRICS, made_with, score
@@ -61,7 +59,7 @@ def main(args: list[str]) -> None:
     for name, value in (result['metrics'] | result['captions']).items():
         print(f'{name:<18}{value:9.2f}')
     if _PER_CLIP.value:
-        write_text(_PER_CLIP.value, _table(result, predictions, made_with(result)))
+        write_text(_PER_CLIP.value, clip_table(result, predictions))
     if _OUT.value:
         write_json(_OUT.value, result)
 
@@ -75,17 +73,6 @@ def _train_captions() -> list[str] | None:
     splits = references.annotations.splits if references.annotations else {}
     captions = splits.get(TRAIN) or references.captions
     return [text for texts in captions.values() for text in texts]
-
-
-def _table(result: Mapping, predictions: Mapping[str, str], how: str) -> str:
-    """Return the scores of each clip as CSV; what they were made with stands in every row."""
-    text = io.StringIO()
-    names = list(next(iter(result['per_clip'].values())))
-    rows = csv.writer(text, lineterminator='\n')
-    rows.writerow(['clip', 'caption', *names, 'made_with'])
-    for clip, scores in result['per_clip'].items():
-        rows.writerow([clip, predictions[clip], *map(repr, scores.values()), how])
-    return text.getvalue()
 
 
 if __name__ == '__main__':

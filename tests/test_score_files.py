@@ -1,6 +1,7 @@
 """Captions and references from files of any origin: right or refused, never dropped."""
 
 import csv
+import io
 import json
 import random
 
@@ -12,9 +13,10 @@ from pycocoevalcap.cider.cider import Cider
 from stg_jax.data.text import normalise
 from stg_jax.errors import UserError
 from stg_jax.evaluate import java
+from stg_jax.evaluate.clip_table import clip_table
 from stg_jax.evaluate.prediction_files import read_predictions
 from stg_jax.evaluate.reference_files import read_references, rename_clips
-from stg_jax.evaluate.score import score
+from stg_jax.evaluate.score import made_with, score
 from tests import fake_data, fake_run
 
 TEXT = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
@@ -239,3 +241,14 @@ def test_a_data_folder_has_the_references_that_its_runs_see(tmp_path):
     assert found.train_captions
     with pytest.raises(UserError, match='--split'):
         read_references(data)
+
+
+@pytest.mark.parametrize('odd', ['a\rb', '\r', 'a\r\nb', '"a", "b"', '"', 'a\nb', '\x85\u2028', ''])
+def test_the_csv_of_clips_reads_back_every_caption(no_java, odd):
+    predictions = {'one': 'a dog', odd + 'clip': odd, 'three': odd + 'dog'}
+    result = scored(predictions, {clip: ['a dog runs'] for clip in predictions})
+    rows = list(csv.DictReader(io.StringIO(clip_table(result, predictions), newline='')))
+    assert {row['clip']: row['caption'] for row in rows} == predictions
+    for row in rows:
+        assert float(row['CIDEr']) == result['per_clip'][row['clip']]['CIDEr']
+        assert row['made_with'] == made_with(result)
