@@ -31,8 +31,11 @@ def main(paths: list[str]) -> None:
         raise UserError('name two or more runs to compare (see --help)')
     from stg_jax.evaluate.bootstrap import paired_bootstrap
     from stg_jax.evaluate.comparison import difference_table, scores_table
+    from stg_jax.evaluate.destination import check_destination
     from stg_jax.evaluate.systems import check_alike, decoded_differently, load_system
 
+    if _OUT.value:
+        check_destination(_OUT.value)
     base, *others = (load_system(path, _SPLIT.value) for path in paths)
     tables = []
     for other in others:

@@ -39,10 +39,13 @@ def main(args: list[str]) -> None:
     cli.no_arguments(args)
     predictions_path, references_path = cli.required(_PREDICTIONS), cli.required(_REFERENCES)
     from stg_jax.evaluate.clip_table import clip_table
+    from stg_jax.evaluate.destination import check_destination
     from stg_jax.evaluate.prediction_files import read_predictions
     from stg_jax.evaluate.reference_files import read_references, rename_clips
     from stg_jax.evaluate.score import METRICS, made_with, score
 
+    for path in filter(None, (_PER_CLIP.value, _OUT.value)):
+        check_destination(path)
     references = read_references(references_path, _SPLIT.value)
     predictions, notes = rename_clips(read_predictions(predictions_path), references)
     result = score(

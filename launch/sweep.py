@@ -39,10 +39,12 @@ def main(args: list[str]) -> int:
     from etils import epath
 
     from stg_jax.errors import UserError
+    from stg_jax.evaluate.destination import check_destination
     from stg_jax.sweep.grid import make_jobs, parse_settings
 
     settings = parse_settings(_SET.value, config.to_dict())
     out = epath.Path(out)
+    check_destination(out / 'scores.md')
     jobs = make_jobs(out, settings, _SEEDS.value, config.seed)
     if _SLURM.value is not None:
         from stg_jax.sweep.slurm import submit

@@ -252,3 +252,16 @@ def test_the_csv_of_clips_reads_back_every_caption(no_java, odd):
     for row in rows:
         assert float(row['CIDEr']) == result['per_clip'][row['clip']]['CIDEr']
         assert row['made_with'] == made_with(result)
+
+
+@pytest.mark.parametrize('flag', ['--out', '--per_clip'])
+@pytest.mark.parametrize('where', ['file/x.json', '', '/proc/x.json'])
+def test_files_that_cannot_be_written_are_refused_before_anything_is_read(tmp_path, flag, where):
+    (tmp_path / 'file').write_text('')
+    path = tmp_path / where
+    missing = [f'--predictions={tmp_path}/no.json', f'--references={tmp_path}/no.json']
+    finished = fake_run.run('score', *missing, f'{flag}={path}')
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f'score.py: {path} ')
+    assert len(finished.stderr.splitlines()) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ['file']

@@ -12,6 +12,7 @@ from stg_jax.data.batches import stream_clips
 from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.ensemble import Ensemble
+from stg_jax.evaluate.destination import check_destination
 from stg_jax.evaluate.looks import HELD_OUT, count_look
 from stg_jax.evaluate.predict import predict
 from stg_jax.evaluate.results_page import write_results_page
@@ -58,24 +59,26 @@ def evaluate(
     hosts each captions its share, and all but host 0 get None.
 
     Raises:
-      UserError: the data of the run are gone or damaged.
+      UserError: the data of the run are gone or damaged, or the folder cannot be written.
     """
     run = captioner.run
     references = read_captions(run.config.data.dir, split)
     decode = captioner.decode_fn(beam_size, length_penalty)
     clips = stream_clips(run.config.data, run.vocab, split)
     batches = share.batches(clips, run.config.decode.batch_size)
+    about = _about(captioner, split) | captioner.search(beam_size, length_penalty)
+    about |= {'checkpoint': checkpoint, 'average': average}
+    folder = run.evaluation(folder_name(captioner, about))
+    if not share.host:
+        check_destination(folder / 'scores.json')
     predictions = share.joined(
         predict(lambda batch: decode(captioner.params, captioner.inputs(batch)), batches, run.vocab)
     )
     if predictions is None:
         return None
-    about = _about(captioner, split) | captioner.search(beam_size, length_penalty)
-    about |= {'checkpoint': checkpoint, 'average': average}
     about |= _count_looks(captioner, split, about)
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
-    folder = run.evaluation(folder_name(captioner, about))
     evaluation = Evaluation(predictions, references, scores, folder)
     _write(evaluation)
     return evaluation
