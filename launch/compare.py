@@ -30,7 +30,7 @@ def main(paths: list[str]) -> None:
     if len(paths) < 2:
         raise UserError('name two or more runs to compare (see --help)')
     from stg_jax.evaluate.bootstrap import paired_bootstrap
-    from stg_jax.evaluate.comparison import difference_table, scores_table
+    from stg_jax.evaluate.comparison import difference_table, made_with_line, scores_table
     from stg_jax.evaluate.destination import check_destination
     from stg_jax.evaluate.systems import check_alike, decoded_differently, load_system
 
@@ -48,7 +48,7 @@ def main(paths: list[str]) -> None:
         )
     if len(others) > 1:
         tables.insert(0, scores_table([base, *others]))
-    text = '\n'.join(tables)
+    text = '\n'.join(tables) + made_with_line([base, *others])
     print(text, end='')
     if _OUT.value:
         write_text(_OUT.value, text)

@@ -72,7 +72,7 @@ def _run(jobs: list) -> int:
 
 def _report(jobs: list, out) -> int:
     """Print a table of all settings, the best first."""
-    from stg_jax.evaluate.comparison import scores_table
+    from stg_jax.evaluate.comparison import made_with_line, scores_table
     from stg_jax.evaluate.systems import load_system
     from stg_jax.files import write_text
 
@@ -80,7 +80,7 @@ def _report(jobs: list, out) -> int:
     systems = [load_system(str(folder), _SPLIT.value) for folder in folders]
     if _SPLIT.value == 'val':
         systems.sort(key=lambda system: -system.corpus('CIDEr').mean())
-    text = scores_table(systems)
+    text = scores_table(systems) + made_with_line(systems)
     print(text, end='')
     write_text(out / 'scores.md', text)
     return 0

@@ -142,6 +142,9 @@ def test_runs_seeds_and_files_are_read_and_what_is_missing_is_named(results, tmp
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / 'table.md').read_text() == finished.stdout
     assert ' ± ' in finished.stdout
+    last = finished.stdout.splitlines()[-1]
+    assert last.startswith('Made with 60 clips, 120 references, tokens: PTB')
+    assert 'nrefs:2' in last
     with pytest.raises(UserError, match="no scores of split 'val'"):
         load_system(str(tmp_path), 'val')
     with pytest.raises(UserError, match=r'seed-0.*evaluate\.py'):

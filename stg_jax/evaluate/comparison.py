@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from stg_jax.evaluate.bootstrap import CONFIDENCE, Difference
+from stg_jax.evaluate.score import made_with
 from stg_jax.evaluate.systems import System
 
 
@@ -29,6 +30,12 @@ def difference_table(base: System, other: System, found: Mapping[str, Difference
             row += ['', '']
         rows.append(row)
     return _table(rows)
+
+
+def made_with_line(systems: Sequence[System]) -> str:
+    """Return the last line of a file of tables: by what the scores of all systems were made."""
+    results = [result for system in systems for result in system.results]
+    return '\nMade with ' + '; or '.join(dict.fromkeys(map(made_with, results))) + '.\n'
 
 
 def _mean_and_spread(system: System, metric: str) -> str:

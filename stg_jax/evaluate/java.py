@@ -42,6 +42,14 @@ _LONG = 500  # words of a caption that may be too many for METEOR
 _TEXT = {'text': True, 'encoding': 'utf-8', 'errors': 'replace'}
 
 
+class LongCaptionError(UserError):
+    """A caption of the clip of this index, or a reference of it, is too long for METEOR."""
+
+    def __init__(self, sentence: str, clip: int):
+        super().__init__(sentence)
+        self.clip = clip
+
+
 def tokenise(captions: Sequence[str]) -> list[str]:
     """Tokenise captions as the Penn Treebank does: lower case, without punctuation.
 
@@ -96,6 +104,9 @@ def meteor(
                 return _ask_meteor(process, hypotheses, references)
             finally:
                 process.kill()
+                # What it never read would raise another error, in the place of the one that ends.
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
     except OSError as error:
         _refuse('METEOR', error)
 
@@ -106,12 +117,12 @@ def _ask_meteor(
     references: Sequence[Sequence[str]],
 ) -> tuple[float, list[float], list[str]]:
     statistics = []
-    for hypothesis, clip_references in zip(hypotheses, references, strict=True):
+    for i, (hypothesis, clip_references) in enumerate(zip(hypotheses, references, strict=True)):
         try:
             _send(process, 'SCORE', *clip_references, hypothesis)
             statistics.append(_receive(process))
         except BrokenPipeError:
-            _refuse_long(hypothesis, *clip_references)
+            _refuse_long(i, hypothesis, *clip_references)
             raise
     _send(process, 'EVAL', *statistics)
     scores = [float(_receive(process)) for _ in hypotheses]
@@ -133,13 +144,14 @@ def _receive(process: subprocess.Popen[str]) -> str:
     return line.strip()
 
 
-def _refuse_long(*captions: str) -> None:
+def _refuse_long(clip: int, *captions: str) -> None:
     """Name a caption that METEOR has no memory for: its search grows faster than the words."""
     words = max((caption.split() for caption in captions), key=len)
     if len(words) > _LONG:
-        raise UserError(
+        raise LongCaptionError(
             f'METEOR has no memory for a caption of {len(words):,} words '
-            f'({" ".join(words[:5])} ...): shorten it'
+            f'({" ".join(words[:5])} ...): shorten it',
+            clip,
         )
 
 

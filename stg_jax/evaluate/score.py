@@ -17,6 +17,7 @@ from stg_jax.errors import UserError
 from stg_jax.evaluate import java
 from stg_jax.evaluate.aligned import align
 from stg_jax.evaluate.caption_statistics import caption_statistics
+from stg_jax.evaluate.sigterm import exit_on_sigterm
 from stg_jax.evaluate.spice import spice_scores
 
 METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
@@ -62,8 +63,9 @@ def score(
         raise UserError(f'there is no metric {min(unknown)!r}: it can be {known}')
     clips, hypotheses, grouped = align(predictions, references)
     warnings = []
-    tokens, tokenizer = _tokenise(hypotheses, grouped, warnings)
-    scores, counts = _score_tokens(*tokens, metrics, warnings)
+    with exit_on_sigterm():  # so that no Java stays behind
+        tokens, tokenizer = _tokenise(hypotheses, grouped, warnings)
+        scores, counts = _score_tokens(*tokens, clips, metrics, warnings)
     result = {
         'metrics': {name: 100 * float(corpus) for name, (corpus, _) in scores.items()},
         'per_clip': {
@@ -72,7 +74,7 @@ def score(
         },
         'counts': {name: dict(zip(clips, rows, strict=True)) for name, rows in counts.items()},
         'captions': caption_statistics(hypotheses, train_captions),
-        'versions': _versions() | {'tokenizer': tokenizer},
+        'versions': _versions(tokenizer, scores, metrics),
         'num_clips': len(clips),
         'num_references': sum(map(len, grouped)),
         'warnings': warnings,
@@ -85,11 +87,23 @@ def score(
 def made_with(result: Mapping) -> str:
     """Return in one line what a result of `score` was computed with."""
     versions = result['versions']
-    return (
-        f'{result["num_clips"]} clips, {result["num_references"]} references, tokens: '
-        f'{versions["tokenizer"]}, pycocoevalcap {versions["pycocoevalcap"]} (CIDEr is CIDEr-D), '
-        f'METEOR {versions["meteor"]}, Java {versions["java"]}, '
-        f'sacreBLEU {result.get("signature", versions["sacrebleu"])}'
+    programs = [
+        f'{name} {version}'
+        for name, version in (
+            ('METEOR', versions.get('meteor')),
+            ('Java', versions.get('java')),
+            ('sacreBLEU', result.get('signature')),
+        )
+        if version
+    ]
+    return ', '.join(
+        [
+            f'{result["num_clips"]} clips',
+            f'{result["num_references"]} references',
+            f'tokens: {versions["tokenizer"]}',
+            f'pycocoevalcap {versions["pycocoevalcap"]} (CIDEr is CIDEr-D)',
+            *programs,
+        ]
     )
 
 
@@ -112,6 +126,7 @@ def _tokenise(
 def _score_tokens(
     hypotheses: Sequence[str],
     grouped: Sequence[Sequence[str]],
+    clips: Sequence[str],
     metrics: Collection[str],
     warnings: list[str],
 ) -> tuple[Scores, dict[str, list[str]]]:
@@ -129,7 +144,8 @@ def _score_tokens(
             try:
                 corpus, per_clip, *rows = scorer(hypotheses, grouped)
             except UserError as error:
-                warnings.append(f'{name} is left out: {error}')
+                of = f'clip {clips[error.clip]!r}: ' if hasattr(error, 'clip') else ''
+                warnings.append(f'{name} is left out: {of}{error}')
                 continue
             scores[name] = corpus, per_clip
             if rows:
@@ -174,10 +190,13 @@ def _sacrebleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> t
     return result.score, str(metric.get_signature())
 
 
-def _versions() -> dict[str, str]:
-    return {
-        'pycocoevalcap': metadata.version('pycocoevalcap'),
-        'sacrebleu': metadata.version('sacrebleu'),
-        'meteor': java.METEOR_VERSION,
-        'java': java.JAVA_VERSION,
-    }
+def _versions(tokenizer: str, scores: Collection[str], metrics: Collection[str]) -> dict[str, str]:
+    """Return the versions of what ran: a result must not name a program that did not."""
+    versions = {'tokenizer': tokenizer, 'pycocoevalcap': metadata.version('pycocoevalcap')}
+    if 'sacrebleu' in metrics:
+        versions['sacrebleu'] = metadata.version('sacrebleu')
+    if 'METEOR' in scores:
+        versions['meteor'] = java.METEOR_VERSION
+    if tokenizer == java.TOKENIZER or {'METEOR', 'SPICE'} & set(scores):
+        versions['java'] = java.JAVA_VERSION
+    return versions

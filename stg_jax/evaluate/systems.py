@@ -92,7 +92,7 @@ def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str
     for what, of_first, of_other in (
         ('number of references', first['num_references'], other['num_references']),
         ('tokenizer', first['versions']['tokenizer'], other['versions']['tokenizer']),
-        ('METEOR', first['versions']['meteor'], other['versions']['meteor']),
+        ('METEOR', first['versions'].get('meteor'), other['versions'].get('meteor')),
         ('metrics', list(first['metrics']), list(other['metrics'])),
     ):
         if of_first != of_other:
