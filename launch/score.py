@@ -8,7 +8,8 @@
 
 Predictions are COCO results JSON, {clip: caption} JSON, JSONL, or lines of clip<TAB>caption.
 References are MSVD or MSR-VTT annotations (a file, a zip or a folder), one's own CSV or JSONL, COCO
-annotations, {clip: [captions]} JSON, or a data folder of prepare.py. Both name the same clips.
+annotations, {clip: [captions]} JSON, lines of clip<TAB>caption, or a data folder of prepare.py.
+Both name the same clips.
 
 BLEU, METEOR, ROUGE-L, CIDEr (CIDEr-D) and SPICE are pycocoevalcap's on PTB tokens, all times 100;
 sacreBLEU comes with its signature. docs/scores.md says what to beware of.
@@ -51,7 +52,7 @@ def main(args: list[str]) -> None:
     result = score(
         predictions,
         references.captions,
-        metrics=_METRICS.value or METRICS,
+        metrics=[name.lower() for name in _METRICS.value or METRICS],
         train_captions=_train_captions() or references.train_captions,
     )
     result['warnings'] += [*references.notes, *notes]
@@ -60,7 +61,9 @@ def main(args: list[str]) -> None:
         print(f'score.py: {warning}', file=sys.stderr)
     print(f'{made_with(result)}\n')
     for name, value in (result['metrics'] | result['captions']).items():
-        print(f'{name:<18}{value:9.2f}')
+        print(f'{name:<18}{value:9}' if isinstance(value, int) else f'{name:<18}{value:9.2f}')
+    if 'novel' not in result['captions']:
+        print('(novel, seen in training: name what the system was trained on, --train ANNOTATIONS)')
     if _PER_CLIP.value:
         write_text(_PER_CLIP.value, clip_table(result, predictions))
     if _OUT.value:

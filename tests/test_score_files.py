@@ -127,6 +127,7 @@ def test_tab_separated_lines_may_hold_anything_but_line_breaks(tmp_path):
         ('p.json', '[{"image_id": 7}]', 'entry 0: expected an object with image_id and caption'),
         ('p.json', '{"a": ["x", "y"]}', "'a' needs one caption"),
         ('p.json', '{"a": null}', "'a' needs one caption"),
+        ('p.json', '{"r": [{"image_id": 1}, {"image_id": 2}]}', "'r' holds a list of 2 entries"),
         ('p.json', '{"a": "\\ud800"}', 'half of a character'),
         ('p.json', '"x"', 'neither a list'),
         ('p.json', '{', 'not valid JSON'),
@@ -177,7 +178,7 @@ def test_references_of_every_layout_are_read_as_written(tmp_path):
     [
         ('r.json', {'a': ['x']}, 'test', 'has no splits'),
         ('r.json', {'annotations': [{'caption': 'x'}]}, None, 'annotation 0'),
-        ('r.json', [], None, 'JSON list'),
+        ('r.json', [], None, 'an object, {clip: [captions]} or COCO annotations'),
         ('r.json', {'a': [1]}, None, "'a' needs one caption"),
         ('r.jsonl', {'clip': 'a', 'caption': 'x', 'split': 'train'}, 'test', "no split 'test'"),
     ],
@@ -266,3 +267,46 @@ def test_files_that_cannot_be_written_are_refused_before_anything_is_read(tmp_pa
     assert finished.stderr.startswith(f'score.py: {path} ')
     assert len(finished.stderr.splitlines()) == 1
     assert [each.name for each in tmp_path.iterdir()] == ['file']
+
+
+@pytest.mark.parametrize('name', ['r.tsv', 'r.txt', 'sents_test_lc_nopunc.txt'])
+def test_tab_separated_references_are_told_by_their_content(tmp_path, name):
+    path = write(tmp_path / name, 'vid1301\ta man runs\nvid1301\tA man.\nvid1302\tdogs\n')
+    assert read_references(path).captions == {
+        'vid1301': ['a man runs', 'A man.'],
+        'vid1302': ['dogs'],
+    }
+    with pytest.raises(UserError, match='has no splits'):
+        read_references(path, 'test')
+    with pytest.raises(UserError, match='line 2: expected clip<TAB>caption'):
+        read_references(write(tmp_path / 'broken.tsv', 'a\tx\nb x\n'))
+
+
+def numbered(tmp_path, *clips):
+    rows = [{'video_id': clip, 'sen_id': i, 'caption': 'x'} for i, clip in enumerate(clips)]
+    return read_references(write(tmp_path / 'r.json', json.dumps({'sentences': rows})))
+
+
+def test_clips_of_another_kind_are_named_beside_those_of_the_references(tmp_path):
+    with pytest.raises(UserError, match=r"clips like 'p', these of clips like 'video7'") as error:
+        rename_clips({'p': 'x'}, numbered(tmp_path, 'video7'))
+    assert '--ids' not in str(error.value)
+    with pytest.raises(UserError, match=r"clips like 'p', the references of clips like 'a'"):
+        score({'p': 'x'}, {'a': ['x']})
+
+
+def test_numbers_that_could_count_from_0_or_from_1_come_with_a_warning(tmp_path):
+    _, notes = rename_clips({'8': 'x'}, numbered(tmp_path, 'video7', 'video8'))
+    assert 'from 0 and from 1: took 0' in notes[1]
+    assert '--ids' not in ''.join(notes)
+    assert len(rename_clips({'7': 'x', '8': 'x'}, numbered(tmp_path, 'video7', 'video8'))[1]) == 1
+
+
+def test_counts_are_printed_as_such_and_metrics_in_any_case(tmp_path):
+    predictions = write(tmp_path / 'p.json', json.dumps({'a': 'a dog'}))
+    references = write(tmp_path / 'r.json', json.dumps({'a': ['a dog runs']}))
+    flags = [f'--predictions={predictions}', f'--references={references}', '--metrics=ROUGE,CIDEr']
+    finished = fake_run.run('score', *flags)
+    assert finished.returncode == 0, finished.stderr
+    assert 'vocabulary                2\n' in finished.stdout
+    assert finished.stdout.count('--train ANNOTATIONS') == 1

@@ -26,6 +26,11 @@ def in_order_of(clips: Sequence[str], predictions: Mapping[str, str]) -> list[st
       UserError: a clip has no caption, or a caption is of another clip.
     """
     known = frozenset(clips)
+    if predictions and not known & predictions.keys():
+        raise UserError(
+            f'the predictions are of clips like {min(predictions)!r}, the references of clips like '
+            f'{min(known)!r}: both must call the clips alike'
+        )
     _refuse(known - predictions.keys(), 'no prediction', 'caption the whole split')
     _refuse(predictions.keys() - known, 'no references', 'name the right split')
     return [predictions[clip] for clip in clips]

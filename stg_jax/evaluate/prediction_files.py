@@ -57,6 +57,11 @@ def caption_text(where: str, clip: str, caption: Any) -> str:
         (caption,) = caption
     if isinstance(caption, dict):
         caption = caption.get('caption')
+    if isinstance(caption, list) and any(isinstance(each, dict) for each in caption):
+        raise UserError(
+            f'{where}: {clip!r} holds a list of {len(caption)} entries, not one caption: make that '
+            'list the whole file'
+        )
     if not isinstance(caption, str):
         raise UserError(f'{where}: clip {clip!r} needs one caption that is text')
     if not _is_whole(caption):

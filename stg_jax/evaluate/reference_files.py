@@ -1,7 +1,7 @@
 """References as they were written, from the annotation files of data sets.
 
 Understood are what `stg_jax.data.annotations` reads (MSVD, MSR-VTT, one's own CSV or JSONL), COCO
-annotations, {clip: [captions]}, and data folders of launch/prepare.py.
+annotations, {clip: [captions]}, lines of clip<TAB>caption, and data folders of launch/prepare.py.
 """
 
 import csv
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.data import manifest
-from stg_jax.data.annotations import Annotations, read_annotations
+from stg_jax.data.annotations import Annotations, msvd, read_annotations
+from stg_jax.data.annotations.text_lines import numbered_lines
 from stg_jax.data.ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.evaluate.prediction_files import caption_text, clip_name, parse_json
@@ -48,7 +49,7 @@ def read_references(path: str | os.PathLike[str], split: str | None = None) -> R
         raise UserError(f'the references {path} do not exist')
     if (path / manifest.NAME).is_file():
         return _of_data_folder(path, split)
-    if path.suffix.lower() == '.json' and (captions := _plain_json(path)):
+    if captions := _plain_captions(path):
         if split is not None:
             raise UserError(f'{path} has no splits: leave --split out')
         return References(captions)
@@ -68,13 +69,25 @@ def rename_clips(
     """
     if references.annotations is None or predictions.keys() <= references.captions.keys():
         return predictions, []
-    mapping = match_keys(list(predictions), references.annotations)
+    try:
+        mapping = match_keys(list(predictions), references.annotations)
+    except UserError:
+        raise UserError(
+            f'no prediction is of a clip of the references: those are of clips like '
+            f'{next(iter(predictions))!r}, these of clips like {next(iter(references.captions))!r}'
+        ) from None
     name_of = {key: clip for clip, key in mapping.key_of.items()}
     renamed = {name_of.get(key, key): caption for key, caption in predictions.items()}
     twice = [note for note in mapping.warnings if 'both mean' in note]
     if twice:
         raise UserError(f'the predictions name a clip twice: {twice[0]}')
-    return renamed, [f'the clips of the predictions are read as {mapping.scheme}']
+    notes = [f'the clips of the predictions are read as {mapping.scheme}']
+    if any('counted from 0 and from 1' in note for note in mapping.warnings):
+        notes.append(
+            'the numbers of the predictions fit clips counted from 0 and from 1: took 0; if '
+            'that is wrong, call the clips as the references do'
+        )
+    return renamed, notes
 
 
 def _of_data_folder(path: Path, split: str | None) -> References:
@@ -109,12 +122,41 @@ def _of_annotations(path: Path, annotations: Annotations, split: str | None) -> 
     )
 
 
+def _plain_captions(path: Path) -> dict[str, list[str]]:
+    """Return the captions of a file that knows no splits, {} of another layout."""
+    suffix = path.suffix.lower()
+    if suffix == '.json':
+        return _plain_json(path)
+    if suffix in ('.tsv', '.txt') and not _is_msvd_list(path):
+        return _tab_separated(path)
+    return {}
+
+
+def _is_msvd_list(path: Path) -> bool:
+    """Whether the clips of an MSVD list are numbered by the mapping beside it."""
+    return path.with_name(msvd.MAPPING).exists() and path.match('*_lc_nopunc.txt')
+
+
+def _tab_separated(path: Path) -> dict[str, list[str]]:
+    """Return the captions of clip<TAB>caption lines, {} where the first line has no tab."""
+    captions = {}
+    for where, line in numbered_lines(path):
+        clip, tab, caption = line.partition('\t')
+        if not tab:
+            if not captions:
+                return {}
+            raise UserError(f'{where}: expected clip<TAB>caption, as in the lines before')
+        captions.setdefault(clip_name(where, clip), []).append(caption)
+    return captions
+
+
 def _plain_json(path: Path) -> dict[str, list[str]]:
     """Return the captions of COCO annotations or {clip: [captions]}, {} of another layout."""
     document = parse_json(path, path.read_bytes())
     if not isinstance(document, dict):
         raise UserError(
-            f'{path} is a JSON list: references are an object, such as COCO annotations'
+            f'{path} is a JSON list: references are an object, {{clip: [captions]}} or COCO '
+            'annotations'
         )
     if isinstance(rows := document.get('annotations'), list):
         return _coco_captions(path, document, rows)

@@ -75,9 +75,13 @@ def _paragraphs(sentences: Sequence[str], kind: str) -> str:
 
 def _rows(values: Mapping[str, float]) -> str:
     return ''.join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{value:.2f}</td></tr>'
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{_number(value)}</td></tr>'
         for name, value in values.items()
     )
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f'{value:.2f}'
 
 
 def _part(name: str) -> str:

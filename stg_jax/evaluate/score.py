@@ -144,7 +144,11 @@ def _score_tokens(
             try:
                 corpus, per_clip, *rows = scorer(hypotheses, grouped)
             except UserError as error:
-                of = f'clip {clips[error.clip]!r}: ' if hasattr(error, 'clip') else ''
+                of = (
+                    f'clip {clips[error.clip]!r}: '
+                    if isinstance(error, java.LongCaptionError)
+                    else ''
+                )
                 warnings.append(f'{name} is left out: {of}{error}')
                 continue
             scores[name] = corpus, per_clip
