@@ -18,7 +18,7 @@ _SCRIPT = """#!/usr/bin/env bash
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output={logs}
-cd {folder} || exit 2
+{options}cd {folder} || exit 2
 # In the background, so that bash passes SIGTERM on while it waits.
 {command} --job="$SLURM_ARRAY_TASK_ID" &
 trap 'kill -TERM $!' TERM
@@ -34,6 +34,8 @@ exit "$code"
 def submit(out: Path, num_jobs: int, args: Sequence[str], options: str) -> str:
     """Write OUT/sweep.sbatch and submit it; return what sbatch says.
 
+    The script holds the options too: it may be submitted by hand, now or again.
+
     Args:
       out: folder of the sweep, which all nodes must share.
       num_jobs: tasks of the array.
@@ -41,11 +43,16 @@ def submit(out: Path, num_jobs: int, args: Sequence[str], options: str) -> str:
       options: of sbatch, such as '--partition=gpu --gpus=1'.
 
     Raises:
-      UserError: there is no sbatch, or it refused.
+      UserError: there is no sbatch, or it refused, or the options are none.
     """
     script = out / 'sweep.sbatch'
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise UserError(f'--slurm={options} is no list of options ({error})') from None
     text = _SCRIPT.format(
         last=num_jobs - 1,
+        options=f'#SBATCH {shlex.join(words)}\n' if words else '',
         logs=shlex.quote(str(out / 'task-%a.log')),
         folder=shlex.quote(str(Path.cwd())),
         command=shlex.join([sys.executable, str(Path(sys.argv[0]).resolve()), *args]),
@@ -54,9 +61,7 @@ def submit(out: Path, num_jobs: int, args: Sequence[str], options: str) -> str:
     write_text(script, text)
     if shutil.which('sbatch') is None:
         raise UserError(f'there is no sbatch here: submit {script} where there is one')
-    done = subprocess.run(
-        ['sbatch', *shlex.split(options), str(script)], capture_output=True, text=True
-    )
+    done = subprocess.run(['sbatch', str(script)], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f'sbatch refused {script}: {" ".join(done.stderr.split())}')
     return done.stdout.strip()
