@@ -14,7 +14,7 @@ from typing import Any
 from stg_jax.data import manifest
 from stg_jax.data.annotations import Annotations, msvd, read_annotations
 from stg_jax.data.annotations.text_lines import numbered_lines
-from stg_jax.data.ids import match_keys
+from stg_jax.data.ids import IdMapping, match_keys
 from stg_jax.errors import UserError
 from stg_jax.evaluate.prediction_files import caption_text, clip_name, parse_json
 
@@ -76,18 +76,22 @@ def rename_clips(
             f'no prediction is of a clip of the references: those are of clips like '
             f'{next(iter(predictions))!r}, these of clips like {next(iter(references.captions))!r}'
         ) from None
-    name_of = {key: clip for clip, key in mapping.key_of.items()}
-    renamed = {name_of.get(key, key): caption for key, caption in predictions.items()}
+    renamed = _renamed(predictions, mapping)
+    if mapping.scheme == 'index0' and renamed.keys() != references.captions.keys():
+        # Numbers of other clips may count from 1: whatever gives the clips of the references.
+        from_1 = match_keys(list(predictions), references.annotations, 'index1')
+        if _renamed(predictions, from_1).keys() == references.captions.keys():
+            mapping, renamed = from_1, _renamed(predictions, from_1)
     twice = [note for note in mapping.warnings if 'both mean' in note]
     if twice:
         raise UserError(f'the predictions name a clip twice: {twice[0]}')
-    notes = [f'the clips of the predictions are read as {mapping.scheme}']
-    if any('counted from 0 and from 1' in note for note in mapping.warnings):
-        notes.append(
-            'the numbers of the predictions fit clips counted from 0 and from 1: took 0; if '
-            'that is wrong, call the clips as the references do'
-        )
-    return renamed, notes
+    counted = {'index0': ', counted from 0', 'index1': ', counted from 1'}.get(mapping.scheme, '')
+    return renamed, [f'the clips of the predictions are read as {mapping.scheme}{counted}']
+
+
+def _renamed(predictions: Mapping[str, str], mapping: IdMapping) -> dict[str, str]:
+    name_of = {key: clip for clip, key in mapping.key_of.items()}
+    return {name_of.get(key, key): caption for key, caption in predictions.items()}
 
 
 def _of_data_folder(path: Path, split: str | None) -> References:
