@@ -40,12 +40,17 @@ def main(args: list[str]) -> int:
 
     from stg_jax.errors import UserError
     from stg_jax.evaluate.destination import check_destination
+    from stg_jax.evaluate.looks import HELD_OUT
+    from stg_jax.sweep.check import check_jobs
     from stg_jax.sweep.grid import make_jobs, parse_settings
 
     settings = parse_settings(_SET.value, config.to_dict())
     out = epath.Path(out)
     check_destination(out / 'scores.md')
     jobs = make_jobs(out, settings, _SEEDS.value, config.seed)
+    if _SPLIT.value == HELD_OUT and len(jobs) > _SEEDS.value:
+        _refuse_without_validation(jobs)
+    check_jobs(jobs if _JOB.value is None else jobs[_JOB.value :][:1], _config_flags(sys.argv[1:]))
     if _SLURM.value is not None:
         from stg_jax.sweep.slurm import submit
 
@@ -56,6 +61,20 @@ def main(args: list[str]) -> int:
     if _JOB.value >= len(jobs):
         raise UserError(f'--job={_JOB.value}: the sweep has runs 0 to {len(jobs) - 1}')
     return _run([jobs[_JOB.value]])
+
+
+def _refuse_without_validation(jobs: list) -> None:
+    """Refuse the test scores of several settings before validation could choose among them."""
+    from stg_jax.errors import UserError
+
+    lacking = [
+        job.name for job in jobs if not (job.workdir / 'eval' / 'val' / 'scores.json').exists()
+    ]
+    if lacking:
+        raise UserError(
+            f'--split=test would choose a setting on the test split: {len(lacking)} of {len(jobs)} '
+            f'runs have no scores on val ({lacking[0]}): run the same command without --split first'
+        )
 
 
 def _run(jobs: list) -> int:
@@ -73,14 +92,20 @@ def _run(jobs: list) -> int:
 def _report(jobs: list, out) -> int:
     """Print a table of all settings, the best first."""
     from stg_jax.evaluate.comparison import made_with_line, scores_table
+    from stg_jax.evaluate.looks import HELD_OUT
     from stg_jax.evaluate.systems import load_system
     from stg_jax.files import write_text
 
     folders = dict.fromkeys(job.workdir.parent for job in jobs)
     systems = [load_system(str(folder), _SPLIT.value) for folder in folders]
-    if _SPLIT.value == 'val':
-        systems.sort(key=lambda system: -system.corpus('CIDEr').mean())
-    text = scores_table(systems) + made_with_line(systems)
+    validated = []
+    if _SPLIT.value == HELD_OUT and len(systems) > 1:
+        validated = [load_system(str(folder), 'val') for folder in folders]
+    if _SPLIT.value == 'val' or validated:
+        by_val = [system.corpus('CIDEr').mean() for system in validated or systems]
+        order = sorted(range(len(systems)), key=lambda i: -by_val[i])
+        systems, validated = ([each[i] for i in order if each] for each in (systems, validated))
+    text = scores_table(systems, validated) + made_with_line(systems)
     print(text, end='')
     write_text(out / 'scores.md', text)
     return 0

@@ -1,6 +1,8 @@
 """A grid of runs: which there are, that it goes on where it stopped, and the job array."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from etils import epath
 from configs import common
 from stg_jax.errors import UserError
 from stg_jax.sweep import local
+from stg_jax.sweep.check import check_jobs
 from stg_jax.sweep.grid import make_jobs, parse_settings
 from tests import fake_run
 
@@ -150,7 +153,7 @@ def test_a_job_array_runs_every_job_and_asks_to_be_queued_again(tmp_path):
             f'--out={out}',
             '--seeds=3',
             '--slurm',
-            '--time=1:00',
+            "--time=1:00 --comment='a b'",
         ),
         cwd=fake_run.ROOT,
         env=environment,
@@ -160,7 +163,8 @@ def test_a_job_array_runs_every_job_and_asks_to_be_queued_again(tmp_path):
     )
     assert (submitted.returncode, submitted.stdout) == (0, 'Submitted\n'), submitted.stderr
     script = out / 'sweep.sbatch'
-    assert log.read_text() == f'sbatch --time=1:00 {script}\n'
+    assert log.read_text() == f'sbatch {script}\n'
+    assert "#SBATCH --time=1:00 '--comment=a b'\n" in script.read_text()
     assert '#SBATCH --array=0-2\n' in script.read_text()
     assert '--slurm' not in script.read_text()
     stopping = script.read_text().replace(sys.executable, 'python_that_stops')
@@ -178,3 +182,66 @@ def test_a_job_array_runs_every_job_and_asks_to_be_queued_again(tmp_path):
     task.terminate()
     assert task.wait(20) == 75
     assert log.read_text().splitlines()[1] == 'scontrol requeue 12_1'
+
+
+@pytest.mark.parametrize(
+    ('setting', 'part'),
+    [
+        ('model.branches=scene,ful', 'model.branches=ful/seed-0 cannot start.* can be full, scene'),
+        ('model.heads=8,7', 'model.heads=7/seed-0 .*multiple of heads = 7'),
+        ('optim.lr=1e-3,fast', 'optim.lr=fast/seed-0 .*fast'),
+        ('kd.kind=kl,l3', 'kd.kind=l3/seed-0 .*can be kl, l2'),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_before_any_run_starts(tmp_path, setting, part):
+    flags = ['--config=configs/toy.py', f'--out={tmp_path}', '--seeds=2', f'--set={setting}']
+    finished = fake_run.run('sweep', *flags)
+    assert finished.returncode == 2
+    assert len(finished.stderr.splitlines()) == 1
+    assert re.search(part, finished.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_configs_are_read_as_train_reads_them():
+    typed = ['--config=configs/toy.py', '--config.model.width=64', '--config.kd.detach_teacher']
+    settings = parse_settings(['model.heads=2,4', 'optim.lr=1e-3'], CONFIG)
+    check_jobs(make_jobs(epath.Path('out'), settings, 2, 0), typed)
+    with pytest.raises(UserError, match='width is 30'):
+        check_jobs(jobs_of(1), [*typed, '--config.model.width=30'])
+
+
+def scores_of(cider):
+    return {
+        'metrics': {'CIDEr': cider},
+        'per_clip': {'a': {'CIDEr': cider}},
+        'counts': {},
+        'versions': {'tokenizer': 'words', 'pycocoevalcap': '1'},
+        'num_references': 1,
+        'num_clips': 1,
+    }
+
+
+def test_settings_are_not_chosen_on_test(tmp_path):
+    flags = ['--config=configs/toy.py', f'--out={tmp_path}', '--seeds=1', '--split=test']
+    flags.append('--set=model.branches=scene,full')
+    refused = fake_run.run('sweep', *flags)
+    assert refused.returncode == 2
+    assert '2 of 2 runs have no scores on val (model.branches=scene/seed-0)' in refused.stderr
+    ciders = {'scene': {'val': 20.0, 'test': 7.0}, 'full': {'val': 10.0, 'test': 9.0}}
+    for branches, by_split in ciders.items():
+        run = tmp_path / f'model.branches={branches}' / 'seed-0'
+        typed = [flags[0], f'--config.model.branches={branches}', '--config.seed=0']
+        for split, cider in by_split.items():
+            (run / 'eval' / split).mkdir(parents=True)
+            (run / 'eval' / split / 'scores.json').write_text(json.dumps(scores_of(cider)))
+        (run / 'config.json').write_text('{}')
+        (run / 'sweep.json').write_text(json.dumps({'flags': typed, 'split': 'test'}))
+    finished = fake_run.run('sweep', *flags)
+    assert finished.returncode == 0, finished.stderr
+    head, _, first, second, _, made_with = finished.stdout.splitlines()
+    assert head == '| system | seeds | CIDEr on val | CIDEr |'
+    # The best on validation comes first, whatever the test says.
+    assert first.endswith('scene | 1 | 20.00 | 7.00 |')
+    assert second.endswith('full | 1 | 10.00 | 9.00 |')
+    assert made_with.startswith('Made with 1 clips, 1 references, tokens: words')
+    assert (tmp_path / 'scores.md').read_text() == finished.stdout

@@ -7,12 +7,16 @@ from stg_jax.evaluate.score import made_with
 from stg_jax.evaluate.systems import System
 
 
-def scores_table(systems: Sequence[System]) -> str:
-    """Return one row for each system: mean and standard deviation over its seeds."""
+def scores_table(systems: Sequence[System], validated: Sequence[System] = ()) -> str:
+    """Return one row for each system: mean and standard deviation over its seeds.
+
+    Where `validated` gives the same systems on validation, their CIDEr there stands first.
+    """
     metrics = list(systems[0].results[0]['metrics'])
-    rows = [['system', 'seeds', *metrics]]
-    for system in systems:
-        cells = [_mean_and_spread(system, metric) for metric in metrics]
+    rows = [['system', 'seeds', *(['CIDEr on val'] if validated else []), *metrics]]
+    for i, system in enumerate(systems):
+        cells = [_mean_and_spread(each, 'CIDEr') for each in validated[i : i + 1]]
+        cells += [_mean_and_spread(system, metric) for metric in metrics]
         rows.append([system.name, str(len(system.results)), *cells])
     return _table(rows)
 

@@ -30,7 +30,7 @@ def check_jobs(jobs: Sequence[Job], typed_flags: Sequence[str]) -> None:
             LossSpec(**config.loss, **config.kd)
         except (UserError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
             reason = ' '.join(str(error).split())
-            raise UserError(f'{job.name} cannot be trained, nothing was started: {reason}') from None
+            raise UserError(f'{job.name} cannot start, and none was started: {reason}') from None
 
 
 def _read_config(args: Sequence[str]) -> ConfigDict:
