@@ -57,12 +57,12 @@ def load_system(path: str, split: str) -> System:
     found = epath.Path(path)
     if found.is_dir():
         files = [found / 'eval' / split / 'scores.json']
-        if not files[0].exists():
+        if not files[0].exists() and not (found / 'config.json').exists():
             runs = sorted(run for run in found.iterdir() if (run / 'config.json').exists())
             files = [run / 'eval' / split / 'scores.json' for run in runs]
         if not files:
             raise UserError(
-                f'{path} holds no scores of split {split!r}: run launch/evaluate.py on it first'
+                f'{path} holds no scores of split {split!r}: it is no run, and holds none'
             )
     else:
         files = [found]
@@ -131,12 +131,25 @@ def _how_decoded(result: Mapping) -> dict[str, Any]:
 
 def _read(path: epath.Path) -> Mapping[str, Any]:
     if not path.exists():
-        raise UserError(f'{path} does not exist: run launch/evaluate.py on its run first')
+        raise UserError(f'{path} does not exist: {_remedy(path)}')
     result = read_json(path)
     found = result.keys() if isinstance(result, dict) else set()
     if not found >= (_NEEDED | _EVALUATED if 'checkpoints' in found else _NEEDED):
         raise UserError(f'{path} holds no scores of this version of stg_jax: evaluate it again')
     return result
+
+
+def _remedy(path: epath.Path) -> str:
+    """Return how to come by scores that are not there."""
+    if path.name != 'scores.json' or path.parent.parent.name != 'eval':
+        return 'name a run, a folder of runs, or a file that launch/score.py wrote with --out'
+    split, evaluations = path.parent.name, path.parent.parent
+    evaluate = f'run launch/evaluate.py --split={split} on its run first'
+    found = evaluations.iterdir() if evaluations.exists() else ()
+    others = sorted(each.name for each in found if (each / 'scores.json').exists())
+    if not others:
+        return evaluate
+    return f'{evaluate}, or pass --split={others[0]} (there are: {", ".join(others)})'
 
 
 def _resampled(
