@@ -4,11 +4,15 @@ import csv
 import io
 import json
 import random
+import re
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
 
 from stg_jax.data.text import normalise
 from stg_jax.errors import UserError
@@ -21,7 +25,7 @@ from tests import fake_data, fake_run
 
 TEXT = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
 ODD = st.sampled_from(
-    ['', '"a", \'b\'', 'a\nb\r\nc', 'a\tb', 'word ' * 10_000, '|||', '\x00 a', '‮']
+    ['', '"a", \'b\'', 'a\nb\r\nc', 'a\tb', 'word ' * 99, '|||', '\x00 a', '‮', 'a\rb', '"']
 )
 CAPTION = st.one_of(TEXT, ODD, st.lists(st.sampled_from(['a', 'dog', 'runs'])).map(' '.join))
 CLIPS = st.dictionaries(
@@ -46,6 +50,28 @@ def jsonl(captions):
     return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
 
 
+def tsv(captions):
+    return ''.join(f'{clip}\t{text}\n' for clip, text in captions.items())
+
+
+WRITERS = {'.json': coco, '.jsonl': jsonl, '.tsv': tsv}
+
+
+def assert_scores_are_those_of_pycocoevalcap(result, hypotheses, references):
+    """Check BLEU, ROUGE-L and CIDEr of each clip and of all, given the words of both sides."""
+    names = sorted(references)
+    judged = [{name: side[name] for name in names} for side in (references, hypotheses)]
+    judged[1] = {name: [text] for name, text in judged[1].items()}
+    bleu, bleu_of = Bleu(4).compute_score(*judged, verbose=0)
+    rouge, rouge_of = Rouge().compute_score(*judged)
+    cider, cider_of = Cider().compute_score(*judged)
+    metrics = [*(f'BLEU-{n}' for n in range(1, 5)), 'ROUGE-L', 'CIDEr']
+    corpus = [result['metrics'][metric] for metric in metrics]
+    np.testing.assert_allclose(corpus, np.multiply(100, [*bleu, rouge, cider]), atol=1e-9)
+    found = [[result['per_clip'][name][metric] for name in names] for metric in metrics]
+    np.testing.assert_allclose(found, np.multiply(100, [*bleu_of, rouge_of, cider_of]), atol=1e-9)
+
+
 def scored(predictions, references):
     """Score without Java, by words: what the property is about is what reaches the metrics."""
     return score(predictions, references, metrics=('bleu', 'cider', 'rouge'))
@@ -64,16 +90,21 @@ def no_java():
 
 
 @settings(deadline=None, max_examples=60)
-@given(CLIPS, st.sampled_from(['.json', '.jsonl']), st.sampled_from(['', 'missing', 'extra']))
+@given(
+    CLIPS, st.sampled_from(['.json', '.jsonl', '.tsv']), st.sampled_from(['', 'missing', 'extra'])
+)
 def test_any_text_gets_its_score_or_a_refusal(folder, no_java, clips, suffix, fault):
     predictions = {clip: caption for clip, (caption, _) in clips.items()}
+    if suffix == '.tsv':  # whose lines hold neither line breaks nor, in names, tabs
+        assume(not any(re.search(r'[\t\r\n]|^\ufeff', clip) for clip in clips))
+        predictions = {clip: re.sub(r'[\r\n]', ' ', text) for clip, text in predictions.items()}
     references = {clip: texts for clip, (_, texts) in clips.items()}
     write(folder / 'references.json', json.dumps(references))
     if fault == 'missing':
         predictions.pop(next(iter(predictions)))
     if fault == 'extra':
         predictions['one clip more'] = 'a dog'
-    path = write(folder / f'p{suffix}', {'.json': coco, '.jsonl': jsonl}[suffix](predictions))
+    path = write(folder / f'p{suffix}', WRITERS[suffix](predictions))
     try:
         found = read_predictions(path)
         result = scored(found, read_references(folder / 'references.json').captions)
@@ -85,12 +116,13 @@ def test_any_text_gets_its_score_or_a_refusal(folder, no_java, clips, suffix, fa
     assert found == predictions
     assert result['per_clip'].keys() == clips.keys()
     names = sorted(clips)
-    _, expected = Cider().compute_score(
+    assert_scores_are_those_of_pycocoevalcap(
+        result,
+        {clip: normalise(predictions[clip]) for clip in names},
         {clip: list(map(normalise, references[clip])) for clip in names},
-        {clip: [normalise(predictions[clip])] for clip in names},
     )
-    per_clip = [result['per_clip'][clip]['CIDEr'] for clip in names]
-    assert per_clip == pytest.approx(list(100 * expected), abs=1e-9)
+    table = io.StringIO(clip_table(result, predictions), newline='')
+    assert {row['clip']: row['caption'] for row in csv.DictReader(table)} == predictions
 
 
 def test_the_tokenizer_never_shifts_captions():
@@ -104,6 +136,52 @@ def test_the_tokenizer_never_shifts_captions():
     found = java.tokenise(captions)
     assert [line.split()[0] for line in found] == [f'first{i}' for i in range(403)]
     assert len(found[400].split()) == 10_001
+
+
+def test_odd_captions_are_scored_by_java_in_one_start(monkeypatch):
+    rng = random.Random(1)
+    codes = [c for c in range(0x3000) if not 0xD800 <= c < 0xE000]
+    odd = [''.join(chr(rng.choice(codes)) for _ in range(rng.randrange(20))) for _ in range(200)]
+    odd += [
+        '',
+        ' ',
+        '"a", \'b\'',
+        "'",
+        'a\nb\r\nc',
+        'a\rb',
+        '|||',
+        '\x00',
+        '...',
+        '-LRB- (x)',
+        '💥 é',
+    ]
+    # A word of its own in every clip: a shift of one caption would score nothing.
+    predictions = {f'{i}\n': f'own{i} {text}' for i, text in enumerate(odd)}
+    references = {clip: [text, 'a dog'] for clip, text in predictions.items()}
+    predictions |= {'empty': '', 'no words': '?!', 'long': 'own ' + 'word ' * 10_000}
+    references |= {'empty': ['a dog'], 'no words': ['a dog'], 'long': ['own words']}
+    asked = []
+
+    def tokenise(captions, real=java.tokenise):
+        asked.append((captions, real(captions)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(java, 'tokenise', tokenise)
+    result = score(predictions, references)
+    ((captions, tokens),) = asked
+    words = dict(zip(captions, tokens, strict=True))
+    assert_scores_are_those_of_pycocoevalcap(
+        result,
+        {clip: words[text] for clip, text in predictions.items()},
+        {clip: [words[text] for text in texts] for clip, texts in references.items()},
+    )
+    assert result['warnings'] == []
+    assert result['versions'].keys() >= {'meteor', 'java'}
+    for clip, found in result['per_clip'].items():
+        if clip.endswith('\n'):
+            assert found['METEOR'] == found['ROUGE-L'] == 100
+    for clip in ('empty', 'no words'):
+        assert max(result['per_clip'][clip].values()) < 1e-6
 
 
 def test_tab_separated_lines_may_hold_anything_but_line_breaks(tmp_path):
@@ -295,11 +373,12 @@ def test_clips_of_another_kind_are_named_beside_those_of_the_references(tmp_path
         score({'p': 'x'}, {'a': ['x']})
 
 
-def test_numbers_that_could_count_from_0_or_from_1_come_with_a_warning(tmp_path):
-    _, notes = rename_clips({'8': 'x'}, numbered(tmp_path, 'video7', 'video8'))
-    assert 'from 0 and from 1: took 0' in notes[1]
-    assert '--ids' not in ''.join(notes)
-    assert len(rename_clips({'7': 'x', '8': 'x'}, numbered(tmp_path, 'video7', 'video8'))[1]) == 1
+def test_numbers_count_from_0_or_from_1_as_the_references_need_it(tmp_path):
+    references = numbered(tmp_path, 'video7', 'video8')
+    for keys, start in ((['7', '8'], 0), (['8', '9'], 1)):
+        renamed, notes = rename_clips(dict(zip(keys, 'xy', strict=True)), references)
+        assert renamed == {'video7': 'x', 'video8': 'y'}
+        assert notes[0].endswith(f'counted from {start}')
 
 
 def test_counts_are_printed_as_such_and_metrics_in_any_case(tmp_path):
