@@ -335,7 +335,7 @@ def test_the_csv_of_clips_reads_back_every_caption(no_java, odd):
 
 
 @pytest.mark.parametrize('flag', ['--out', '--per_clip'])
-@pytest.mark.parametrize('where', ['file/x.json', '', '/proc/x.json'])
+@pytest.mark.parametrize('where', ['file/x.json', '', '/proc/x.json', 'x' * 300])
 def test_files_that_cannot_be_written_are_refused_before_anything_is_read(tmp_path, flag, where):
     (tmp_path / 'file').write_text('')
     path = tmp_path / where

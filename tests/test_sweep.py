@@ -68,6 +68,8 @@ with open('calls', 'a') as calls:
     print('train', workdir, file=calls)
 if '--config.seed=9' in sys.argv:
     sys.exit(2)
+if 'ended' in sys.argv:
+    sys.exit(143)
 if 'wait' in sys.argv:
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(75))
     os.kill(os.getppid(), signal.SIGTERM)
@@ -124,6 +126,11 @@ def test_a_signal_lets_the_run_save_and_ends_the_sweep(calls):
     assert not local.run_jobs(jobs_of(2), ['wait'], 'val', str)
     assert calls.read_text() == 'train my runs/base/seed-0\n'
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_that_sigterm_ended_has_not_failed(calls):
+    assert not local.run_jobs(jobs_of(2), ['ended'], 'val', str)
+    assert calls.read_text() == 'train my runs/base/seed-0\n'
 
 
 def test_the_flags_of_the_config_reach_the_training(tmp_path):

@@ -14,10 +14,10 @@ def check_destination(path: str | os.PathLike[str]) -> None:
       UserError: that fails, or there is a folder of this name.
     """
     path = epath.Path(path)
-    if path.is_dir():
-        raise UserError(f'{path} is a folder: name a file in it')
     probe = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
+        if path.is_dir():
+            raise UserError(f'{path} is a folder: name a file in it')
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()

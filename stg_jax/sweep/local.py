@@ -13,7 +13,7 @@ from stg_jax.sweep.grid import Job
 
 _LAUNCH = Path(__file__).parents[2] / 'launch'
 _DONE = 'sweep.json'  # in the folder of a run: by which flags it was trained and evaluated
-_STOPPED = (cli.RESTART, cli.INTERRUPTED, -signal.SIGTERM)
+_STOPPED = (cli.RESTART, cli.INTERRUPTED, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def run_jobs(
