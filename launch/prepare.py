@@ -38,6 +38,7 @@ from absl import flags
 
 from configs import common
 from stg_jax import cli, files
+from stg_jax.data.ids import SCHEMES
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.errors import UserError
 
@@ -62,7 +63,7 @@ _ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of capti
 _IDS = flags.DEFINE_enum(
     'ids',
     None,
-    ['name', 'vidK', 'videoN', 'index0', 'index1'],
+    list(SCHEMES),
     'How files name clips, where that cannot be found out.',
 )
 _DATA_SET = flags.DEFINE_enum('data_set', 'own', SOURCES[1:], 'inspect: what --annotations is of.')

@@ -14,6 +14,7 @@ from typing import Any
 from stg_jax.data import manifest
 from stg_jax.data.annotations import Annotations, msvd, read_annotations
 from stg_jax.data.annotations.text_lines import numbered_lines
+from stg_jax.data.caption_files import read_captions
 from stg_jax.data.ids import IdMapping, match_keys
 from stg_jax.errors import UserError
 from stg_jax.evaluate.prediction_files import caption_text, clip_name, parse_json
@@ -97,8 +98,6 @@ def _renamed(predictions: Mapping[str, str], mapping: IdMapping) -> dict[str, st
 def _of_data_folder(path: Path, split: str | None) -> References:
     if split is None:
         raise UserError(f'{path} is a data folder: name its --split')
-    from stg_jax.data.records import read_captions  # loads TensorFlow, which takes seconds
-
     splits = manifest.Manifest.load(path).splits
     train = read_captions(path, TRAIN) if TRAIN in splits else {}
     return References(
