@@ -10,7 +10,7 @@ import pytest
 
 from stg_jax.errors import UserError
 from stg_jax.report import Shown, render_page, write_figure, write_page
-from stg_jax.report.numbers import as_script, numbers, strongest
+from stg_jax.report.numbers import as_script, lit_objects, numbers, strongest
 from tests.fake_shown import ATTACK, WORDS, fake_shown
 
 
@@ -72,9 +72,9 @@ def test_the_script_reads_the_numbers_back(page):
     first, second = json.loads(page.text['script'][0])
     assert first['words'] == list(WORDS)
     assert first['objects'][0][1][:2] == [1, f'thing {ATTACK}']
-    assert first['relevance'][2][0] == [2, 2, 1.0]
+    assert first['lit'][2][0] == [2, 2, 1.0]
     assert [len(frame) for frame in first['objects']] == [3, 3, 3, 2]
-    assert (second['teacher'], second['space'], second['relevance']) == (None, [], [])
+    assert (second['teacher'], second['space'], second['lit']) == (None, [], [])
 
 
 def test_json_cannot_end_the_script_that_holds_it():
@@ -95,6 +95,14 @@ def test_the_strongest_links_come_first_and_absent_ones_never():
     strength_TNN = np.array([[[0, 0.5, 0.2, 0.9, 0.4], [0.0, -0.3, 0.95, 0, 0]]])
     expected = [[0, 1, 2, 0.95], [0, 0, 3, 0.9], [0, 0, 1, 0.5], [0, 0, 4, 0.4]]
     assert strongest(strength_TNN) == expected
+
+
+def test_only_objects_that_stand_out_light_up():
+    relevance_LTN = np.array([[[1.0, 0.31, 0.29]], [[0.04, 0.03, -1.0]], [[0.06, 0.0, 0.055]]])
+    first, noise, weak = lit_objects(relevance_LTN)
+    assert [row[:2] for row in first] == [[0, 0], [0, 1]]
+    assert noise == []
+    assert weak == [[0, 0, 0.06], [0, 2, 0.055]]
 
 
 def test_a_pair_of_objects_overlaps_once():

@@ -101,6 +101,31 @@ def test_pointing_at_a_word_lights_its_object_and_its_frames(page):
     assert lit_boxes(page) == []
 
 
+def widths(page, name):
+    """Return how much of its track each bar fills (T,)."""
+    return page.execute_script(
+        """return [...document.querySelectorAll('.clip:first-of-type .film .bar.' + arguments[0])]
+        .map((bar) => bar.offsetWidth / bar.parentElement.offsetWidth)""",
+        name,
+    )
+
+
+def test_bars_and_sentence_of_all_words_are_on_one_scale(page):
+    explanation = fake_shown().explanation
+    rows = {
+        'teacher': explanation.attention['object'],
+        'student': explanation.attention['scene'],
+        'saliency': explanation.saliency_LT,
+    }
+    for l, word in enumerate(words(page)):
+        word.click()
+        for name, row_LT in rows.items():
+            assert widths(page, name) == pytest.approx(row_LT[l] / row_LT.max(), abs=0.02)
+        saliency_T = explanation.saliency_LT[l]
+        sentence = f'needs frame {saliency_T.argmax() + 1} most (−{saliency_T.max():.2f}'
+        assert sentence in told(page)
+
+
 def test_a_click_keeps_a_word_and_escape_lets_go(page):
     words(page)[2].click()
     ActionChains(page).move_to_element(all_of(page, 'h2')[0]).perform()

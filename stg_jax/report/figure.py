@@ -9,13 +9,12 @@ import numpy as np
 
 from stg_jax.errors import UserError
 from stg_jax.figures import new_figure, save_figure
-from stg_jax.report.numbers import strongest
+from stg_jax.report.numbers import lit_objects, strongest
 from stg_jax.report.shown import Shown
 
 SUFFIXES = ('.png', '.svg', '.pdf')
 _MOST_FRAMES = 5  # of a clip, one behind the other: links in time join neighbours
 _SHARE = 0.3  # of the links are drawn, the strongest
-_LIT = 0.3  # words are written at objects from this share of the highest relevance
 _TIME, _SPACE, _BOX = '#d0021b', '#1257d0', '#ffd24d'
 _WIDTH, _TITLE = 2.1, 0.45  # inches, of a frame and of a title's height
 
@@ -109,14 +108,11 @@ def _draw_links(axes: Any, shown: Shown, inside: range, corners: Any) -> None:
 
 def _draw_words(axes: Any, shown: Shown, inside: range, corners: Any) -> None:
     """Write each word at the object that speaks for it most, where one stands out."""
-    relevance_LTN = shown.explanation.relevance_LTN
-    if relevance_LTN is None:
-        return
     at: dict[tuple[int, int], list[str]] = {}
-    for word, relevance_TN in zip(shown.explanation.words, relevance_LTN, strict=True):
-        t, n = np.unravel_index(relevance_TN.argmax(), relevance_TN.shape)
-        if t in inside and relevance_TN[t, n] > _LIT * relevance_LTN.max():
-            at.setdefault((t, n), []).append(word)
+    rows = lit_objects(shown.explanation.relevance_LTN)
+    for word, row in zip(shown.explanation.words, rows, strict=False):
+        if row and row[0][0] in inside:
+            at.setdefault(tuple(row[0][:2]), []).append(word)
     for place, words in at.items():
         x1, y1, _, _ = corners(*place)
         label = {'facecolor': _BOX, 'edgecolor': 'none', 'pad': 1.5}

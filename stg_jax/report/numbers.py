@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from stg_jax.explain import Explanation
 from stg_jax.report.shown import Shown
 
 LINKS_PER_OBJECT = 3  # of each kind, the strongest
+LIT = 0.3  # an object stands out from this share of the word's most relevant one
+LEAST = 0.05  # and of the caption's: a word that no object speaks for lights none
 _BRANCH_FIELDS = ('log_p', 'attention')
 
 
@@ -24,7 +25,7 @@ def numbers(shown: Shown) -> dict[str, Any]:
         'objects': _objects(shown),
         'space': strongest(np.triu(links.iou_TNN)) if links else [],
         'time': strongest(links.cosine_TNN) if links else [],
-        'relevance': _relevance(explanation),
+        'lit': lit_objects(explanation.relevance_LTN),
         'saliency': _rounded(explanation.saliency_LT),
         'cells': _rounded(explanation.saliency_LTN),
         'disagreement': _rounded(explanation.disagreement_L),
@@ -42,6 +43,20 @@ def strongest(strength_TNN: np.ndarray) -> list[list[float]]:
     strength = strength_TNN[tuple(kept.T)]
     order = (-strength).argsort(kind='stable')
     return [[*map(int, kept[i]), round(float(strength[i]), 3)] for i in order]
+
+
+def lit_objects(relevance_LTN: np.ndarray | None) -> list[list[list[float]]]:
+    """Return for each word [t, n, relevance] of the objects that stand out, best first."""
+    if relevance_LTN is None:
+        return []
+    least = LEAST * relevance_LTN.max(initial=0)
+    rows = []
+    for relevance_TN in relevance_LTN:
+        enough = max(LIT * relevance_TN.max(initial=0), least)
+        places = np.argwhere((relevance_TN > 0) & (relevance_TN >= enough))
+        order = (-relevance_TN[tuple(places.T)]).argsort(kind='stable')
+        rows.append([[int(t), int(n), _short(relevance_TN[t, n])] for t, n in places[order]])
+    return rows
 
 
 def as_script(value: Any) -> str:
@@ -69,18 +84,6 @@ def _objects(shown: Shown) -> list[list[list[Any]]]:
         ]
         for t, mask_N in enumerate(shown.explanation.object_mask_TN)
     ]
-
-
-def _relevance(explanation: Explanation) -> list[list[list[float]]]:
-    """Return for each word [t, n, relevance] of the objects that speak for it, best first."""
-    if explanation.relevance_LTN is None:
-        return []
-    rows = []
-    for relevance_TN in explanation.relevance_LTN:
-        places = np.argwhere(relevance_TN > 0)
-        order = (-relevance_TN[tuple(places.T)]).argsort(kind='stable')
-        rows.append([[int(t), int(n), _short(relevance_TN[t, n])] for t, n in places[order]])
-    return rows
 
 
 def _rounded(value: np.ndarray | None) -> Sequence | None:

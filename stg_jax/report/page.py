@@ -18,6 +18,7 @@ from stg_jax.report.numbers import as_script, numbers
 from stg_jax.report.shown import Shown
 
 _PIXELS = 4_000_000  # of all frames of a clip together, so that long clips make no heavy page
+_SCRIPTS = ('film.js', 'tell.js', 'page.js')  # one after the other, as one
 _SIDES = (160, 480)  # the least and the most pixels of a frame's longer side
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 80)
 _ARROW = (
@@ -25,11 +26,15 @@ _ARROW = (
     '<path d="M1 5H26M25 1L33 5L25 9Z"/></svg>'
 )
 _LINE = '<svg class="space" viewBox="0 0 34 10" aria-hidden="true"><path d="M1 5H33"/></svg>'
+_METERS = ''.join(
+    f'<i class="meter {name}"><i class="bar {name}"></i></i>'
+    for name in ('teacher', 'student', 'saliency')
+)
 _MARKS = (
     (_ARROW, 'teacher', 'how alike objects of neighbouring frames are: cosine of their features'),
     (_LINE, 'teacher', 'how far objects of a frame overlap: IoU of their boxes'),
-    ('<i class="bar teacher"></i>', 'teacher', 'attention to the frame'),
-    ('<i class="bar student"></i>', 'student', 'attention to the frame'),
+    ('<i class="bar teacher"></i>', 'teacher', 'attention to the frame; the tick is an even share'),
+    ('<i class="bar student"></i>', 'student', 'attention to the frame; the tick is an even share'),
     ('<i class="bar saliency"></i>', 'student', 'what the word loses when the frame is hidden'),
 )
 
@@ -41,7 +46,8 @@ def write_page(path: str | os.PathLike[str], shown: Sequence[Shown]) -> None:
 
 def render_page(shown: Sequence[Shown]) -> str:
     """Return the page of some clips as HTML text."""
-    style, script = _part('page.css'), _part('page.js')
+    style = _part('page.css')
+    script = "'use strict';\n\n" + '\n'.join(map(_part, _SCRIPTS))
     return string.Template(_part('page.html')).substitute(
         # Only this script and this style run, whatever a caption may smuggle in.
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
@@ -102,8 +108,7 @@ def _frame(shown: Shown, t: int) -> str:
     return (
         f'<figure><img src="data:image/jpeg;base64,{jpeg}" width="{width}" height="{height}" '
         f'alt="{alternative}" decoding="async"><figcaption><span>{t + 1}</span> {when}'
-        '<i class="bar teacher"></i><i class="bar student"></i><i class="bar saliency"></i>'
-        '</figcaption></figure>'
+        f'{_METERS}</figcaption></figure>'
     )
 
 
