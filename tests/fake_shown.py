@@ -3,7 +3,7 @@
 import numpy as np
 
 from stg_jax.explain import Explanation, Links
-from stg_jax.report import Shown
+from stg_jax.report import Shown, to_jpeg
 
 ATTACK = '</script><script>window.broken = 1</script><img src=x onerror="window.broken = 1">'
 WORDS = ('a', 'red', 'ball', ATTACK)
@@ -41,7 +41,7 @@ def fake_shown(
         saliency_LTN=None,
         **(of_teacher if teacher else dict.fromkeys(of_teacher)),
     )
-    frames = list(rng.integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8))
+    frames = [to_jpeg(x) for x in rng.integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8)]
     captions = [(' '.join(words), -1.25), (f'another {ATTACK}', -2.5)]
     return Shown(
         name, frames, captions, explanation, np.arange(num_frames) / 2, (f'thing {ATTACK}',)

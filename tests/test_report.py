@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import hashlib
 import html.parser
 import json
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.report import Shown, render_page, write_figure, write_page
-from stg_jax.report.numbers import as_script, lit_objects, numbers, strongest
+from stg_jax.report import Shown, render_page, to_jpeg, write_figure, write_page
+from stg_jax.report.numbers import as_script, lit_objects, numbers, strongest, strongest_links
 from tests.fake_shown import ATTACK, WORDS, fake_shown
 
 
@@ -43,7 +44,7 @@ def page():
 
 
 def test_markup_in_texts_is_shown_as_text(page):
-    assert [each.get('type') for each in page.of('script')] == ['application/json', None]
+    assert [each.get('type') for each in page.of('script')] == ['application/json'] * 2 + [None]
     assert all(each['src'].startswith('data:image/jpeg;base64,') for each in page.of('img'))
     assert page.text['button'] == [*WORDS, *WORDS]
     assert page.text['h2'] == [f'clip {ATTACK}.mp4'] * 2
@@ -65,11 +66,11 @@ def test_a_page_needs_nothing_from_elsewhere(page):
     assert not page.of('link')
     for _, attributes in page.elements:
         for key in ('href', 'src', 'srcset', 'action'):
-            assert attributes.get(key, 'data:').startswith('data:')
+            assert attributes.get(key, 'data:').startswith(('data:', '#'))
 
 
 def test_the_script_reads_the_numbers_back(page):
-    first, second = json.loads(page.text['script'][0])
+    first, second = map(json.loads, page.text['script'][:2])
     assert first['words'] == list(WORDS)
     assert first['objects'][0][1][:2] == [1, f'thing {ATTACK}']
     assert first['lit'][2][0] == [2, 2, 1.0]
@@ -86,7 +87,7 @@ def test_json_cannot_end_the_script_that_holds_it():
 
 def test_each_mark_is_labelled_with_the_branch_that_it_explains():
     text = render_page([fake_shown()])
-    assert text.count('(teacher: object branch)') == 3
+    assert text.count('(teacher: object branch)') == 4
     assert text.count('(student: scene branch)') == 2
     assert '(teacher' not in render_page([fake_shown(teacher=False)])
 
@@ -118,12 +119,64 @@ def test_a_long_clip_of_many_objects_makes_a_small_page(tmp_path):
 
 def test_large_frames_are_scaled_to_their_share_of_the_page():
     rng = np.random.default_rng(0)
-    blotches = np.kron(rng.integers(0, 255, (27, 48, 3)), np.ones((40, 40, 1))).astype(np.uint8)
-    for num_frames, most in ((2, 480), (60, 344)):
-        shown = fake_shown(num_frames)
-        large = Shown('large', [blotches] * num_frames, shown.captions, shown.explanation)
-        sizes = {int(each['width']) for each in Page(render_page([large])).of('img')}
+    blotches = np.kron(rng.integers(0, 255, (27, 48, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+    shown = fake_shown(10)
+    large = dataclasses.replace(shown, frames=[to_jpeg(blotches)] * 10)
+    for num_clips, most in ((1, 480), (6, 344), (60, 160)):
+        sizes = {int(each['width']) for each in Page(render_page([large] * num_clips)).of('img')}
         assert sizes == {most}
+
+
+def test_a_page_of_many_clips_lists_them():
+    nav = 'nav aria-label="Clips"'
+    assert nav not in render_page([fake_shown()] * 3)
+    page = Page(render_page([fake_shown()] * 4))
+    targets = [each['href'] for each in page.of('a')]
+    assert targets == [f'#{each["id"]}' for each in page.of('section')]
+    assert page.text['title'][0].startswith(f'clip {ATTACK}.mp4 and 3 more: ')
+
+
+def test_a_caption_without_words_is_said_to_have_none():
+    page = Page(render_page([fake_shown(words=())]))
+    assert '(no words)' in page.text['p']
+    assert page.text['span'].count('(no words)') == 1
+
+
+def grid_shown(side=3):
+    """Return a clip whose objects are cells of a grid."""
+    shown = fake_shown(2, side * side)
+    edge = np.arange(side) / side
+    y_N, x_N = (corner.ravel() for corner in np.meshgrid(edge, edge, indexing='ij'))
+    box_N4 = np.stack([x_N, y_N, x_N + 1 / side, y_N + 1 / side], -1).astype(np.float16)
+    loss_LTN = np.zeros((len(WORDS), 2, side * side))
+    loss_LTN[:, 1, 5] = 0.2
+    explanation = dataclasses.replace(
+        shown.explanation, box_TN4=np.stack([box_N4] * 2), saliency_LTN=loss_LTN
+    )
+    return dataclasses.replace(shown, explanation=explanation)
+
+
+def test_cells_of_a_grid_are_called_by_their_place():
+    objects = numbers(grid_shown())['objects']
+    assert [each[1] for each in objects[0][:4]] == [
+        'row 1, column 1',
+        'row 1, column 2',
+        'row 1, column 3',
+        'row 2, column 1',
+    ]
+    text = render_page([grid_shown()])
+    assert 'when the cell is hidden (student: scene branch)' in text
+    assert 'when the cell is hidden' not in render_page([fake_shown()])
+
+
+def test_the_strongest_links_stand_in_a_table():
+    shown = fake_shown()
+    rows = strongest_links(shown, 10)
+    assert sorted({kind for kind, *_ in rows}) == ['alike', 'overlap'] and len(rows) == 10
+    links = shown.explanation.links
+    assert max(row[-1] for row in rows[:5]) == pytest.approx(links.cosine_TNN.max(), abs=1e-3)
+    page = Page(render_page([shown, fake_shown(teacher=False)]))
+    assert len(page.of('table')) == 1 and len(page.of('tr')) == 11
 
 
 def test_frames_must_be_those_that_are_explained():

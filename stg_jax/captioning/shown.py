@@ -6,7 +6,7 @@ from stg_jax.captioning.captioned import Captioned
 from stg_jax.captioning.times import clock
 from stg_jax.decode.captioner import Captioner
 from stg_jax.explain.explain import explain
-from stg_jax.report import Shown
+from stg_jax.report import Shown, to_jpeg
 
 
 def to_shown(captioner: Captioner, captioned: Captioned, *, is_window: bool) -> Shown:
@@ -17,7 +17,7 @@ def to_shown(captioner: Captioner, captioned: Captioned, *, is_window: bool) -> 
     best = captioned.candidates[0]
     return Shown(
         name=name,
-        frames=captioned.frames,
+        frames=[to_jpeg(frame) for frame in captioned.frames],
         captions=[(each.caption, each.score) for each in captioned.candidates],
         explanation=explain(captioner, captioned.clip, best.token_L),
         seconds=captioned.second_T.tolist(),

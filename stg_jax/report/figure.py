@@ -10,6 +10,7 @@ import numpy as np
 from stg_jax.errors import UserError
 from stg_jax.figures import new_figure, save_figure
 from stg_jax.report.numbers import lit_objects, strongest
+from stg_jax.report.pictures import from_jpeg
 from stg_jax.report.shown import Shown
 
 SUFFIXES = ('.png', '.svg', '.pdf')
@@ -45,7 +46,7 @@ def _figure_for(shown: Sequence[Shown]) -> Any:
 
 
 def _ratio(shown: Shown) -> float:
-    height, width = shown.frames[0].shape[:2]
+    height, width = from_jpeg(shown.frames[0]).shape[:2]
     return height / width
 
 
@@ -55,7 +56,7 @@ def _draw_clip(axes: Any, shown: Shown) -> None:
     first, last = _frames_to_draw(shown)
     for t in range(first, last):
         left = 1.15 * (t - first)
-        axes.imshow(shown.frames[t], extent=(left, left + 1, ratio, 0))
+        axes.imshow(from_jpeg(shown.frames[t]), extent=(left, left + 1, ratio, 0))
 
     def corners(t: int, n: int) -> np.ndarray:
         box_4 = shown.explanation.box_TN4[t, n] * (1, ratio, 1, ratio)

@@ -1,5 +1,8 @@
 const SVG = 'http://www.w3.org/2000/svg';
 const KINDS = [['space', 0], ['time', 1]]; // of links, and how many frames they reach forward
+const MOST_TAGS = 3; // more of them hide the picture
+const LONGEST = 28; // letters of a tag
+const DARKEST = 0.7; // opacity of the cell that is missed most of all
 const FAINTEST = 0.3; // opacity of a lit box that hardly speaks for its word
 
 function draw(parent, kind, name, attributes) {
@@ -44,14 +47,32 @@ function strongest(links, share) {
   return links.slice(0, Math.ceil(links.length * share));
 }
 
-/** Draw the strongest links between lit objects. */
+/** Draw the strongest links: boldly between lit objects, faintly from a lit one to another. */
 function showLinks(svg, data, boxes, share, isLit) {
   for (const [kind, step] of KINDS) {
-    const lines = strongest(data[kind], share)
-      .filter(([t, i, j]) => isLit(t, i) && isLit(t + step, j))
-      .map(([t, i, j]) => path(boxes[t].get(i), boxes[t + step].get(j), step === 1));
-    draw(svg, 'path', kind, { d: lines.join('') });
+    for (const [look, numLit] of [['faint', 1], ['', 2]]) {
+      const d = strongest(data[kind], share)
+        .filter(([t, i, j]) => isLit(t, i) + isLit(t + step, j) === numLit)
+        .map(([t, i, j]) => path(boxes[t].get(i), boxes[t + step].get(j), step === 1)).join('');
+      for (const casing of ['under', '']) draw(svg, 'path', `${kind} ${look} ${casing}`, { d });
+    }
   }
+}
+
+/** Tint the cells that a word misses, where the objects are cells of a grid. */
+function showCells(svg, boxes, cells, most) {
+  boxes.forEach((frame, t) => frame.forEach(({ x, y, width, height }, n) => {
+    if (cells[t][n] < MISSED) return;
+    draw(svg, 'rect', 'cell', { x, y, width, height, opacity: DARKEST * cells[t][n] / most });
+  }));
+}
+
+/** Write what a lit object is inside the top of its box, and inside its frame. */
+function writeTag(svg, { name, x, y, frame }) {
+  const tag = draw(svg, 'text', 'tag', { y: Math.min(Math.max(y, frame.top) + 14, frame.bottom - 4) });
+  tag.textContent = name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name;
+  const last = frame.right - tag.getComputedTextLength() - 3;
+  tag.setAttribute('x', Math.max(Math.min(x + 4, last), frame.left + 3));
 }
 
 /** Draw all boxes, and lit ones the bolder the more they speak for the word. */
@@ -61,9 +82,9 @@ function showBoxes(svg, boxes, lit, most) {
   // Dark below light: one of the two is seen on any picture.
   for (const name of ['box under', 'box']) draw(svg, 'path', name, { d: outline.join('') });
   for (const [t, n, value] of lit) {
-    const { name, x, y, width, height } = boxes[t].get(n);
+    const { x, y, width, height } = boxes[t].get(n);
     const opacity = FAINTEST + (1 - FAINTEST) * value / most;
-    draw(svg, 'rect', 'box lit', { x, y, width, height, opacity });
-    draw(svg, 'text', 'tag', { x, y: Math.max(y - 5, 12) }).textContent = name;
+    for (const name of ['box lit under', 'box lit']) draw(svg, 'rect', name, { x, y, width, height, opacity });
   }
+  lit.slice(0, MOST_TAGS).forEach(([t, n]) => writeTag(svg, boxes[t].get(n)));
 }

@@ -1,5 +1,6 @@
 """The numbers of a clip that the page's script reads, as short as they can be."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -59,6 +60,29 @@ def lit_objects(relevance_LTN: np.ndarray | None) -> list[list[list[float]]]:
     return rows
 
 
+def strongest_links(shown: Shown, number: int) -> list[tuple[str, str, str, float]]:
+    """Return the kind, both ends and strength of some links, as many of each kind as there are."""
+    links, side = shown.explanation.links, cells_in_row(shown)
+    if links is None:
+        return []
+
+    def rows(kind: str, strength_TNN: np.ndarray, step: int) -> list[tuple[str, str, str, float]]:
+        return [
+            (
+                kind,
+                f'{object_name(shown, t, i, side)} in frame {t + 1}',
+                f'{object_name(shown, t + step, j, side)} in frame {t + step + 1}',
+                strength,
+            )
+            for t, i, j, strength in strongest(strength_TNN)[:number]
+        ]
+
+    in_time = rows('alike', links.cosine_TNN, 1)
+    in_space = rows('overlap', np.triu(links.iou_TNN), 0)
+    pairs = itertools.zip_longest(in_time, in_space)
+    return sorted([row for pair in pairs for row in pair if row][:number], key=lambda row: row[0])
+
+
 def as_script(value: Any) -> str:
     """Return JSON that may stand in a script element: no text of it can end or open one."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(',', ':'))
@@ -67,19 +91,42 @@ def as_script(value: Any) -> str:
     return text
 
 
-def object_name(shown: Shown, t: int, n: int) -> str:
-    """Return what a page calls an object: its class where that has a name, else its number."""
+def object_name(shown: Shown, t: int, n: int, side: int) -> str:
+    """Return what a page calls an object: its place in a grid, its class, or its number.
+
+    Args:
+      shown: the clip.
+      t: frame.
+      n: number of the object.
+      side: cells in a row, see `cells_in_row`.
+    """
+    if side:
+        column, row = (shown.explanation.box_TN4[t, n, :2] * side).round().astype(int) + 1
+        return f'row {row}, column {column}'
     label = int(shown.explanation.label_TN[t, n])
     names = shown.label_names[label : label + 1] if label >= 0 else ()
     return ''.join(names) or f'object {n + 1}'
 
 
+def cells_in_row(shown: Shown) -> int:
+    """Return how many cells make a row where the objects are those of a regular grid, else 0."""
+    box_M4 = shown.explanation.box_TN4[shown.explanation.object_mask_TN]
+    if not len(box_M4):
+        return 0
+    side = round(1 / max(float(np.ptp(box_M4[0, ::2])), 1e-3))
+    cell_M4 = box_M4 * side  # whole numbers in a grid, up to what 16 bits keep
+    is_grid = np.allclose(cell_M4, cell_M4.round(), atol=0.01) and np.allclose(
+        cell_M4[:, 2:] - cell_M4[:, :2], 1, atol=0.02
+    )
+    return side if side > 1 and is_grid else 0
+
+
 def _objects(shown: Shown) -> list[list[list[Any]]]:
     """Return for each frame [number, name, x1, y1, x2, y2] of its objects."""
-    box_TN4 = shown.explanation.box_TN4
+    box_TN4, side = shown.explanation.box_TN4, cells_in_row(shown)
     return [
         [
-            [int(n), object_name(shown, t, n), *_rounded(box_TN4[t, n])]
+            [int(n), object_name(shown, t, n, side), *_rounded(box_TN4[t, n])]
             for n in np.flatnonzero(mask_N)
         ]
         for t, mask_N in enumerate(shown.explanation.object_mask_TN)

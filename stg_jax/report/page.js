@@ -7,6 +7,7 @@ function scalesOf(data) {
     teacher: most(data.attention[data.teacher]),
     student: most(data.attention[data.student]),
     saliency: Math.max(LEAST_SCALE, most(data.saliency)),
+    cells: Math.max(LEAST_SCALE, most(data.cells)),
     lit: Math.max(0, ...data.lit.map((row) => (row.length ? row[0][2] : 0))),
   };
 }
@@ -33,6 +34,11 @@ function markEven(section, data, scales) {
   }
 }
 
+/** Screen readers read a live region out whenever it is assigned, also what it said before. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Draw one clip as it stands: the word that is lit, if any, and the links asked for. */
 function show(section, data, scales, word) {
   const svg = section.querySelector('.film > svg');
@@ -41,10 +47,13 @@ function show(section, data, scales, word) {
   const lit = data.lit[word] || [];
   const keys = new Set(lit.map(([t, n]) => `${t} ${n}`));
   svg.replaceChildren();
+  if (word !== null && data.cells) showCells(svg, boxes, data.cells[word], scales.cells);
   showLinks(svg, data, boxes, slider.value / 100, (t, n) => word === null || keys.has(`${t} ${n}`));
   showBoxes(svg, boxes, lit, scales.lit);
-  section.querySelector('output').textContent = strengthText(data, slider.value / 100);
-  section.querySelector('.told').textContent = word === null ? 'No word is chosen.' : tell(data, word);
+  const strength = strengthText(data, slider.value / 100);
+  setText(section.querySelector('output'), strength);
+  slider.setAttribute('aria-valuetext', strength);
+  setText(section.querySelector('.told'), tell(data, word));
   section.querySelectorAll('.word').forEach((button, i) => button.classList.toggle('lit', i === word));
   showBars(section, data, scales, word);
 }
@@ -57,12 +66,28 @@ function reveal(section, lit) {
   strip.scrollLeft = frame.offsetLeft - (strip.clientWidth - frame.clientWidth) / 2;
 }
 
-function start(section, data) {
-  let kept = null, passing = null;
+/** Keep room for the longest sentence, so that pointing at words moves nothing. */
+function keepRoom(section, data) {
+  const told = section.querySelector('.told');
+  const measure = document.createElement('p');
+  measure.className = 'told measure';
+  measure.ariaHidden = 'true';
+  section.append(measure);
+  const heights = [null, ...data.words.keys()].map((word) => {
+    measure.textContent = tell(data, word);
+    return measure.offsetHeight;
+  });
+  measure.remove();
+  told.style.minHeight = `${Math.max(...heights)}px`;
+}
+
+function start(section) {
+  const data = JSON.parse(section.querySelector('script').textContent);
   const scales = scalesOf(data);
+  const buttons = [...section.querySelectorAll('.word')];
+  let kept = null, passing = null;
   const redraw = () => show(section, data, scales, passing ?? kept);
   const pass = (word) => { passing = word; redraw(); };
-  const buttons = section.querySelectorAll('.word');
   const keep = (word) => {
     kept = word;
     buttons.forEach((button, i) => button.setAttribute('aria-pressed', String(i === word)));
@@ -79,13 +104,36 @@ function start(section, data) {
       keep(kept === i ? null : i);
     });
   });
-  section.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape') { passing = null; keep(null); }
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && (passing ?? kept) !== null) { passing = null; keep(null); }
   });
-  markEven(section, data, scales);
   section.querySelector('input[type=range]').addEventListener('input', redraw);
+  markEven(section, data, scales);
+  // A word may have had the focus before its clip was started.
+  const focused = buttons.indexOf(document.activeElement);
+  if (focused >= 0) passing = focused;
+  keepRoom(section, data);
+  window.addEventListener('resize', () => keepRoom(section, data));
   new ResizeObserver(redraw).observe(section.querySelector('.film'));
 }
 
-const all = JSON.parse(document.getElementById('data').textContent);
-document.querySelectorAll('.clip').forEach((section, i) => start(section, all[i]));
+/** Start each clip when it comes near the window: a film of an hour has hundreds. */
+function startWhenSeen(sections) {
+  const observer = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
+    if (!isIntersecting) return;
+    observer.unobserve(target);
+    start(target);
+  }), { rootMargin: '100%' });
+  sections.forEach((section) => observer.observe(section));
+}
+
+/** Tell a page that shows this one in a frame how high it is. */
+function tellHeight() {
+  document.documentElement.classList.add('framed');
+  const post = () => window.parent.postMessage({ reportHeight: document.body.offsetHeight }, '*');
+  new ResizeObserver(post).observe(document.body);
+  window.addEventListener('load', post);
+}
+
+if (window.parent !== window) tellHeight();
+startWhenSeen(document.querySelectorAll('.clip'));

@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from stg_jax.explain import Explanation
 
 
@@ -14,7 +12,8 @@ class Shown:
 
     Attributes:
       name: file name or id (untrusted text).
-      frames: T pictures (h, w, 3) uint8 RGB, one for each time step of the explanation.
+      frames: T pictures as JPEG files, see `pictures.to_jpeg`, one for each time step of the
+        explanation; pictures of a whole film would fill the memory.
       captions: n best with their scores, best first (untrusted text).
       explanation: of the best caption.
       seconds: T times of the frames in the video; empty where unknown.
@@ -22,7 +21,7 @@ class Shown:
     """
 
     name: str
-    frames: Sequence[np.ndarray]
+    frames: Sequence[bytes]
     captions: Sequence[tuple[str, float]]
     explanation: Explanation
     seconds: Sequence[float] = ()

@@ -1,33 +1,79 @@
 const MISSED = 0.01; // log-probability: what costs a word less is not missed
 
 function percent(value) {
+  if (value > 0 && value < 0.01) return '< 1 %';
   return `${Math.round(100 * value)} %`;
 }
 
-/** Say in words what the picture shows, for those who do not see it. */
+function nameOf(data, t, n) {
+  return data.objects[t].find((each) => each[0] === n)[1];
+}
+
+/** Return where the largest of some numbers stands. */
+function largest(row) {
+  return row.indexOf(Math.max(...row));
+}
+
+function tellBranches(data, word) {
+  const parts = Object.entries(data.log_p)
+    .map(([branch, row]) => `probability ${percent(Math.exp(row[word]))} in the ${branch} branch`);
+  if (data.disagreement) parts.push(`the branches differ by ${data.disagreement[word].toFixed(2)} nats (KL)`);
+  return `“${data.words[word]}”: ${parts.join('; ')}.`;
+}
+
+function tellAttention(data, branch, word) {
+  const row = data.attention[branch][word], most = largest(row);
+  return `Its attention is highest at frame ${most + 1}: ${percent(row[most])}, where an even share is ${percent(1 / row.length)}.`;
+}
+
+/** Tell the strongest link of each kind that a lit object has. */
+function tellLinks(data, lit) {
+  const isLit = (t, n) => lit.some((row) => row[0] === t && row[1] === n);
+  const found = KINDS.flatMap(([kind, step]) => data[kind]
+    .filter(([t, i, j]) => isLit(t, i) || isLit(t + step, j)).slice(0, 1)
+    .map(([t, i, j, value]) => {
+      const ends = step
+        ? `${nameOf(data, t, i)} in frame ${t + 1} and ${nameOf(data, t + 1, j)} in frame ${t + 2} are alike`
+        : `${nameOf(data, t, i)} and ${nameOf(data, t, j)} overlap in frame ${t + 1}`;
+      return `${ends} (${value.toFixed(2)})`;
+    }));
+  return found.length ? ` Strongest links: ${found.join('; ')}.` : '';
+}
+
+function tellTeacher(data, word) {
+  const lit = data.lit[word];
+  const names = lit.slice(0, 4)
+    .map(([t, n, value]) => `${nameOf(data, t, n)} in frame ${t + 1} (+${value.toFixed(2)})`);
+  const verb = lit.length === 1 ? 'speaks' : 'speak';
+  const said = lit.length ? `${names.join(', ')} ${verb} for it most.` : 'no object stands out.';
+  return `Teacher, ${data.teacher} branch: ${said}${tellLinks(data, lit)} ${tellAttention(data, data.teacher, word)}`;
+}
+
+/** Tell the grid cell that a word misses most, where objects are cells. */
+function tellCell(data, word) {
+  if (!data.cells) return '';
+  const rows = data.cells[word], t = largest(rows.map((row) => Math.max(...row))), n = largest(rows[t]);
+  return rows[t][n] >= MISSED
+    ? ` The cell that it needs most is ${nameOf(data, t, n)} of frame ${t + 1} (−${rows[t][n].toFixed(2)}).`
+    : ' No single cell is missed.';
+}
+
+function tellStudent(data, word) {
+  const row = data.saliency[word], most = largest(row);
+  const said = row[most] >= MISSED
+    ? `it needs frame ${most + 1} most (−${row[most].toFixed(2)} log-probability without it).`
+    : 'no single frame is missed.';
+  return `Student, ${data.student} branch: ${said}${tellCell(data, word)} ${tellAttention(data, data.student, word)}`;
+}
+
+/** Say in words what the picture shows, for those who do not see it; a line for each branch. */
 function tell(data, word) {
-  const parts = [`“${data.words[word]}”:`];
-  for (const [branch, row] of Object.entries(data.log_p)) {
-    parts.push(`probability ${percent(Math.exp(row[word]))} in the ${branch} branch;`);
-  }
-  if (data.disagreement) parts.push(`the branches differ by ${data.disagreement[word].toFixed(2)} nats (KL).`);
-  const lit = data.lit[word] || [];
-  if (lit.length) {
-    const names = lit.slice(0, 4).map(([t, n, value]) => {
-      const object = data.objects[t].find((each) => each[0] === n);
-      return `${object[1]} in frame ${t + 1} (+${value.toFixed(2)})`;
-    });
-    parts.push(`Teacher, ${data.teacher} branch: ${names.join(', ')} speak for it most.`);
-  } else if (data.teacher) {
-    parts.push(`Teacher, ${data.teacher} branch: no object stands out.`);
-  }
-  if (data.saliency) {
-    const row = data.saliency[word], most = row.indexOf(Math.max(...row));
-    parts.push(row[most] >= MISSED
-      ? `Student, ${data.student} branch: it needs frame ${most + 1} most (−${row[most].toFixed(2)} log-probability without it).`
-      : `Student, ${data.student} branch: no single frame is missed.`);
-  }
-  return parts.join(' ');
+  if (!data.words.length) return 'The caption has no words.';
+  if (word === null) return 'No word is chosen.';
+  const lines = [tellBranches(data, word)];
+  if (data.teacher) lines.push(tellTeacher(data, word));
+  if (data.saliency) lines.push(tellStudent(data, word));
+  return lines.join('\n');
 }
 
 function strengthText(data, share) {
