@@ -95,11 +95,16 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         from stg_jax.captioning.burn import check_name
 
         check_name(_BURN.value, paths[0])
+    from stg_jax.captioning.outputs import check_output
+
+    if _REPORT.value:
+        from stg_jax.report.page import SUFFIXES
+
+        check_output('--report', _REPORT.value, SUFFIXES)
     if _FIGURE.value:
         from stg_jax.report.figure import SUFFIXES
 
-        if Path(_FIGURE.value).suffix.lower() not in SUFFIXES:
-            raise UserError(f'--figure {_FIGURE.value} must end in {", ".join(SUFFIXES)}')
+        check_output('--figure', _FIGURE.value, SUFFIXES)
 
 
 def _choose_fn(captioner: Any) -> Callable:

@@ -1,5 +1,7 @@
 """A clip as a report shows it, with made-up numbers and texts that try to break out of a page."""
 
+import dataclasses
+
 import numpy as np
 
 from stg_jax.explain import Explanation, Links
@@ -46,6 +48,20 @@ def fake_shown(
     return Shown(
         name, frames, captions, explanation, np.arange(num_frames) / 2, (f'thing {ATTACK}',)
     )
+
+
+def grid_shown(side=3):
+    """Return a clip whose objects are cells of a grid."""
+    shown = fake_shown(2, side * side)
+    edge = np.arange(side) / side
+    y_N, x_N = (corner.ravel() for corner in np.meshgrid(edge, edge, indexing='ij'))
+    box_N4 = np.stack([x_N, y_N, x_N + 1 / side, y_N + 1 / side], -1).astype(np.float16)
+    loss_LTN = np.zeros((len(WORDS), 2, side * side))
+    loss_LTN[:, 1, 5] = 0.2
+    explanation = dataclasses.replace(
+        shown.explanation, box_TN4=np.stack([box_N4] * 2), saliency_LTN=loss_LTN
+    )
+    return dataclasses.replace(shown, explanation=explanation)
 
 
 def _links(rng, mask_TN):

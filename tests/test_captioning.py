@@ -6,6 +6,7 @@ import pytest
 
 from stg_jax.captioning.burn import burn
 from stg_jax.captioning.captioned import caption_video
+from stg_jax.captioning.outputs import check_output
 from stg_jax.captioning.videos import list_videos
 from stg_jax.decode.candidates import Candidate
 from stg_jax.errors import UserError
@@ -109,3 +110,17 @@ def test_folders_stand_for_their_videos(film, tmp_path):
     (tmp_path / 'none').mkdir()
     with pytest.raises(UserError, match='holds no video'):
         list_videos([str(tmp_path / 'none')])
+
+
+def test_an_output_is_refused_before_the_work_begins(tmp_path):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'folder.html').mkdir()
+    check_output('--report', str(tmp_path / 'new' / 'Page.HTML'), ('.html', '.htm'))
+    assert not (tmp_path / 'new').exists()
+    for name, part in (
+        ('page.pdf', r'page\.pdf must end in \.html, \.htm'),
+        ('folder.html', 'is a folder'),
+        ('file/page.html', 'file is no folder to write in'),
+    ):
+        with pytest.raises(UserError, match=f'--report .*{part}'):
+            check_output('--report', str(tmp_path / name), ('.html', '.htm'))

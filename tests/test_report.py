@@ -12,7 +12,7 @@ import pytest
 from stg_jax.errors import UserError
 from stg_jax.report import Shown, render_page, to_jpeg, write_figure, write_page
 from stg_jax.report.numbers import as_script, lit_objects, numbers, strongest, strongest_links
-from tests.fake_shown import ATTACK, WORDS, fake_shown
+from tests.fake_shown import ATTACK, WORDS, fake_shown, grid_shown
 
 
 class Page(html.parser.HTMLParser):
@@ -140,20 +140,6 @@ def test_a_caption_without_words_is_said_to_have_none():
     page = Page(render_page([fake_shown(words=())]))
     assert '(no words)' in page.text['p']
     assert page.text['span'].count('(no words)') == 1
-
-
-def grid_shown(side=3):
-    """Return a clip whose objects are cells of a grid."""
-    shown = fake_shown(2, side * side)
-    edge = np.arange(side) / side
-    y_N, x_N = (corner.ravel() for corner in np.meshgrid(edge, edge, indexing='ij'))
-    box_N4 = np.stack([x_N, y_N, x_N + 1 / side, y_N + 1 / side], -1).astype(np.float16)
-    loss_LTN = np.zeros((len(WORDS), 2, side * side))
-    loss_LTN[:, 1, 5] = 0.2
-    explanation = dataclasses.replace(
-        shown.explanation, box_TN4=np.stack([box_N4] * 2), saliency_LTN=loss_LTN
-    )
-    return dataclasses.replace(shown, explanation=explanation)
 
 
 def test_cells_of_a_grid_are_called_by_their_place():

@@ -1,16 +1,19 @@
 """The report in headless Chromium, as a reader uses it: pointer, keyboard, themes, widths."""
 
+import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 
-from stg_jax.report import write_page
-from tests.fake_shown import ATTACK, WORDS, fake_shown
+from stg_jax.report import to_jpeg, write_page
+from tests.fake_shown import ATTACK, WORDS, fake_shown, grid_shown
 
 webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is absent')
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 QUIET = ('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-background-networking')
 
@@ -33,8 +36,18 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope='module')
 def address(tmp_path_factory):
     path = tmp_path_factory.mktemp('report') / 'page.html'
-    write_page(path, [fake_shown(), fake_shown(teacher=False)])
+    write_page(path, [fake_shown(), fake_shown(teacher=False), grid_shown()])
     return path.as_uri()
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+    """Return the page of one long clip and some more windows."""
+    path = tmp_path_factory.mktemp('film') / 'page.html'
+    rng = np.random.default_rng(0)
+    noise = [to_jpeg(x) for x in rng.integers(0, 255, (60, 270, 480, 3), dtype=np.uint8)]
+    write_page(path, [dataclasses.replace(fake_shown(60, 20), frames=noise), *[fake_shown()] * 12])
+    return path
 
 
 @pytest.fixture
@@ -180,6 +193,18 @@ def test_what_is_lit_is_told_in_words_of_which_branch(page):
     assert f'Teacher, object branch: thing {ATTACK} in frame 1 (+1.00)' in told(page)
     assert 'Student, scene branch: it needs frame' in told(page)
     assert 'nats (KL)' in told(page)
+    assert 'Its attention is highest at frame' in told(page)
+    assert f'thing {ATTACK} in frame 2 are alike (' in told(page)
+
+
+def test_the_cells_that_a_word_misses_are_tinted_and_told(page):
+    section = page.find_elements(By.CSS_SELECTOR, '.clip')[2]
+    section.find_elements(By.CSS_SELECTOR, '.word')[0].click()
+    (cell,) = section.find_elements(By.CSS_SELECTOR, '.film .cell')
+    image = section.find_elements(By.CSS_SELECTOR, '.film img')[1]
+    assert cell.rect['x'] - image.rect['x'] == pytest.approx(image.rect['width'] * 2 / 3, abs=1)
+    text = section.find_element(By.CSS_SELECTOR, '.told').text
+    assert 'The cell that it needs most is row 2, column 3 of frame 2 (−0.20)' in text
 
 
 def test_the_slider_takes_links_away_from_the_weakest_on(page):
@@ -201,6 +226,19 @@ def test_a_run_without_a_teacher_shows_no_links_and_says_so(page):
     text = section.find_element(By.CSS_SELECTOR, '.told').text
     assert 'Teacher' not in text and 'Student, scene branch' in text
     assert section.find_elements(By.CSS_SELECTOR, '.legend .time') == []
+
+
+def test_a_film_opens_at_once_and_starts_the_clips_that_are_near(browser, film):
+    assert film.stat().st_size < 5e6
+    browser.get(film.as_uri())
+    (entry,) = browser.execute_script('return performance.getEntriesByType("navigation")')
+    assert 0 < entry['loadEventEnd'] < 1000
+    first, last = ('#clip-0 .film > svg > *', '#clip-12 .film > svg > *')
+    WebDriverWait(browser, 10).until(lambda browser: browser.find_elements(By.CSS_SELECTOR, first))
+    assert browser.find_elements(By.CSS_SELECTOR, last) == []
+    browser.find_elements(By.CSS_SELECTOR, 'nav a')[12].click()
+    WebDriverWait(browser, 10).until(lambda browser: browser.find_elements(By.CSS_SELECTOR, last))
+    assert browser.get_log('browser') == []
 
 
 @pytest.mark.parametrize('width', [400, 1280])

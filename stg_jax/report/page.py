@@ -14,6 +14,7 @@ from stg_jax.report.numbers import as_script, numbers, strongest_links
 from stg_jax.report.pictures import scaled
 from stg_jax.report.shown import Shown
 
+SUFFIXES = ('.html', '.htm')
 _PIXELS = 4_000_000  # of all frames of a page together, so that long films make no heavy page
 _SCRIPTS = ('film.js', 'tell.js', 'page.js')  # one after the other, as one
 _SIDES = (160, 480)  # the least and the most pixels of a frame's longer side
