@@ -1,7 +1,10 @@
 """The notebooks: executed as they are, but for their parameters, and installed without harm."""
 
 import importlib.metadata
+import re
+import shutil
 import subprocess
+import tomllib
 import types
 from pathlib import Path
 
@@ -17,6 +20,7 @@ FOLDER = ROOT / 'launch' / 'colab'
 TINY = {'width': 8, 'heads': 1, 'feedforward': 8} | dict.fromkeys(
     ('graph_layers', 'encoder_layers', 'decoder_layers'), 1
 )
+SOMEBODY = 'https://github.com/somebody/stg_jax'
 NAMES = ['quickstart', 'your_videos']
 
 
@@ -64,8 +68,8 @@ def test_your_videos_prepares_trains_and_captions(tmp_path, monkeypatch):
     assert_shows_a_page(execute('your_videos', monkeypatch, **own, **size))
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_installing_keeps_the_jax_of_the_runtime(name, tmp_path, monkeypatch):
+def install(name, monkeypatch, folder, *, repository=SOMEBODY, **versions):
+    """Run the first cell as in a fresh runtime; return its commands, of which none is run."""
     commands = []
 
     def run(command, check):
@@ -73,34 +77,79 @@ def test_installing_keeps_the_jax_of_the_runtime(name, tmp_path, monkeypatch):
         commands.append(command)
         if command[0] == 'git':
             Path(command[-1]).mkdir()
+            shutil.copy(ROOT / 'pyproject.toml', command[-1])
 
-    versions = {'jax': '0.9.1', 'jaxlib': '0.9.1', 'jax-cuda12-plugin': '0.9.1', 'libtpu': '1.2'}
-    found = [
-        types.SimpleNamespace(name=k, version=v) for k, v in (versions | {'flax': '1'}).items()
-    ]
+    found = [types.SimpleNamespace(name=k, version=v) for k, v in versions.items()]
     monkeypatch.setattr(importlib.metadata, 'distributions', lambda: found)
     monkeypatch.setattr(subprocess, 'run', run)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)  # so that what the cell adds goes away again
-    exec(first_code(name), {})
-    clone, install = commands
-    assert clone[:2] == ['git', 'clone'] and install[1:4] == ['-m', 'pip', 'install']
-    assert install[install.index('-c') + 1] == 'keep.txt'
-    assert install[-1].startswith('.[')
-    kept = (tmp_path / 'stg_jax' / 'keep.txt').read_text().split()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)  # so that what the cell adds goes away again
+    source = first_code(name)
+    exec(source.replace(address_of(source), repository), {})
+    return commands
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_installing_keeps_the_jax_of_the_runtime(name, tmp_path, monkeypatch):
+    versions = {'jax': '0.9.1', 'jaxlib': '0.9.1', 'jax-cuda12-plugin': '0.9.1', 'libtpu': '1.2'}
+    clone, pip = install(name, monkeypatch, tmp_path, **versions, flax='1')
+    assert clone[:2] == ['git', 'clone'] and pip[1:4] == ['-m', 'pip', 'install']
+    assert pip[pip.index('-c') + 1] == 'keep.txt'
+    assert pip[-1].startswith('./stg_jax[')
+    kept = (tmp_path / 'keep.txt').read_text().split()
     assert sorted(kept) == sorted(f'{key}=={value}' for key, value in versions.items())
+    assert Path.cwd() == tmp_path / 'stg_jax'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_runtime_that_cannot_be_kept_is_refused_before_pip(name, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r'needs jax>=0\.8, this runtime has 0\.4\.35'):
+        install(name, monkeypatch, tmp_path, jax='0.4.35')
+    assert not (tmp_path / 'keep.txt').exists()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_an_address_that_nobody_wrote_is_asked_for(name, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match='write the address of your copy'):
+        install(name, monkeypatch, tmp_path, repository='https://github.com/OWNER/stg_jax')
+    assert list(tmp_path.iterdir()) == []
 
 
 def first_code(name):
     return next(cell.source for cell in read(name).cells if cell.cell_type == 'code')
 
 
+def address_of(source):
+    (address,) = re.findall(r"REPOSITORY = '(.*?)'", source)
+    return address
+
+
+def test_the_address_stands_in_the_project_and_everywhere_else_alike():
+    address = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['urls']['Repository']
+    owner = address.removeprefix('https://github.com/')
+    readme = (ROOT / 'README.md').read_text()
+    for name in NAMES:
+        assert address_of(first_code(name)) == address
+        path = f'{owner}/blob/main/launch/colab/{name}.ipynb'
+        link = f'(https://colab.research.google.com/github/{path})'
+        assert link in readme
+        assert link in read(name).cells[0].source
+
+
 @pytest.mark.parametrize('name', NAMES)
-def test_a_notebook_is_committed_without_outputs_and_opens_in_colab(name):
+def test_a_notebook_is_committed_without_outputs(name):
     notebook = read(name)
     nbformat.validate(notebook)
     for cell in notebook.cells:
         assert not cell.get('outputs') and cell.get('execution_count') is None
-    path = f'launch/colab/{name}.ipynb'
-    assert 'colab.research.google.com/github/' in notebook.cells[0].source
-    assert path in notebook.cells[0].source
+
+
+def test_videos_are_looked_for_where_they_were_uploaded(tmp_path):
+    check = next(cell.source for cell in read('your_videos').cells if 'if DRIVE' in cell.source)
+    (tmp_path / 'mine').mkdir()
+    names = {'DRIVE': False, 'START': tmp_path, 'VIDEOS': 'mine', 'CAPTIONS': 'mine/c.csv'}
+    with pytest.raises(SystemExit, match=r'mine/c\.csv does not exist: upload it'):
+        exec(check, {'Path': Path} | names)
+    (tmp_path / 'mine' / 'c.csv').touch()
+    exec(check, names := {'Path': Path} | names)
+    assert names['VIDEOS'] == str(tmp_path / 'mine')
