@@ -43,7 +43,7 @@ def main(args: list[str]) -> None:
     folder = _SAMPLES.value or (own if own.is_dir() else None)
     samples = list_videos([folder])[:_MOST_SAMPLES] if folder else []
     limits = Limits(_SECONDS.value, _MEGABYTES.value)
-    demo = build_demo(caption_fn(captioner, extractor, limits), samples)
+    demo = build_demo(caption_fn(captioner, extractor, limits), samples, limits)
     launch_demo(demo, host=_HOST.value, port=_PORT.value, samples=samples, limits=limits)
 
 

@@ -1,6 +1,7 @@
 """A web page on which people caption their own videos."""
 
 import dataclasses
+import functools
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,43 +63,66 @@ def caption_fn(
     return caption
 
 
-def build_demo(caption: Callable[[Path], tuple[str, str]], samples: Sequence[Path]) -> Any:
+def build_demo(
+    caption: Callable[[Path], tuple[str, str]], samples: Sequence[Path], limits: Limits
+) -> Any:
     """Return the Gradio application, to be launched by `launch_demo`.
 
     Args:
       caption: see `caption_fn`.
       samples: videos to pick from.
+      limits: that the page states.
 
     Raises:
       UserError: Gradio is not installed.
     """
     gradio = _gradio()
-
-    def answer(video: str | None) -> tuple[str, str]:
-        if not video:
-            raise gradio.Error('Upload a video or pick a sample first.', print_exception=False)
-        path = Path(video)
-        try:
-            text, page = caption(path)
-        except UserError as error:
-            # The message is shown as HTML, and where the server keeps files is its own affair.
-            sentence = html.escape(str(error).replace(str(path), path.name))
-            raise gradio.Error(sentence, print_exception=False) from None
-        return text, in_frame(page)
-
     with gradio.Blocks(title='stg_jax', analytics_enabled=False) as demo:
-        gradio.Markdown('# Video captions, and what carried each word')
+        gradio.Markdown(
+            '# Video captions, and what carried each word\n\nUpload a video or pick a sample: at '
+            f'most {limits.seconds:g} seconds and {limits.megabytes:g} MB.'
+        )
         with gradio.Row():
             video = gradio.Video(label='Video', sources=['upload'], include_audio=True, height=320)
             with gradio.Column():
-                start = gradio.Button('Caption', variant='primary')
+                start = gradio.Button('Caption', variant='primary', interactive=False)
+                mistake = gradio.HTML()
                 text = gradio.Textbox(label='Caption', interactive=False)
                 if samples:
                     gradio.Examples([[str(path)] for path in samples], video, label='Samples')
         page = gradio.HTML(label='Report')
-        start.click(answer, video, [text, page], api_name='caption')
+        video.change(
+            lambda name: gradio.update(interactive=bool(name)),
+            video,
+            start,
+            queue=False,
+            show_progress='hidden',
+            api_visibility='private',
+        )
+        start.click(
+            functools.partial(_answer, caption), video, [text, mistake, page], api_name='caption'
+        )
     # Models run one after another, whoever asks.
     return demo.queue(max_size=WAITING, default_concurrency_limit=1)
+
+
+def _answer(caption: Callable[[Path], tuple[str, str]], video: str | None) -> tuple[str, str, str]:
+    """Return the caption, what went wrong as HTML, and the report in a frame."""
+    if not video:
+        return '', _alert('Upload a video or pick a sample first.'), ''
+    path = Path(video)
+    try:
+        text, page = caption(path)
+    except UserError as error:
+        # Where the server keeps files is its own affair.
+        return '', _alert(str(error).replace(str(path), path.name)), ''
+    return text or '(no words)', '', in_frame(page)
+
+
+def _alert(sentence: str) -> str:
+    """Return a message that stays, covers nothing, and is read out."""
+    style = 'border-left:4px solid #d0021b;padding:.3rem .8rem;margin:0;overflow-wrap:anywhere'
+    return f'<p role="alert" style="{style}">{html.escape(sentence)}</p>'
 
 
 def launch_demo(

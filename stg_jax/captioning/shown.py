@@ -25,9 +25,17 @@ def to_shown(captioner: Captioner, captioned: Captioned, *, is_window: bool) -> 
     )
 
 
+# A page says how high it is, see `page.js`; only this frame's own page is listened to.
+_FIT = (
+    "window.addEventListener('message', ({source, data}) => { if (source === this.contentWindow) "
+    "this.style.height = data.reportHeight + 'px' })"
+)
+_STYLE = 'width:100%;height:760px;min-height:320px;max-height:2000px;border:0'
+
+
 def in_frame(page: str) -> str:
     """Return the HTML of a frame in which a whole page lives apart from the one around it."""
     return (
-        '<div><iframe title="Report" sandbox="allow-scripts" '
-        f'style="width:100%;height:760px;border:0" srcdoc="{html.escape(page)}"></iframe></div>'
+        f'<div><iframe title="Report" sandbox="allow-scripts" style="{_STYLE}" '
+        f'onload="{html.escape(_FIT)}" srcdoc="{html.escape(page)}"></iframe></div>'
     )
