@@ -3,9 +3,12 @@ import dataclasses
 import hashlib
 import html.parser
 import json
+import re
 import subprocess
 import sys
 
+import cv2
+import matplotlib
 import numpy as np
 import pytest
 
@@ -180,6 +183,33 @@ def test_figures_are_drawn_in_three_formats(tmp_path, suffix, start):
     write_figure(path, shown)
     assert path.read_bytes().startswith(start)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_figure_places_words_or_says_that_they_stand_elsewhere(tmp_path):
+    shown = fake_shown(12, words=('the', 'ball', 'the', 'far', 'faint'))
+    relevance_LTN = np.zeros((5, 12, 3))
+    relevance_LTN[[0, 1, 2], 2, 0] = 1.0
+    relevance_LTN[3, 11, 0] = 0.5
+    relevance_LTN[4, 2, 1] = 0.01
+    explanation = dataclasses.replace(shown.explanation, relevance_LTN=relevance_LTN)
+    path = tmp_path / 'figure.svg'
+    with matplotlib.rc_context({'svg.fonttype': 'none'}):
+        write_figure(path, [dataclasses.replace(shown, explanation=explanation)])
+    texts = re.findall(r'<text[^>]*>([^<]*)</text>', path.read_text())
+    assert 'the ball' in texts
+    assert any(text.endswith('(teacher: object branch); in other frames: far') for text in texts)
+    assert 'faint' not in texts
+
+
+def test_a_figure_has_no_gaps(tmp_path):
+    pages = [fake_shown(2, words=('a',), name='a'), fake_shown(5, words=('a',), name='b')]
+    write_figure(tmp_path / 'figure.png', pages)
+    picture = cv2.imread(str(tmp_path / 'figure.png'))
+    height, width = picture.shape[:2]
+    frame = 2.1 * 150
+    assert width == pytest.approx(5.6 * frame, abs=2)
+    assert height < 2 * (frame * 48 / 64 + 100)
+    assert (picture[-1] < 250).any() and (picture[:, -1] < 250).any()
 
 
 def test_another_suffix_is_refused(tmp_path):
