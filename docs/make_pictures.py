@@ -1,10 +1,12 @@
 """Draw the pictures of the documentation from the toy world.
 
-python docs/make_pictures.py
+python docs/make_pictures.py [runs/toy/eval/test/explanations.json]
 """
 
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +14,8 @@ import numpy as np
 from stg_jax.data import toy
 from stg_jax.extract.pixels import PixelExtractor
 from stg_jax.extract.video import read_frames
+from stg_jax.figures import new_figure, save_figure
+from stg_jax.files import read_json
 from stg_jax.prepare.contact_sheet import draw_row
 
 _FOLDER = Path(__file__).parent / 'images'
@@ -19,13 +23,44 @@ _CLIPS, _FRAMES, _OBJECTS, _SIDE = (0, 2, 5), 6, 6, 224
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 80)
 
 
+_SAYS = {'object': 'object branch (teacher): objects', 'scene': 'scene branch (student): frames'}
+_CURVES = (
+    ('insertion', '#1257d0', '-', 'the most relevant added first'),
+    ('insertion_random', '#1257d0', ':', 'added in random order'),
+    ('deletion', '#d0021b', '-', 'the most relevant taken away first'),
+    ('deletion_random', '#d0021b', ':', 'taken away in random order'),
+)
+
+
 def main() -> None:
+    """Write images/toy.jpg, and images/faithfulness.svg where a file of explain.py is named."""
+    draw_toy()
+    for path in sys.argv[1:]:
+        draw_faithfulness(read_json(path)['faithfulness'])
+
+
+def draw_toy() -> None:
     """Write images/toy.jpg: sampled frames of toy clips with the boxes found in their pixels."""
     with tempfile.TemporaryDirectory() as folder:
         films = list(toy.render(Path(folder), seed=0, num_clips={'train': max(_CLIPS) + 1}))
         rows = [_row(films[i]) for i in _CLIPS]
     _FOLDER.mkdir(exist_ok=True)
     cv2.imwrite(str(_FOLDER / 'toy.jpg'), np.concatenate(rows)[..., ::-1], _QUALITY)
+
+
+def draw_faithfulness(found: dict[str, dict[str, Any]]) -> None:
+    """Write images/faithfulness.svg: what words lose without what is relevant, by branch."""
+    figure = new_figure(4.2 * len(found), 3.4)
+    panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
+    for axes, (branch, curves) in zip(panels, found.items(), strict=True):
+        for name, colour, style, label in _CURVES:
+            axes.plot(curves['share'], curves[name], style, color=colour, label=label)
+        axes.set_title(_SAYS.get(branch, branch), fontsize=10, loc='left')
+        axes.set_xlabel('share of them taken away or added')
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel('mean probability of a word')
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
+    save_figure(figure, _FOLDER / 'faithfulness.svg', dpi=100)
 
 
 def _row(film: toy.ToyClip) -> np.ndarray:

@@ -20,6 +20,7 @@ _SHARE = 0.3  # of the links between drawn objects are drawn, the strongest
 _TIME, _SPACE, _BOX = '#d0021b', '#1257d0', '#ffd24d'
 _WIDTH, _PITCH = 2.1, 1.15  # inches of a frame; from one to the next, in frames
 _LINE, _LETTER = 0.19, 0.075  # inches, of a line of text and of a letter of the title
+_LONGEST = 40  # letters at an object
 _KEY = 'red: alike in time, blue: overlap in space, yellow: speaks for the word'
 
 Corners = Callable[[int, int], np.ndarray]
@@ -158,7 +159,7 @@ def _draw_words(axes: Any, at: dict[tuple[int, int], list[str]], corners: Corner
         x1, y1, x2, _ = corners(*place)
         is_right = x1 % _PITCH > 0.5
         side = {'ha': 'right' if is_right else 'left', 'va': 'bottom' if y1 > 0.1 else 'top'}
-        said = _plain(' '.join(dict.fromkeys(words)))
+        said = _plain(' '.join(dict.fromkeys(words))[:_LONGEST])
         axes.text(x2 if is_right else x1, y1, said, fontsize=8, bbox=label, **side)
 
 

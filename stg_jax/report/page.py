@@ -160,7 +160,7 @@ def _table(shown: Shown) -> str:
         return ''
     head = ''.join(f'<th scope="col">{name}</th>' for name in ('Link', 'From', 'To', 'Strength'))
     return (
-        f'<details><summary>The {_LINKS} strongest links</summary>'
+        '<details><summary>The strongest links in words</summary>'
         f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>'
     )
 
