@@ -47,7 +47,7 @@ def test_names_lie_beside_a_file_that_has_none(tmp_path):
 
 
 def test_a_real_detector_of_80_classes_knows_cocos():
-    listed = (real_detector().parent / 'coco.names').read_text().split()
+    listed = (real_detector().parent / 'coco.names').read_text().splitlines()
     names = detector(real_detector()).class_names
     assert len(names) == len(listed) == 80
     assert [names[i] for i in (0, 15, 17)] == [listed[i] for i in (0, 15, 17)]

@@ -33,6 +33,8 @@ GRID = dataclasses.replace(MODELS, nodes='grid', objects=4)
 class BrightestCorner:
     """Finds as many objects as the tens of the brightness tell, side by side from the left."""
 
+    class_names = ('thing',)
+
     def detect(self, frames, max_objects):
         return [self._detect(frame, max_objects) for frame in frames]
 

@@ -43,7 +43,9 @@ def test_the_window_is_odd_and_holds_all_frames_of_the_model(encoder):
 def test_a_window_does_not_depend_on_the_others_but_on_the_order_of_its_frames(encoder):
     together = encoder.encode(WINDOWS)
     for k, window in enumerate(WINDOWS):
-        np.testing.assert_array_equal(encoder.encode([window])[0], together[k])
+        # Some processors add in another order at other places of a batch.
+        alone = encoder.encode([window])[0]
+        np.testing.assert_allclose(alone, together[k], rtol=1e-5, atol=1e-5)
     backwards = WINDOWS[0].copy()
     backwards[:WINDOW] = backwards[:WINDOW][::-1]
     assert np.abs(encoder.encode([backwards])[0] - together[0]).max() > 1e-3

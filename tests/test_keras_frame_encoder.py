@@ -104,7 +104,8 @@ def test_a_frame_does_not_depend_on_the_others(name, encoders):
     together = encoder.encode(FRAMES)
     for k, frame in enumerate(FRAMES):
         for whole, alone in zip(together, encoder.encode([frame]), strict=True):
-            np.testing.assert_array_equal(whole[k], alone[0])
+            # Some processors add in another order at other places of a batch.
+            np.testing.assert_allclose(whole[k], alone[0], rtol=1e-5, atol=1e-5)
 
 
 def test_frames_of_all_sizes_and_numbers_run_through_one_program(presets, caplog):

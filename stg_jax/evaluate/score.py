@@ -65,6 +65,8 @@ def score(
     warnings = []
     with exit_on_sigterm():  # so that no Java stays behind
         tokens, tokenizer = _tokenise(hypotheses, grouped, warnings)
+        if not any(map(any, tokens[1])):
+            raise UserError('no reference holds a word, only punctuation: check the references')
         scores, counts = _score_tokens(*tokens, clips, metrics, warnings)
     result = {
         'metrics': {name: 100 * float(corpus) for name, (corpus, _) in scores.items()},
