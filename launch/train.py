@@ -31,9 +31,10 @@ def main(args: list[str]) -> int:
     """Train, or go on training."""
     cli.no_arguments(args)
     config, workdir = cli.required_config(_CONFIG), cli.required(_WORKDIR)
-    from stg_jax.train.loop import train  # after the flags, so that --help is quick
+    from stg_jax.train import hosts  # after the flags, so that --help is quick
+    from stg_jax.train.loop import train
 
-    _render_toy_world(config.data)
+    hosts.in_turn(lambda: _render_toy_world(config.data))
     return 0 if train(config, workdir) else cli.RESTART
 
 

@@ -170,6 +170,21 @@ def test_hosts_that_differ_are_named_before_anything_is_written(data, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def make_once(folder):
+    made = []
+
+    def make():
+        if not (folder / 'x').exists():
+            made.append((folder / 'x').mkdir())
+
+    hosts.in_turn(make)
+    return len(made)
+
+
+def test_of_hosts_that_share_a_folder_the_first_makes_it(tmp_path):
+    assert fake_pod.run(2, 1, make_once, tmp_path) == [1, 0]
+
+
 def host_without_data(data, workdir):
     return train(tiny_config(data / str(parallel.host())), workdir)
 

@@ -41,6 +41,16 @@ def together(fn: Callable[[], Any]) -> Any:
     return result
 
 
+def in_turn(fn: Callable[[], Any]) -> None:
+    """Call `fn` on one host after the other: of those that share a folder, the first makes it.
+
+    Raises:
+      UserError: `fn` raised one on any host.
+    """
+    for number in range(parallel.num_hosts()):
+        together(fn if parallel.host() == number else lambda: None)
+
+
 def on_first(fn: Callable[[], Any]) -> Any:
     """Call `fn` on host 0 alone and return its JSON value on every host.
 
