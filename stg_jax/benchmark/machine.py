@@ -28,7 +28,7 @@ def describe() -> dict[str, object]:
         'processor': _processor(),
         'cores': len(os.sched_getaffinity(0)),
         'memory_gb': os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9,
-        'system': platform.platform(),
+        'system': f'{platform.system()} {platform.machine()}',
         'versions': {'python': platform.python_version(), **_versions()},
     }
 

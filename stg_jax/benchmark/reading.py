@@ -1,6 +1,6 @@
 """Read a data folder in four ways: bare, streamed, cached, and as plain arrays on disk."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.shards import open_split
 from stg_jax.data.vocab import Vocabulary
 
-WAYS = ('bare', 'streamed', 'cached', 'memmap')
 _ARRAYS = (*KINDS, 'box', 'object_mask', 'id', 'tokens')
 
 
@@ -33,10 +32,10 @@ def write_arrays(data_config: Any, folder: Path) -> None:
 
 
 def seconds_of_epochs(
-    data_config: Any, arrays: Path, clips_per_batch: int, repeats: int
+    ways: Sequence[str], data_config: Any, arrays: Path, clips_per_batch: int, repeats: int
 ) -> dict[str, list[float]]:
     """Return how long each way takes for an epoch, in every round."""
-    epochs = {way: epoch_of(way, data_config, arrays, clips_per_batch) for way in WAYS}
+    epochs = {way: epoch_of(way, data_config, arrays, clips_per_batch) for way in ways}
     return seconds_in_turn(epochs, repeats)
 
 
