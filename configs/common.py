@@ -11,8 +11,19 @@ def get_config() -> ConfigDict:
     """Return the paper's full model with its training defaults; `data.dir` is left to the user."""
     config = ConfigDict()
     config.seed = 0
+    config.data = _data()
+    config.model = _model()
+    config.loss = _loss()
+    config.kd = _kd()
+    config.optim = _optim()
+    config.train = _train()
+    config.profile = _profile()
+    config.decode = _decode()
+    return config.lock()
 
-    data = config.data = ConfigDict()
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
     data.dir = ''  # a folder written by launch/prepare.py
     data.toy_clips = ''  # where given, the toy world is rendered into a `dir` that does not exist
     data.frames = 10  # T, sampled uniformly over the clip [2]
@@ -28,8 +39,11 @@ def get_config() -> ConfigDict:
     data.skip_damaged = False  # train on without the clips behind a damaged record of a shard
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
     data.cache = 'none'  # none: stream | host: keep in its memory | device: in accelerators' [D]
+    return data
 
-    model = config.model = ConfigDict()
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
     model.branches = 'full'  # full | scene | object
     model.fusion = 'none'  # none | concat: one decoder over both branches' features
     model.width = 512  # D [2]
@@ -44,24 +58,36 @@ def get_config() -> ConfigDict:
     model.graph_norm = 'none'  # none | layer: inside the graph convolution [P: none]
     model.temporal_direction = 'literal'  # literal | forward | both
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
+    return model
 
-    loss = config.loss = ConfigDict()
+
+def _loss() -> ConfigDict:
+    loss = ConfigDict()
     loss.scene_weight = 1.0  # lambda_sl [R]
     loss.kd_weight = 4.0  # lambda_d [R]
     loss.label_smoothing = 0.0  # touches cross-entropy only [D]
+    return loss
 
-    kd = config.kd = ConfigDict()
+
+def _kd() -> ConfigDict:
+    kd = ConfigDict()
     kd.kind = 'kl'  # kl | l2 (between pooled branch features) [P]
     kd.direction = 'student'  # student: KL(scene || object) [P] | teacher: KL(object || scene)
     kd.detach_teacher = False  # [P: joint objective]
     kd.temperature = 1.0  # [P: none]
+    return kd
 
-    optim = config.optim = ConfigDict()
+
+def _optim() -> ConfigDict:
+    optim = ConfigDict()
     optim.lr = 1e-4  # Adam, constant after warm-up [R]
     optim.warmup = 0.05  # share of all steps [D]
     optim.clip = 1.0  # global gradient norm [D]
+    return optim
 
-    train = config.train = ConfigDict()
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
@@ -69,14 +95,19 @@ def get_config() -> ConfigDict:
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # save also every so many steps; 0: after each epoch only
     train.log_steps = 20  # steps between lines of metrics.jsonl
+    return train
 
-    profile = config.profile = ConfigDict()
+
+def _profile() -> ConfigDict:
+    profile = ConfigDict()
     profile.start = 0  # the first step to trace into WORKDIR/profile; 0: none
     profile.steps = 5  # steps to trace, within one epoch
+    return profile
 
-    decode = config.decode = ConfigDict()
+
+def _decode() -> ConfigDict:
+    decode = ConfigDict()
     decode.beam_size = 5  # 1: greedy
     decode.length_penalty = 0.6  # alpha of ((5 + length) / 6) ** alpha; 0: plain log-probability
     decode.batch_size = 32  # clips decoded at once [D]
-
-    return config.lock()
+    return decode

@@ -25,6 +25,7 @@ from absl import flags
 
 from stg_jax import cli
 from stg_jax.errors import UserError
+from stg_jax.files import check_writable
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _BRANCH = flags.DEFINE_string(
@@ -95,16 +96,14 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         from stg_jax.captioning.burn import check_name
 
         check_name(_BURN.value, paths[0])
-    from stg_jax.captioning.outputs import check_output
-
     if _REPORT.value:
         from stg_jax.report.page import SUFFIXES
 
-        check_output('--report', _REPORT.value, SUFFIXES)
+        check_writable(_REPORT.value, SUFFIXES)
     if _FIGURE.value:
         from stg_jax.report.figure import SUFFIXES
 
-        check_output('--figure', _FIGURE.value, SUFFIXES)
+        check_writable(_FIGURE.value, SUFFIXES)
 
 
 def _choose_fn(captioner: Any) -> Callable:

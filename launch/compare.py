@@ -15,7 +15,7 @@ from absl import flags
 
 from stg_jax import cli
 from stg_jax.errors import UserError
-from stg_jax.files import write_text
+from stg_jax.files import check_writable, write_text
 
 _SPLIT = flags.DEFINE_string(
     'split', 'test', 'Split whose scores are compared, or the name of another folder in RUN/eval/.'
@@ -31,11 +31,10 @@ def main(paths: list[str]) -> None:
         raise UserError('name two or more runs to compare (see --help)')
     from stg_jax.evaluate.bootstrap import paired_bootstrap
     from stg_jax.evaluate.comparison import difference_table, made_with_line, scores_table
-    from stg_jax.evaluate.destination import check_destination
     from stg_jax.evaluate.systems import check_alike, decoded_differently, load_system
 
     if _OUT.value:
-        check_destination(_OUT.value)
+        check_writable(_OUT.value)
     base, *others = (load_system(path, _SPLIT.value) for path in paths)
     tables = []
     for other in others:

@@ -20,7 +20,7 @@ import sys
 from absl import flags
 
 from stg_jax import cli
-from stg_jax.files import write_json, write_text
+from stg_jax.files import check_writable, write_json, write_text
 
 _PREDICTIONS = flags.DEFINE_string('predictions', None, 'File with one caption for each clip.')
 _REFERENCES = flags.DEFINE_string('references', None, 'File or folder of annotations.')
@@ -40,13 +40,12 @@ def main(args: list[str]) -> None:
     cli.no_arguments(args)
     predictions_path, references_path = cli.required(_PREDICTIONS), cli.required(_REFERENCES)
     from stg_jax.evaluate.clip_table import clip_table
-    from stg_jax.evaluate.destination import check_destination
     from stg_jax.evaluate.prediction_files import read_predictions
     from stg_jax.evaluate.reference_files import read_references, rename_clips
     from stg_jax.evaluate.score import METRICS, made_with, score
 
     for path in filter(None, (_PER_CLIP.value, _OUT.value)):
-        check_destination(path)
+        check_writable(path)
     references = read_references(references_path, _SPLIT.value)
     predictions, notes = rename_clips(read_predictions(predictions_path), references)
     result = score(

@@ -39,14 +39,14 @@ def main(args: list[str]) -> int:
     from etils import epath
 
     from stg_jax.errors import UserError
-    from stg_jax.evaluate.destination import check_destination
     from stg_jax.evaluate.looks import HELD_OUT
+    from stg_jax.files import check_writable
     from stg_jax.sweep.check import check_jobs
     from stg_jax.sweep.grid import make_jobs, parse_settings
 
     settings = parse_settings(_SET.value, config.to_dict())
     out = epath.Path(out)
-    check_destination(out / 'scores.md')
+    check_writable(out / 'scores.md')
     jobs = make_jobs(out, settings, _SEEDS.value, config.seed)
     if _SPLIT.value == HELD_OUT and len(jobs) > _SEEDS.value:
         _refuse_without_validation(jobs)

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,35 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+
+
+def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> None:
+    """Check that a file can be written, before the minutes of work that it is meant to hold.
+
+    A file is made and removed where `path` or the folders above it would be.
+
+    Args:
+      path: of the file; folders that do not exist will be made when it is written.
+      suffixes: one of which it must have, if any are given.
+
+    Raises:
+      UserError: it cannot be written, has another suffix, or there is a folder of its name.
+    """
+    path = epath.Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f'{path} must end in {", ".join(suffixes)}')
+    if path.is_dir():
+        raise UserError(f'{path} is a folder: name a file in it')
+    in_bucket = '://' in os.fspath(path)  # where folders need not exist
+    folder = path.parent if in_bucket else next(each for each in path.parents if each.exists())
+    probe = folder / _temporary_name(path.name)
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f'{path} cannot be written ({error.strerror or error}): name a file elsewhere'
+        ) from None
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -50,6 +50,19 @@ def fake_shown(
     )
 
 
+def joint_shown():
+    """Return a clip of a run whose one decoder is teacher and student."""
+    shown = fake_shown()
+    of_joint = {
+        field: {'joint': getattr(shown.explanation, field)['scene']}
+        for field in ('log_p', 'attention')
+    }
+    explanation = dataclasses.replace(
+        shown.explanation, teacher='joint', student='joint', disagreement_L=None, **of_joint
+    )
+    return dataclasses.replace(shown, explanation=explanation)
+
+
 def grid_shown(side=3):
     """Return a clip whose objects are cells of a grid."""
     shown = fake_shown(2, side * side)

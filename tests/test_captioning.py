@@ -6,11 +6,11 @@ import pytest
 
 from stg_jax.captioning.burn import burn
 from stg_jax.captioning.captioned import caption_video
-from stg_jax.captioning.outputs import check_output
 from stg_jax.captioning.videos import list_videos
 from stg_jax.decode.candidates import Candidate
 from stg_jax.errors import UserError
 from stg_jax.extract.pixels import PixelExtractor
+from stg_jax.files import check_writable
 from tests.test_extract_video import write_video
 
 BACKGROUND, SQUARE = (70, 110, 150), (230, 40, 40)
@@ -115,12 +115,12 @@ def test_folders_stand_for_their_videos(film, tmp_path):
 def test_an_output_is_refused_before_the_work_begins(tmp_path):
     (tmp_path / 'file').touch()
     (tmp_path / 'folder.html').mkdir()
-    check_output('--report', str(tmp_path / 'new' / 'Page.HTML'), ('.html', '.htm'))
+    check_writable(tmp_path / 'new' / 'Page.HTML', ('.html', '.htm'))
     assert not (tmp_path / 'new').exists()
     for name, part in (
         ('page.pdf', r'page\.pdf must end in \.html, \.htm'),
         ('folder.html', 'is a folder'),
-        ('file/page.html', 'file is no folder to write in'),
+        ('file/page.html', 'cannot be written .*: name a file elsewhere'),
     ):
-        with pytest.raises(UserError, match=f'--report .*{part}'):
-            check_output('--report', str(tmp_path / name), ('.html', '.htm'))
+        with pytest.raises(UserError, match=part):
+            check_writable(tmp_path / name, ('.html', '.htm'))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stg_jax.report import to_jpeg, write_page
-from tests.fake_shown import ATTACK, WORDS, fake_shown, grid_shown
+from tests.fake_shown import ATTACK, WORDS, fake_shown, grid_shown, joint_shown
 
 webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is absent')
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -261,3 +261,12 @@ def test_the_page_is_light_or_dark_as_the_reader_s_system_is(page):
         )
     assert found[0] == ('rgba(255, 255, 255, 1)', 'rgba(27, 29, 33, 1)')
     assert found[1] == ('rgba(20, 22, 26, 1)', 'rgba(233, 236, 240, 1)')
+
+
+def test_one_decoder_tells_its_attention_once(browser, tmp_path):
+    write_page(tmp_path / 'page.html', [joint_shown()])
+    browser.get((tmp_path / 'page.html').as_uri())
+    words(browser)[0].click()
+    text = told(browser)
+    assert 'Teacher, joint branch' in text and 'Student, joint branch' in text
+    assert text.count('attention is highest') == 1

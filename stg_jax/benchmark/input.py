@@ -31,9 +31,9 @@ def run(config: Any, num_clips: int) -> list[Stage]:
     Returns:
       For each stage 'stage' (its name), 'before_mb' and 'peak_mb' (memory of the process with its
       libraries loaded, and at most), and of these what has a meaning, each with median, min and
-      max: 'clips_per_s', 'mb_per_s' (of shards, or of the file imported), 'frames_per_s', 'to_bare'
-      and 'to_memmap' (speed in relation to that of a bare pass over the shards, and to slicing
-      arrays on disk, round by round).
+      max: 'clips_per_s', 'mb_per_s' (of shards, or of the file imported), 'frames_per_s', and in
+      relation to what took turns with it, round by round, 'to_bare' (of streaming, to a bare pass
+      over the shards) or 'to_memmap' (of the cache, to slicing arrays on disk).
     """
     data = config.data.copy_and_resolve_references()
     shape = random_data.Shape(

@@ -12,13 +12,12 @@ from stg_jax.data.batches import stream_clips
 from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.ensemble import Ensemble
-from stg_jax.evaluate.destination import check_destination
 from stg_jax.evaluate.looks import HELD_OUT, count_look
 from stg_jax.evaluate.predict import predict
 from stg_jax.evaluate.results_page import write_results_page
 from stg_jax.evaluate.score import made_with, score
 from stg_jax.evaluate.share import Share
-from stg_jax.files import write_json
+from stg_jax.files import check_writable, write_json
 
 _ALONE = Share()
 
@@ -70,7 +69,7 @@ def evaluate(
     about |= {'checkpoint': checkpoint, 'average': average}
     folder = run.evaluation(folder_name(captioner, about))
     if not share.host:
-        check_destination(folder / 'scores.json')
+        check_writable(folder / 'scores.json')
     predictions = share.joined(
         predict(lambda batch: decode(captioner.params, captioner.inputs(batch)), batches, run.vocab)
     )

@@ -63,7 +63,9 @@ function tellStudent(data, word) {
   const said = row[most] >= MISSED
     ? `it needs frame ${most + 1} most (−${row[most].toFixed(2)} log-probability without it).`
     : 'no single frame is missed.';
-  return `Student, ${data.student} branch: ${said}${tellCell(data, word)} ${tellAttention(data, data.student, word)}`;
+  // One decoder over both branches has one attention, which is told with the teacher.
+  const attention = data.student === data.teacher ? '' : ` ${tellAttention(data, data.student, word)}`;
+  return `Student, ${data.student} branch: ${said}${tellCell(data, word)}${attention}`;
 }
 
 /** Say in words what the picture shows, for those who do not see it; a line for each branch. */

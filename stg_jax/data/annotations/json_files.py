@@ -11,8 +11,8 @@ from typing import Any
 from stg_jax.errors import UserError
 
 _MAX_BYTES = 2**30  # of a document in a zip, which may claim to unpack to anything
-# RuntimeError: a member needs a password; NotImplementedError: a compression unknown here.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# RuntimeError: a member needs a password, or is compressed in a way that is unknown here.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 def read_documents(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
