@@ -94,15 +94,19 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         raise UserError(f'--burn copies one video and {len(paths)} are given: name one')
     if _BURN.value:
         from stg_jax.captioning.burn import check_name
+        from stg_jax.captioning.lettering import SMALLEST, dejavu
 
+        dejavu(SMALLEST)
         check_name(_BURN.value, paths[0])
     if _REPORT.value:
         from stg_jax.report.page import SUFFIXES
 
         check_writable(_REPORT.value, SUFFIXES)
     if _FIGURE.value:
+        from stg_jax.figures import figure_class
         from stg_jax.report.figure import SUFFIXES
 
+        figure_class()
         check_writable(_FIGURE.value, SUFFIXES)
 
 

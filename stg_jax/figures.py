@@ -8,8 +8,8 @@ from stg_jax.errors import UserError
 from stg_jax.files import write_file
 
 
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty `matplotlib.figure.Figure` of a size in inches.
+def figure_class() -> type:
+    """Return `matplotlib.figure.Figure`; also a way to ask early whether there will be figures.
 
     Raises:
       UserError: Matplotlib is not installed.
@@ -18,7 +18,16 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("figures need matplotlib: pip install -e '.[plot]'") from None
-    return Figure((width, height), layout='constrained')
+    return Figure
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty `matplotlib.figure.Figure` of a size in inches.
+
+    Raises:
+      UserError: Matplotlib is not installed.
+    """
+    return figure_class()((width, height), layout='constrained')
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], *, dpi: int) -> None:

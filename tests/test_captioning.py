@@ -1,5 +1,8 @@
 """Captions of raw videos and of their windows, and the copy with boxes burned in."""
 
+import os
+import subprocess
+
 import av
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from stg_jax.decode.candidates import Candidate
 from stg_jax.errors import UserError
 from stg_jax.extract.pixels import PixelExtractor
 from stg_jax.files import check_writable
+from tests import fake_run
 from tests.test_extract_video import write_video
 
 BACKGROUND, SQUARE = (70, 110, 150), (230, 40, 40)
@@ -124,3 +128,14 @@ def test_an_output_is_refused_before_the_work_begins(tmp_path):
     ):
         with pytest.raises(UserError, match=part):
             check_writable(tmp_path / name, ('.html', '.htm'))
+
+
+@pytest.mark.parametrize('flag', ['--figure=out.png', '--burn=out.mp4'])
+def test_a_missing_package_is_told_before_the_work_begins(film, tmp_path, flag):
+    (tmp_path / 'matplotlib.py').write_text('raise ImportError')
+    env = fake_run.environment()
+    env['PYTHONPATH'] = f'{tmp_path}{os.pathsep}{env["PYTHONPATH"]}'
+    command = fake_run.command('caption', film, f'--workdir={tmp_path}', flag)
+    done = subprocess.run(command, cwd=fake_run.ROOT, env=env, capture_output=True, text=True)
+    # There is no run, which would be told first if it were looked at first.
+    assert done.returncode == 2 and "pip install -e '.[plot]'" in done.stderr

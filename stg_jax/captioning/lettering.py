@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_jax.errors import UserError
 
-_SHARE, _SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
+_SHARE, SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
 _BAND = (0, 0, 0, 150)  # RGBA
 _INK = (255, 255, 255, 255)
 
@@ -22,7 +22,7 @@ class Lettering:
 
     def __init__(self, height: int, width: int):
         self._size = height, width
-        self._font = _dejavu(max(_SMALLEST, round(height * _SHARE)))
+        self._font = dejavu(max(SMALLEST, round(height * _SHARE)))
 
     def write(self, picture: np.ndarray, text: str) -> None:
         """Write text (untrusted) on a dark band at the foot of `picture` (h, w, 3) uint8 RGB."""
@@ -61,7 +61,12 @@ class Lettering:
         return lines
 
 
-def _dejavu(pixels: int) -> Any:
+def dejavu(pixels: int) -> Any:
+    """Return the font that Matplotlib brings, so high.
+
+    Raises:
+      UserError: Matplotlib is not installed.
+    """
     try:
         import matplotlib
         from PIL import ImageFont
