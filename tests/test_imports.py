@@ -30,8 +30,8 @@ MAY_IMPORT = {
     'configs': set(),
     'launch': {
         *('configs', 'cli', 'multihost', 'pod', 'tpu', 'benchmark', 'prepare', 'train', 'evaluate'),
-        *('sweep', 'demo', 'captioning', 'plot', 'figures', 'report', 'explain', 'extract', 'decode'),
-        *('run', 'model', 'data'),
+        *('sweep', 'demo', 'captioning', 'plot', 'report', 'figures', 'explain', 'extract'),
+        *('decode', 'run', 'model', 'data'),
     },
     'cli': set(),
     'multihost': {'cli', 'train', 'evaluate'},
