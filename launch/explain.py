@@ -53,8 +53,12 @@ def _print(found: dict) -> None:
         )
     if 'pointing' in found:
         print(
-            '\n{nouns} nouns: the most relevant object is the thing for {noun:.3f} of them, for '
-            '{phrase:.3f} with the colour; chance {chance:.3f}'.format(**found['pointing'])
+            '\n{nouns} nouns, and where their most relevant object is (chance)\n'
+            'a thing that the noun names           {named:.3f} ({named_chance:.3f})\n'
+            'the thing that the caption means      {meant:.3f} ({meant_chance:.3f})\n'
+            'the same, of noun and colour together {phrase:.3f} ({meant_chance:.3f})'.format(
+                **found['pointing']
+            )
         )
 
 

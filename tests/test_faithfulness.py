@@ -93,6 +93,7 @@ def toy_case(relevance):
     box = true_box[:, ::-1] * mask[..., None]
     fields |= {'words': words, 'box_TN4': box, 'object_mask_TN': mask, 'relevance_LTN': relevance}
     clip = types.SimpleNamespace(true_box=true_box)
+    scene = dataclasses.replace(scene, things=(one, other))
     return Explanation(**fields), clip, scene
 
 
@@ -103,11 +104,26 @@ def test_a_noun_points_right_where_its_best_object_is_the_thing():
     relevance_LTN[6, 0, 0] = 1.0  # the first actor's noun, at the second actor
     relevance_LTN[5, 0, 1] = 2.0  # its colour, at the first
     one, other = pointing.point(*toy_case(relevance_LTN))
-    assert (other.noun, other.phrase, other.chance) == (True, True, pytest.approx(2 / 3))
-    assert (one.noun, one.phrase, one.chance) == (False, True, pytest.approx(1 / 3))
+    assert (other.named, other.meant, other.phrase) == (True, True, True)
+    assert (one.named, one.meant, one.phrase) == (False, False, True)
+    assert (other.meant_chance, one.meant_chance) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
     found = pointing.summarise([one, other])
-    assert (found['nouns'], found['noun'], found['phrase']) == (2, 0.5, 1.0)
-    assert found['chance'] == pytest.approx(0.5)
+    assert (found['nouns'], found['named'], found['meant'], found['phrase']) == (2, 0.5, 0.5, 1.0)
+    assert found['meant_chance'] == pytest.approx(0.5)
+
+
+def test_a_noun_names_every_thing_of_its_shape_and_means_one():
+    relevance_LTN = np.zeros((7, 2, 2))
+    relevance_LTN[6, 0, 0] = 1.0  # the first actor's noun, at the second actor
+    explanation, clip, scene = toy_case(relevance_LTN)
+    one, other = scene.things[:2]
+    twin = dataclasses.replace(other, shape=one.shape)
+    words = tuple(one.shape if word == other.shape else word for word in explanation.words)
+    explanation = dataclasses.replace(explanation, words=words)
+    scene = dataclasses.replace(scene, things=(one, twin))
+    found = pointing.point(explanation, clip, scene)[0]
+    assert (found.named, found.meant) == (True, False)
+    assert (found.named_chance, found.meant_chance) == (1.0, pytest.approx(1 / 3))
 
 
 def test_a_lone_actor_and_a_thing_that_is_not_there_say_nothing():

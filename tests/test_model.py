@@ -13,6 +13,7 @@ from configs.ablations import ABLATIONS
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel, ModelSpec
+from stg_jax.model.dropout import Dropout
 from stg_jax.run.network import param_shapes
 from tests.fake_network import (
     assert_same_logits,
@@ -128,7 +129,7 @@ def dropout_masks():
     batch, masks = fake_batch(), {}
 
     def record(call, args, kwargs, context):
-        if isinstance(context.module, nn.Dropout) and context.method_name == '__call__':
+        if isinstance(context.module, Dropout) and context.method_name == '__call__':
             path = context.module.path
             masks[*path, len(masks)] = np.asarray(call(jnp.ones_like(args[0]), **kwargs))
         return call(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Whether the most relevant object of a noun is the thing that the noun names, in the toy world."""
+"""Whether the most relevant object of a noun is a thing that the noun names, in the toy world."""
 
 import dataclasses
 
@@ -14,17 +14,21 @@ OVERLAP = 0.5  # IoU from which a box is that of a thing
 
 @dataclasses.dataclass(frozen=True)
 class Pointing:
-    """Of one noun of a caption.
+    """Of one noun of a caption, which names every thing of its shape but means one of them.
 
     Attributes:
-      noun: the most relevant object of the noun is the thing.
+      named: the most relevant object of the noun is a thing that it names.
+      meant: it is the thing that the caption means.
       phrase: so is that of the noun and its colour together.
-      chance: share of all objects that are the thing.
+      named_chance: share of all objects that are things it names.
+      meant_chance: share of all objects that are the thing.
     """
 
-    noun: bool
+    named: bool
+    meant: bool
     phrase: bool
-    chance: float
+    named_chance: float
+    meant_chance: float
 
 
 def toy_scene(clip: Clip, seed: int) -> Scene:
@@ -41,33 +45,38 @@ def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
     found, words = [], explanation.words
     if scene.event.num_actors < 2:
         return []
-    for actor, thing in enumerate(scene.things[:2]):
+    is_thing = [_is_thing(explanation, clip.true_box[:, i]) for i in range(len(scene.things))]
+    for actor, meant in enumerate(scene.things[:2]):
+        alike = [is_thing[i] for i, thing in enumerate(scene.things) if thing.shape == meant.shape]
         for place in range(len(words) - 1):
-            if words[place] == thing.colour and words[place + 1] in NOUNS[thing.shape]:
-                hit_TN = _is_thing(explanation, clip.true_box[:, actor])
-                found.append(_judge(explanation, place, hit_TN))
+            if words[place] == meant.colour and words[place + 1] in NOUNS[meant.shape]:
+                found.append(_judge(explanation, place, np.any(alike, axis=0), is_thing[actor]))
     return found
 
 
 def summarise(pointings: list[Pointing]) -> dict[str, float | int]:
-    """Return the share of nouns that point right, and that of random pointing."""
-    return {
-        'nouns': len(pointings),
-        'noun': float(np.mean([each.noun for each in pointings])),
-        'phrase': float(np.mean([each.phrase for each in pointings])),
-        'chance': float(np.mean([each.chance for each in pointings])),
-    }
+    """Return the number of nouns, and over them the mean of every judgement and chance."""
+    fields = [field.name for field in dataclasses.fields(Pointing)]
+    means = {name: float(np.mean([getattr(each, name) for each in pointings])) for name in fields}
+    return {'nouns': len(pointings)} | means
 
 
-def _judge(explanation: Explanation, place: int, hit_TN: np.ndarray) -> Pointing:
+def _judge(
+    explanation: Explanation, place: int, named_TN: np.ndarray, meant_TN: np.ndarray
+) -> Pointing:
     mask_TN = explanation.object_mask_TN
     colour_TN, noun_TN = explanation.relevance_LTN[place : place + 2]
 
-    def hits(relevance_TN: np.ndarray) -> bool:
-        return bool(hit_TN.flat[np.where(mask_TN, relevance_TN, -np.inf).argmax()])
+    def best(relevance_TN: np.ndarray) -> int:
+        return int(np.where(mask_TN, relevance_TN, -np.inf).argmax())
 
-    chance = hit_TN.sum() / max(mask_TN.sum(), 1)
-    return Pointing(hits(noun_TN), hits(colour_TN + noun_TN), float(chance))
+    return Pointing(
+        named=bool(named_TN.flat[best(noun_TN)]),
+        meant=bool(meant_TN.flat[best(noun_TN)]),
+        phrase=bool(meant_TN.flat[best(colour_TN + noun_TN)]),
+        named_chance=named_TN.sum() / max(mask_TN.sum(), 1),
+        meant_chance=meant_TN.sum() / max(mask_TN.sum(), 1),
+    )
 
 
 def _is_thing(explanation: Explanation, true_box_T4: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from stg_jax.model import layers
+from stg_jax.model.dropout import Dropout
 from stg_jax.model.layers import KeyValue
 from stg_jax.model.packing import WHOLE, Packing
 
@@ -74,7 +75,7 @@ class LanguageDecoder(nn.Module):
         sizes = (self.width, self.heads, self.feedforward, self.dropout, self.dtype)
         self.encoder = [layers.EncoderLayer(*sizes) for _ in range(self.num_encoder_layers)]
         self.decoder = [layers.DecoderLayer(*sizes) for _ in range(self.num_decoder_layers)]
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def encode(self, feature_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> Memory:
         """Encode a branch's sequence; positions outside the mask are not attended to."""
@@ -166,6 +167,9 @@ class LanguageDecoder(nn.Module):
 
 def _follow(past_LNHE, trail_RL, new_R11HE, position):
     """Gather the past of R prefixes from a cache and put the present token into its place."""
-    position_L = jnp.arange(trail_RL.shape[1])
-    past_R1LHE = past_LNHE[position_L, trail_RL][:, None]
-    return jnp.where((position_L == position)[:, None, None], new_R11HE, past_R1LHE)
+    L, _, H, _ = past_LNHE.shape
+    # Heads first, for the reason that `CrossMemory.of_clips` gives.
+    past_RHLE = past_LNHE[jnp.arange(L), trail_RL[:, None, :], jnp.arange(H)[:, None]]
+    new_RH1E = jnp.swapaxes(new_R11HE[:, 0], 1, 2)
+    own_RHLE = jnp.where((jnp.arange(L) == position)[:, None], new_RH1E, past_RHLE)
+    return jnp.swapaxes(own_RHLE, 1, 2)[:, None]

@@ -5,13 +5,17 @@ memory stays (B, S, D), encoded once and never repeated. Packed, its states are 
 attentions see the captions as rows.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
 
+from stg_jax.model.dropout import Dropout
 from stg_jax.model.packing import WHOLE, Packing
+from stg_jax.model.products import flat_product
 from stg_jax.model.windows import attend_packed
 
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
@@ -41,11 +45,13 @@ class Attention(nn.Module):
 
     def setup(self):
         """Define the four projections."""
+
+        def project(features, axis=-1):
+            return nn.DenseGeneral(features, axis, dtype=self.dtype, dot_general=flat_product)
+
         split = (self.heads, self.width // self.heads)
-        self.query = nn.DenseGeneral(split, dtype=self.dtype)
-        self.key = nn.DenseGeneral(split, dtype=self.dtype)
-        self.value = nn.DenseGeneral(split, dtype=self.dtype)
-        self.out = nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)
+        self.query, self.key, self.value = project(split), project(split), project(split)
+        self.out = project(self.width, axis=(-2, -1))
 
     def project(self, x_SD: jax.Array) -> KeyValue:
         """Return the keys and values (..., S, H, E) of x (..., S, D)."""
@@ -77,9 +83,13 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x_D: jax.Array, train: bool) -> jax.Array:
         """Map (..., D) to (..., D)."""
-        x_F = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(x_D))
-        x_F = nn.Dropout(self.dropout)(x_F, deterministic=not train)
-        return nn.Dense(self.width, dtype=self.dtype)(x_F)
+
+        def dense(width):
+            return nn.Dense(width, dtype=self.dtype, dot_general=flat_product)
+
+        x_F = nn.relu(dense(self.hidden)(x_D))
+        x_F = Dropout(self.dropout)(x_F, deterministic=not train)
+        return dense(self.width)(x_F)
 
 
 class EncoderLayer(nn.Module):
@@ -94,7 +104,7 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> jax.Array:
         """Return (B, S, D) where positions attend to the real ones of mask (B, S)."""
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = functools.partial(Dropout(self.dropout), deterministic=not train)
         attention = Attention(self.width, self.heads, self.dtype)
         attended_BSD = attention(x_BSD, attention.project(x_BSD), mask_BS[:, None, :])
         x_BSD = nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(attended_BSD))
@@ -117,7 +127,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = Attention(self.width, self.heads, self.dtype)
         self.feed = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(3)]
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def read_self(self, x_BKLD: jax.Array) -> KeyValue:
         """Return this layer's self-attention keys and values (B, K, L, H, E)."""
@@ -144,9 +154,10 @@ class DecoderLayer(nn.Module):
 
         def read_own(query_BKLHE):
             attend = self.self_attention.attend
-            if packing.position_M is None:
-                return attend(query_BKLHE, own, own_mask_LS)
-            return attend_packed(attend, query_BKLHE, own, packing)
+            if packing.position_M is not None:
+                return attend_packed(attend, query_BKLHE, own, packing)
+            query_RLHE, own_RSHE = jax.tree.map(_flat_rows, (query_BKLHE, own))
+            return attend(query_RLHE, own_RSHE, own_mask_LS).reshape(query_BKLHE.shape)
 
         def read_clip(query_MHE):
             # All words of all captions of a clip are queries against the one memory of that clip.
@@ -165,3 +176,8 @@ class DecoderLayer(nn.Module):
         x_BKLD = add(self.norms[0], x_BKLD, attended(self.self_attention, read_own, x_BKLD))
         x_BKLD = add(self.norms[1], x_BKLD, attended(self.cross_attention, read_clip, x_BKLD))
         return add(self.norms[2], x_BKLD, self.feed(x_BKLD, train))
+
+
+def _flat_rows(x_BKLHE):
+    # An axis more, even of length one, and a CPU transposes keys and values.
+    return x_BKLHE.reshape(-1, *x_BKLHE.shape[2:])

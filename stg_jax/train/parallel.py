@@ -1,7 +1,7 @@
 """The only room that knows of devices and processes.
 
 Everything runs data parallel over one mesh axis: parameters are replicated, batches are split by
-clips, and the per-device functions of `step.py` speak to each other through `psum` alone.
+clips, and the per-device functions of `step.py` speak to each other through `over_devices` alone.
 """
 
 import collections
@@ -79,6 +79,12 @@ def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
         check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def over_devices(tree: PyTree) -> PyTree:
+    """Return the sum of a tree over the axis `AXIS`, inside a mapped function."""
+    # XLA would copy the arrays of a lone device.
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
 def _with_native_bits(fn: Callable, mesh: Mesh) -> Callable:

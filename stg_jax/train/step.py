@@ -13,7 +13,7 @@ from stg_jax.model.captioner import CaptioningModel
 from stg_jax.model.losses import LossSpec, Words
 from stg_jax.model.objective import objective
 from stg_jax.model.packing import Packing
-from stg_jax.train.parallel import AXIS
+from stg_jax.train.parallel import AXIS, over_devices
 
 Batch = Mapping[str, jax.Array]
 PyTree = Any
@@ -56,16 +56,20 @@ def make_train_step(
       optimizer: turns the mean gradient per real token into updates.
       seed: of dropout, together with the step and the device.
       accumulate: micro-batches whose gradients are summed before the update; the result is that
-        of the whole batch, as sums are only divided at the end.
+        of the whole batch, as each is divided by the words of all.
     """
 
     def train_step(state: TrainState, batch: Batch):
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
-        local = _accumulated_gradient(model, loss_spec, state.params, batch, rng, accumulate)
-        terms, gradient = jax.lax.psum(local, AXIS)
-        num_tokens = jnp.maximum(terms['tokens'], 1)
-        gradient = jax.tree.map(lambda g: g / num_tokens, gradient)
+        num_tokens = jnp.maximum(over_devices(jnp.sum(_is_real(batch))), 1)
+
+        def mean_objective(params, micro_batch, micro_rng):
+            total, terms = _objective(params, model, loss_spec, micro_batch, micro_rng)
+            return total / num_tokens, terms
+
+        local = _accumulated_gradient(mean_objective, state.params, batch, rng, accumulate)
+        terms, gradient = over_devices(local)
         metrics = _metrics(terms, loss_spec) | {'grad_norm': optax.tree.norm(gradient)}
         return _update(state, gradient, metrics, optimizer), metrics
 
@@ -79,7 +83,7 @@ def make_eval_step(
 
     def eval_step(params: PyTree, batch: Batch):
         _, terms = _objective(params, model, loss_spec, batch, None)
-        return jax.lax.psum(terms, AXIS)
+        return over_devices(terms)
 
     return eval_step
 
@@ -95,8 +99,7 @@ def mean_terms(terms: Mapping[str, Any], loss_spec: LossSpec) -> dict[str, Any]:
 def _objective(params, model, loss_spec, batch, dropout_rng):
     """Return the weighted sum of the loss terms, and the sums themselves."""
     token_BKL = batch['tokens']
-    target_BKL = token_BKL[..., 1:]
-    real_BKL = target_BKL != PAD
+    target_BKL, real_BKL = token_BKL[..., 1:], _is_real(batch)
     packing = Packing.of(batch.get('slot'), target_BKL.shape)
     states = model.apply(
         {'params': params},
@@ -112,13 +115,18 @@ def _objective(params, model, loss_spec, batch, dropout_rng):
     return total, terms | {'tokens': jnp.sum(real_BKL, dtype=jnp.float32)}
 
 
-def _accumulated_gradient(model, loss_spec, params, batch, rng, accumulate):
+def _is_real(batch):
+    """Return (B, K, L), True where there is a word to predict."""
+    return batch['tokens'][..., 1:] != PAD
+
+
+def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
     """Return (terms, gradient) summed over the micro-batches of this device."""
-    gradient_fn = jax.value_and_grad(_objective, has_aux=True)
+    gradient_fn = jax.value_and_grad(objective_fn, has_aux=True)
 
     def micro_gradient(index, micro_batch):
         micro_rng = jax.random.fold_in(rng, index)
-        (_, terms), gradient = gradient_fn(params, model, loss_spec, micro_batch, micro_rng)
+        (_, terms), gradient = gradient_fn(params, micro_batch, micro_rng)
         return terms, gradient
 
     if accumulate == 1:
@@ -141,8 +149,11 @@ def _metrics(terms, loss_spec):
 def _update(state, gradient, metrics, optimizer):
     """Apply the gradient, unless this loss or one before was not finite."""
     finite = state.finite & jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    new = TrainState(state.step + 1, params, opt_state, finite)
-    kept = state.replace(finite=finite)
-    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, kept)
+
+    def updated():
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, finite)
+
+    # Not by choosing between old and new arrays, for which a copy of the old ones would be made.
+    return jax.lax.cond(finite, updated, lambda: state.replace(finite=finite))
