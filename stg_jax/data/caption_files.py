@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from etils import epath
 
@@ -53,8 +54,9 @@ def open_folder(data_dir: str | os.PathLike[str]) -> epath.Path:
     folder = epath.Path(data_dir)
     if not data_dir or not folder.is_dir():
         raise UserError(
-            f'the data folder {str(data_dir)!r} does not exist: write one with launch/prepare.py '
-            'and pass --config.data.dir=FOLDER'
+            f'the data folder {str(data_dir)!r} does not exist, seen from {Path.cwd()}: start from '
+            'where it does, or write one with launch/prepare.py and train with '
+            '--config.data.dir=FOLDER'
         )
     return folder
 
