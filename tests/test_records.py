@@ -214,10 +214,7 @@ def test_names_shard_and_record_of_a_damage(sound, tmp_path, damage, sentence):
 
 
 def test_refuses_a_folder_that_is_none(sound, tmp_path):
-    with pytest.raises(
-        UserError,
-        match='nowhere.* does not exist, seen from .*: start from where it does, or write',
-    ):
+    with pytest.raises(UserError, match=r'nowhere.* does not exist, seen from .*: start'):
         caption_files.read_captions(tmp_path / 'nowhere', 'train')
     with pytest.raises(UserError, match="data folder '' does not exist"):
         caption_files.read_captions('', 'train')
