@@ -155,5 +155,13 @@ def _update(state, gradient, metrics, optimizer):
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, finite)
 
-    # Not by choosing between old and new arrays, for which a copy of the old ones would be made.
-    return jax.lax.cond(finite, updated, lambda: state.replace(finite=finite))
+    def branch():
+        return jax.lax.cond(finite, updated, lambda: state.replace(finite=finite))
+
+    def choose():
+        kept = state.replace(finite=finite)
+        return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept)
+
+    # To choose between arrays, XLA for CPUs copies the whole old state first; accelerators do it
+    # in the loop that updates, which a branch would tear from the loop before.
+    return jax.lax.platform_dependent(cpu=branch, default=choose)
