@@ -96,7 +96,7 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         from stg_jax.captioning.burn import check_name
         from stg_jax.captioning.lettering import SMALLEST, dejavu
 
-        dejavu(SMALLEST)
+        dejavu(SMALLEST)  # told now and not after the captioning, if Matplotlib's font is missing
         check_name(_BURN.value, paths[0])
     if _REPORT.value:
         from stg_jax.report.page import SUFFIXES

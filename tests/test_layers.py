@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from stg_jax.model.dense import DenseGeneral
 from stg_jax.model.dropout import Dropout
-from stg_jax.model.products import flat_product
 
 
 def dropped(rate, shape, seed=0, dtype=jnp.float32):
@@ -48,15 +48,12 @@ def test_nothing_is_dropped_where_that_is_not_wanted(rate):
 def test_products_of_matrices_are_those_of_tensors_and_so_are_gradients(shape, features, axis):
     x = jax.random.normal(jax.random.key(0), shape)
 
-    def dense(**options):
-        return nn.DenseGeneral(features, axis, **options)
-
-    params = dense().init(jax.random.key(1), x)
+    params = nn.DenseGeneral(features, axis).init(jax.random.key(1), x)
 
     def outcome(layer):
         return jax.value_and_grad(lambda *args: jnp.sum(jnp.sin(layer.apply(*args))), (0, 1))(
             params, x
         )
 
-    found, expected = outcome(dense(dot_general=flat_product)), outcome(dense())
+    found, expected = (outcome(dense(features, axis)) for dense in (DenseGeneral, nn.DenseGeneral))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)

@@ -258,3 +258,15 @@ def test_after_a_loss_that_is_not_finite_nothing_changes_any_more():
     assert before.finite and not after.finite
     assert after.step == 1
     assert_close([after.params, after.opt_state], [before.params, before.opt_state], atol=0)
+
+
+def test_the_program_of_accelerators_takes_the_steps_of_a_cpu(monkeypatch):
+    def as_elsewhere(*args, default, **of_platforms):
+        return default(*args)
+
+    monkeypatch.setattr(jax.lax, 'platform_dependent', as_elsewhere)
+    step = pmapped(train_step(), one_device())
+    good, bad = uneven_batch(), uneven_batch()
+    bad['appearance'] = np.full_like(bad['appearance'], np.nan)
+    for batches in ([good, fake_batch(16, seed=1)], [good, bad, good]):
+        assert_close(take_steps(step, batches, one_device()), run(*batches))

@@ -10,8 +10,7 @@ _LEVELS = 1 << 16  # one of these is drawn for each number: rates are exact to 1
 class Dropout(nn.Module):
     """Set numbers to zero at a rate, and scale the others so that the mean stays.
 
-    Random bits are a tenth of a training step on a CPU, and most of the dropout on other devices:
-    each 32 of them decide about two numbers.
+    Each 32 random bits decide about two numbers: on a CPU, drawing them is what dropout costs.
     """
 
     rate: float

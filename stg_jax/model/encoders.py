@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from stg_jax.model.dense import Dense
 from stg_jax.model.graph import ObjectGraph
-from stg_jax.model.products import flat_product
 
 SCENE_FUSIONS = ('channel', 'time')
 
@@ -22,7 +22,7 @@ class SceneEncoder(nn.Module):
         """Return (B, T, D), or (B, 2T, D) when the two sequences are concatenated in time."""
 
         def dense(name):
-            return _dense(self.width, self.dtype, name)
+            return Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
 
         axis = {'channel': -1, 'time': 1}[self.fusion]
         both = jnp.concatenate(
@@ -47,9 +47,9 @@ class ObjectEncoder(nn.Module):
         self, object_BTNC: jax.Array, mask_BTN: jax.Array, graph: ObjectGraph
     ) -> jax.Array:
         """Return (B, T, D), zero for a frame without objects."""
-        node_BTND = _dense(self.width, self.dtype, 'embed')(object_BTNC)
+        node_BTND = Dense(self.width, use_bias=False, dtype=self.dtype, name='embed')(object_BTNC)
         for layer in range(self.num_layers):
-            dense = _dense(self.width, self.dtype, f'graph_{layer}')
+            dense = Dense(self.width, use_bias=False, dtype=self.dtype, name=f'graph_{layer}')
             update_BTND = dense(graph.propagate(node_BTND))
             if self.norm == 'layer':
                 update_BTND = nn.LayerNorm(dtype=self.dtype, name=f'norm_{layer}')(update_BTND)
@@ -57,7 +57,3 @@ class ObjectEncoder(nn.Module):
         count_BT1 = mask_BTN.sum(-1, keepdims=True)
         weight_BTN = (mask_BTN / jnp.maximum(count_BT1, 1)).astype(self.dtype)
         return jnp.einsum('BTN,BTND->BTD', weight_BTN, node_BTND)
-
-
-def _dense(width, dtype, name):
-    return nn.Dense(width, use_bias=False, dtype=dtype, dot_general=flat_product, name=name)

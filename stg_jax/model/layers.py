@@ -13,9 +13,9 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
+from stg_jax.model.dense import Dense, DenseGeneral
 from stg_jax.model.dropout import Dropout
 from stg_jax.model.packing import WHOLE, Packing
-from stg_jax.model.products import flat_product
 from stg_jax.model.windows import attend_packed
 
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
@@ -45,13 +45,11 @@ class Attention(nn.Module):
 
     def setup(self):
         """Define the four projections."""
-
-        def project(features, axis=-1):
-            return nn.DenseGeneral(features, axis, dtype=self.dtype, dot_general=flat_product)
-
         split = (self.heads, self.width // self.heads)
-        self.query, self.key, self.value = project(split), project(split), project(split)
-        self.out = project(self.width, axis=(-2, -1))
+        self.query = DenseGeneral(split, dtype=self.dtype)
+        self.key = DenseGeneral(split, dtype=self.dtype)
+        self.value = DenseGeneral(split, dtype=self.dtype)
+        self.out = DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)
 
     def project(self, x_SD: jax.Array) -> KeyValue:
         """Return the keys and values (..., S, H, E) of x (..., S, D)."""
@@ -83,13 +81,9 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x_D: jax.Array, train: bool) -> jax.Array:
         """Map (..., D) to (..., D)."""
-
-        def dense(width):
-            return nn.Dense(width, dtype=self.dtype, dot_general=flat_product)
-
-        x_F = nn.relu(dense(self.hidden)(x_D))
+        x_F = nn.relu(Dense(self.hidden, dtype=self.dtype)(x_D))
         x_F = Dropout(self.dropout)(x_F, deterministic=not train)
-        return dense(self.width)(x_F)
+        return Dense(self.width, dtype=self.dtype)(x_F)
 
 
 class EncoderLayer(nn.Module):

@@ -162,6 +162,6 @@ def _update(state, gradient, metrics, optimizer):
         kept = state.replace(finite=finite)
         return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept)
 
-    # To choose between arrays, XLA for CPUs copies the whole old state first; accelerators do it
-    # in the loop that updates, which a branch would tear from the loop before.
+    # To choose between arrays, XLA for CPUs first copies the whole old state; accelerators choose
+    # in the loop that updates, and a branch would only stand between that loop and the gradient's.
     return jax.lax.platform_dependent(cpu=branch, default=choose)
