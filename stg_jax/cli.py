@@ -50,7 +50,14 @@ def required_config(flag: flags.FlagHolder) -> Any:
     try:
         config.keys()
     except OSError as error:
-        raise UserError(f'the config file could not be read: {_one_line(error)}') from None
+        from ml_collections import config_flags
+
+        path = config_flags.get_config_filename(flags.FLAGS[flag.name])
+        if not Path(path).is_file():
+            raise UserError(
+                f'there is no config file {path}: those that come with the project are configs/*.py'
+            ) from None
+        raise UserError(f'the config file {path} could not be read: {_one_line(error)}') from None
     return config
 
 

@@ -56,7 +56,7 @@ def test_training_refuses_the_folder_of_another_config(trained):
 
 def test_training_refuses_a_missing_config_file(tmp_path):
     finished = fake_run.run('train', '--config=configs/nix.py', f'--workdir={tmp_path}')
-    assert_refused(finished, 'configs/nix.py')
+    assert_refused(finished, 'there is no config file configs/nix.py')
 
 
 def test_training_names_the_cut_shard(tmp_path):

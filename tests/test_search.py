@@ -230,10 +230,10 @@ def test_only_as_many_rows_are_read_as_hypotheses_can_win():
     model.table_BXV[16:, :, EOS] -= 4.0
     beam(model, 5)
     jax.effects_barrier()
-    assert search.row_counts(32, 5) == [160, 120, 80, 40, 32]
+    assert search.row_counts(32, 5) == [160, 80, 32]
     num_rows = [len(clip_R) for clip_R in model.clips_read.values()]
     assert num_rows[0] == 32  # each clip once
-    assert max(num_rows) == 160
+    assert max(num_rows) > 80
     assert num_rows[-1] == 80
     assert set(model.clips_read[12]) == set(range(16, 32))
 
@@ -244,7 +244,7 @@ def test_a_few_numbers_of_rows_are_compiled_and_the_largest_holds_all(batch_size
     counts = search.row_counts(batch_size, beam_size)
     assert counts[0] == batch_size * beam_size
     assert counts == sorted(set(counts), reverse=True)
-    assert len(counts) <= 5
+    assert len(counts) <= 3
     assert min(counts) >= min(16, counts[0])
 
 

@@ -136,11 +136,11 @@ def beam_search(
 def row_counts(batch_size: int, beam_size: int) -> list[int]:
     """Return the numbers of rows, largest first, that a step is compiled for.
 
-    All hypotheses, three quarters, half and a quarter of them, and one of each clip, as BOS needs;
-    more or smaller numbers would save less time than their compilation takes.
+    All hypotheses, half of them, and one of each clip, as BOS needs; more or smaller numbers would
+    save less time than their compilation takes.
     """
     num_rows = batch_size * beam_size
-    fewer = {num_rows * 3 // 4, num_rows // 2, num_rows // 4, batch_size}
+    fewer = {num_rows // 2, batch_size if beam_size > 2 else num_rows // 4}
     return sorted({num_rows} | {count for count in fewer if count >= 16}, reverse=True)
 
 
