@@ -4,7 +4,10 @@ import os
 import shutil
 import tempfile
 
-_FAST_COMPILES = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+_FAST_COMPILES = (
+    '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true '
+    '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+)
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
 
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stg_jax.errors import UserError
+from stg_jax.model.target import traced_for
 
 AXIS = 'data'
 LOST_AFTER = 30  # seconds without a sign of life, after which a process counts as lost
@@ -70,15 +71,7 @@ def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
     This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, 0), out_axes=None)`
     stands for, on global arrays.
     """
-    # check_vma=True would multiply psum-ed gradients by the number of devices.
-    mapped = jax.shard_map(
-        _with_native_bits(step_fn, mesh),
-        mesh=mesh,
-        in_specs=(P(), P(AXIS)),
-        out_specs=P(),
-        check_vma=False,
-    )
-    return jax.jit(mapped, donate_argnums=0)
+    return _mapped(step_fn, mesh, out_specs=P(), donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
@@ -87,34 +80,43 @@ def over_devices(tree: PyTree) -> PyTree:
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
-def _with_native_bits(fn: Callable, mesh: Mesh) -> Callable:
-    """Let `fn` draw its random bits as the devices do fastest.
+def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
+    """Map a function of something that all devices have and something that is split by clips."""
+    mapped = jax.shard_map(
+        _traced_for(mesh, fn),
+        mesh=mesh,
+        in_specs=(P(), P(AXIS)),
+        out_specs=out_specs,
+        check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
+    )
+    return jax.jit(mapped, **options)
 
-    A TPU has a generator of its own ('rbg'); the arithmetic of Threefry, JAX's default, would be
-    most of a step's dropout there, while a CPU is faster with it.
+
+def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
+    """Let `fn` be traced for the devices of a mesh, which need not be of this machine.
+
+    A TPU has a generator of random bits of its own ('rbg'); the arithmetic of Threefry, JAX's
+    default, would be most of a step's dropout there, while a CPU is faster with it.
     """
-    on_tpu = mesh.devices.flat[0].platform == 'tpu'
+    platform = mesh.devices.flat[0].platform
+    bits = 'rbg' if platform == 'tpu' else 'threefry2x32'
 
     @functools.wraps(fn)
-    def drawing(*args: PyTree) -> PyTree:
-        with jax.default_prng_impl('rbg' if on_tpu else 'threefry2x32'):
+    def traced(*args: PyTree) -> PyTree:
+        with traced_for(platform), jax.default_prng_impl(bits):
             return fn(*args)
 
-    return drawing
+    return traced
 
 
 def mapped_over_clips(fn: Callable, mesh: Mesh) -> Callable:
     """Map `fn(params, batch)`, whose outputs have leading axis B, over the devices."""
-    return jax.jit(
-        jax.shard_map(fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
-    )
+    return _mapped(fn, mesh, out_specs=P(AXIS))
 
 
 def summed_over_clips(fn: Callable, mesh: Mesh) -> Callable:
     """Map `fn(params, batch)`, whose outputs are already psum-ed, over the devices."""
-    return jax.jit(
-        jax.shard_map(fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)
-    )
+    return _mapped(fn, mesh, out_specs=P())
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:

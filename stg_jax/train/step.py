@@ -13,6 +13,7 @@ from stg_jax.model.captioner import CaptioningModel
 from stg_jax.model.losses import LossSpec, Words
 from stg_jax.model.objective import objective
 from stg_jax.model.packing import Packing
+from stg_jax.model.target import is_for_cpu
 from stg_jax.train.parallel import AXIS, over_devices
 
 Batch = Mapping[str, jax.Array]
@@ -155,13 +156,10 @@ def _update(state, gradient, metrics, optimizer):
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, finite)
 
-    def branch():
+    if is_for_cpu():
+        # To choose between arrays, XLA for CPUs first copies the whole old state.
         return jax.lax.cond(finite, updated, lambda: state.replace(finite=finite))
-
-    def choose():
-        kept = state.replace(finite=finite)
-        return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept)
-
-    # To choose between arrays, XLA for CPUs first copies the whole old state; accelerators choose
-    # in the loop that updates, and a branch would only stand between that loop and the gradient's.
-    return jax.lax.platform_dependent(cpu=branch, default=choose)
+    # Accelerators choose in the loop that updates, and a branch would only stand between that loop
+    # and the gradient's.
+    kept = state.replace(finite=finite)
+    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept)
