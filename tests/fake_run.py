@@ -15,13 +15,16 @@ from tests import fake_data
 ROOT = Path(__file__).parents[1]
 
 _SMALL = {
-    'data.max_words': 3,  # so short that batches hold about equally many: few programs to compile
+    # So few and so short that batches hold about equally many words: few programs to compile.
+    'data.captions_per_clip': 2,
+    'data.max_words': 3,
     'model.width': 16,
     'model.heads': 2,
     'model.feedforward': 32,
     'model.encoder_layers': 1,
     'model.decoder_layers': 1,
     'optim.lr': 1e-2,
+    'optim.warmup': 0.0,  # else a run of another length would be another program to compile
     'train.batch_size': 8,
     'train.epochs': 3,
     'train.patience': 0,
