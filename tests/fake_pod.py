@@ -7,6 +7,7 @@ import queue
 import time
 
 from stg_jax.pod.processes import free_port
+from tests.fake_run import SLOW_TO_IMPORT
 
 _WAIT = 300  # seconds for all to end
 _LAST_WORDS = 40  # seconds for the others when one has died without a result
@@ -57,7 +58,7 @@ def _results(results, processes):
 @functools.cache
 def _forks():
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['stg_jax.train.loop', 'stg_jax.evaluate.evaluate'])
+    context.set_forkserver_preload(SLOW_TO_IMPORT)
     return context
 
 

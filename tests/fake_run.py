@@ -13,6 +13,7 @@ from configs import common
 from tests import fake_data
 
 ROOT = Path(__file__).parents[1]
+SLOW_TO_IMPORT = ['stg_jax.train.loop', 'stg_jax.evaluate.evaluate', 'stg_jax.data.records']
 
 _SMALL = {
     # So few and so short that batches hold about equally many words: few programs to compile.
@@ -95,7 +96,7 @@ def run(name, *args, timeout=240):
 def _forks():
     os.environ |= environment()  # the process that forks inherits it
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['stg_jax.train.loop', 'stg_jax.evaluate.evaluate'])
+    context.set_forkserver_preload(SLOW_TO_IMPORT)
     return context
 
 

@@ -13,6 +13,7 @@ from stg_jax.data.batches import (
 )
 from stg_jax.data.caption_files import read_captions
 from stg_jax.data.manifest import Manifest
+from stg_jax.data.order import Order
 from stg_jax.data.vocab import PAD, Vocabulary
 from stg_jax.errors import UserError
 from tests.fake_data import fake_data_config, fake_data_folder
@@ -45,6 +46,12 @@ def stream(folder, vocab, *, host, num_hosts, start_step=0, **overrides):
 
 def ids(batches):
     return [i for batch in batches for i in batch['id'] if i]
+
+
+def test_nothing_tunes_a_stream_as_that_can_delay_its_end(folder, vocab):
+    part = open_clips(fake_data_config(folder), vocab, 'train').source.part
+    records = part.records(Order.as_stored(len(part.paths)), skip_damaged=False)
+    assert not records.options().autotune.enabled
 
 
 @pytest.mark.parametrize('cache', ['none', 'host'])

@@ -82,4 +82,7 @@ def _options() -> tf.data.Options:
     options.threading.private_threadpool_size = min(os.cpu_count(), _MOST_THREADS)
     # They find nothing in so short a pipeline, and cost as much as reading a hundred clips.
     options.experimental_optimization.apply_default_optimizations = False
+    # Nothing is left to tune, and on busy cores its thread can miss that an epoch is over: then
+    # closing the stream waits for its next look, after a long epoch a minute.
+    options.autotune.enabled = False
     return options
