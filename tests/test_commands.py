@@ -6,6 +6,8 @@ import pytest
 
 from tests import fake_data, fake_run
 
+SMALL = ['width=16', 'feedforward=32', 'graph_layers=1', 'encoder_layers=1', 'decoder_layers=1']
+
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
@@ -117,7 +119,7 @@ def test_an_empty_video_is_named_and_the_others_are_captioned(tmp_path):
         '--config=configs/toy.py',
         f'--config.data.dir={tmp_path / "toy"}',
         '--config.train.epochs=1',
-        '--config.model.width=16',
+        *(f'--config.model.{each}' for each in SMALL),
         f'--workdir={tmp_path / "run"}',
     )
     assert trained.returncode == 0, trained.stderr
