@@ -9,6 +9,7 @@ _FAST_COMPILES = (
     '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
 )
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
+_LONGEST = ('test_pod', 'test_train', 'test_commands', 'test_prepare', 'test_benchmark_suites')
 
 
 def pytest_configure(config):
@@ -18,6 +19,11 @@ def pytest_configure(config):
     os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
     if not hasattr(config, 'workerinput'):
         os.environ[_CACHE] = tempfile.mkdtemp(prefix='stg_jax_tests_')
+
+
+def pytest_collection_modifyitems(items):
+    # First, so that at the end no worker of pytest-xdist waits for the other's long file.
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
 def pytest_unconfigure(config):
