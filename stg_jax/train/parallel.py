@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stg_jax.errors import UserError
-from stg_jax.model.target import traced_for
+from stg_jax.model.target import is_for_cpu, traced_for
 
 AXIS = 'data'
 LOST_AFTER = 30  # seconds without a sign of life, after which a process counts as lost
@@ -76,8 +77,13 @@ def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
 
 def over_devices(tree: PyTree) -> PyTree:
     """Return the sum of a tree over the axis `AXIS`, inside a mapped function."""
-    # XLA would copy the arrays of a lone device.
-    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
+    if jax.lax.axis_size(AXIS) == 1:
+        return tree  # XLA would copy its arrays
+    if not is_for_cpu():
+        return jax.lax.psum(tree, AXIS)
+    # As one array: XLA for CPUs joins no sums, and each would wait for the network by itself.
+    flat, restored = ravel_pytree(tree)
+    return restored(jax.lax.psum(flat, AXIS))
 
 
 def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
