@@ -42,7 +42,8 @@ class CachedClips:
 
     def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         # Here and not in a thread: handing over costs more than copying, which memory limits.
-        return {name: array[numbers] for name, array in self._arrays.items()}
+        # `take` copies whole rows; indexing with an array is a quarter slower.
+        return {name: array.take(numbers, axis=0) for name, array in self._arrays.items()}
 
 
 class IndexedClips(CachedClips):
