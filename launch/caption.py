@@ -126,9 +126,7 @@ def _choose_fn(captioner: Any) -> Callable:
             f'a beam of {beam_size} has no {number} captions: pass --beam_size={number}, or '
             '--temperature to draw them'
         )
-    return lambda clips: [
-        candidates[:number] for candidates in best_candidates(captioner, clips, beam_size)
-    ]
+    return functools.partial(best_candidates, captioner, beam_size=beam_size, number=number)
 
 
 def _say(captioned: Any, captioner: Any, shown: list) -> Any:

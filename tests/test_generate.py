@@ -78,7 +78,8 @@ def naive_beam_search(forward, batch, clip, beam_size, alpha):
 def test_beam_search_equals_a_plain_one_without_cache(alpha):
     model, params = talkative_network(branches='scene', decoder_layers=2, vocab_size=700)
     batch = fake_batch(8)
-    decode = make_decode_fn(model, branch='scene', beam_size=5, length_penalty=alpha)
+    options = {'branch': 'scene', 'length_penalty': alpha}
+    decode = make_decode_fn(model, beam_size=5, num_best=5, **options)
     found = jax.jit(decode)(params, batch)
 
     @jax.jit
@@ -99,7 +100,8 @@ def test_beam_search_equals_a_plain_one_without_cache(alpha):
 def test_beams_are_scored_by_the_probability_of_their_words(branch):
     model, params = talkative_network()
     batch = fake_batch(6)
-    decode = make_decode_fn(model, branch=branch, beam_size=3, length_penalty=0.6)
+    options = {'branch': branch, 'length_penalty': 0.6}
+    decode = make_decode_fn(model, beam_size=3, num_best=3, **options)
     found = jax.jit(decode)(params, batch)
     target_BKL = np.asarray(found.token_BKL)
     token_BKL = np.concatenate([np.full_like(target_BKL[..., :1], BOS), target_BKL], -1)

@@ -38,7 +38,9 @@ def best_tokens(
     num_tokens = min(num_tokens, logits_RV.shape[-1])
     logits_RV = jnp.asarray(logits_RV, jnp.float32)
     total_fn = _totals(logp_R, logits_RV)
-    allowed_RV = logits_RV.at[:, np.array(banned, int)].set(-jnp.inf)
+    # Unlike writing into the logits, a choice between values copies none of them.
+    is_banned_V = np.isin(np.arange(logits_RV.shape[-1]), banned)
+    allowed_RV = jnp.where(is_banned_V, -jnp.inf, logits_RV)
     id_RC = jnp.where(only_eos, EOS, _rank(allowed_RV, num_tokens, total_fn))
     total_RC = total_fn(_take(allowed_RV, id_RC))
     # EOS once: as C equal hypotheses it would fill the beam.

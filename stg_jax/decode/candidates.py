@@ -26,10 +26,21 @@ class Candidate:
 
 
 def best_candidates(
-    captioner: Captioner, clips: Sequence[Clip], beam_size: int | None = None
+    captioner: Captioner,
+    clips: Sequence[Clip],
+    beam_size: int | None = None,
+    number: int | None = None,
 ) -> list[list[Candidate]]:
-    """Return up to `beam_size` captions of each clip, the run's number unless given, best first."""
-    decode = captioner.decode_fn(beam_size)
+    """Return the best captions of each clip, best first.
+
+    Args:
+      captioner: whose branch writes them.
+      clips: what they are of.
+      beam_size: as in the run's config unless given.
+      number: how many of a clip, at most `beam_size`; all of the beam unless given.
+    """
+    beam_size = captioner.search(beam_size)['beam_size']
+    decode = captioner.decode_fn(beam_size, num_best=number or beam_size)
     return _of_clips(captioner, decode(captioner.params, _inputs(captioner, clips)))
 
 

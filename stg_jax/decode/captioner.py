@@ -116,10 +116,13 @@ class Captioner:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - a captioner lives as long as its functions
     def decode_fn(
-        self, beam_size: int | None = None, length_penalty: float | None = None
+        self,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        num_best: int = 1,
     ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
-        """Return the jitted `decode(params, batch)` of a search."""
-        search = self.search(beam_size, length_penalty)
+        """Return the jitted `decode(params, batch)` of a search for `num_best` captions a clip."""
+        search = self.search(beam_size, length_penalty) | {'num_best': num_best}
         return jax.jit(make_decode_fn(self.model, branch=self.branch, **search))
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above

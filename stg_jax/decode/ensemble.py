@@ -77,9 +77,12 @@ class Ensemble:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - an ensemble lives as long as its functions
     def decode_fn(
-        self, beam_size: int | None = None, length_penalty: float | None = None
+        self,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        num_best: int = 1,
     ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
-        """Return the jitted `decode(params, batch)` of a search."""
+        """Return the jitted `decode(params, batch)`, see `Captioner.decode_fn`."""
         search = self.search(beam_size, length_penalty)
         models = [member.model for member in self.members]
 
@@ -93,6 +96,7 @@ class Ensemble:
                 tuple(cache for _, cache in read),
                 batch_size=batch['appearance'].shape[0],
                 max_words=self.run.config.data.max_words,
+                num_best=num_best,
                 **search,
             )
 

@@ -14,7 +14,12 @@ PyTree = Any
 
 
 def make_decode_fn(
-    model: CaptioningModel, *, branch: str, beam_size: int, length_penalty: float
+    model: CaptioningModel,
+    *,
+    branch: str,
+    beam_size: int,
+    length_penalty: float,
+    num_best: int = 1,
 ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
     """Return `decode(params, batch) -> Hypotheses`, pure and ready for `jit` or `shard_map`.
 
@@ -23,6 +28,7 @@ def make_decode_fn(
       branch: name of the language decoder, one of `model.spec.decoders`.
       beam_size: 1 decodes greedily.
       length_penalty: see `beam_search`.
+      num_best: captions of each clip that are returned, at most `beam_size`.
 
     Raises:
       UserError: the model has no such branch.
@@ -38,6 +44,7 @@ def make_decode_fn(
             beam_size=beam_size,
             max_words=model.spec.max_words,
             length_penalty=length_penalty,
+            num_best=num_best,
         )
 
     return decode

@@ -52,7 +52,7 @@ LogitsFn = Callable[[Prefixes, jax.Array, Cache], tuple[jax.Array, Entry]]
 
 @struct.dataclass
 class Hypotheses:
-    """The captions of B clips, K each, best first.
+    """The captions of B clips, as many each as were asked for (K), best first.
 
     Attributes:
       token_BKL: int32, words, EOS, then PAD; L = max_words + 1.
@@ -94,14 +94,16 @@ def beam_search(
     beam_size: int,
     max_words: int,
     length_penalty: float,
+    num_best: int | None = None,
     banned: tuple[int, ...] = BANNED,
 ) -> Hypotheses:
     """Follow the `beam_size` likeliest prefixes of each clip and keep its best hypotheses.
 
     Each step ranks all continuations of the live prefixes, EOS among them, and keeps K: those
     that end in EOS compete with the finished ones by score, the others stay alive while they can
-    still reach the worst kept score. With one beam this is greedy search, with enough beams
-    exhaustive search. A clip never depends on its batch.
+    still reach the worst score that is kept. The fewer hypotheses are asked for, the sooner
+    prefixes are dropped; which ones are found does not change. With one beam this is greedy
+    search, with enough beams exhaustive search. A clip never depends on its batch.
 
     Costs at most max_words + 1 steps, each one call of `logits_fn` on the live prefixes. It is
     compiled for a few numbers of rows, and a step runs the smallest that holds them: BOS is read
@@ -114,10 +116,11 @@ def beam_search(
       beam_size: K, static.
       max_words: longest caption in words, static; `logits_fn` sees positions 0 to max_words.
       length_penalty: exponent alpha; 0 ranks by log-probability, more favours long captions.
+      num_best: hypotheses that are returned, at most K, static; all K unless given.
       banned: ids that are never produced; their probability is not given to other words.
 
     Returns:
-      Hypotheses, K of each clip.
+      Hypotheses, `num_best` of each clip.
     """
     rules = Rules(max_words, length_penalty, banned)
 
@@ -129,33 +132,37 @@ def beam_search(
     def any_live(state: _State) -> jax.Array:
         return jnp.any(state.live_logp_BK > -jnp.inf)
 
-    state = _first_state(cache, batch_size, beam_size, max_words)
+    state = _first_state(cache, batch_size, beam_size, max_words, num_best or beam_size)
     return jax.lax.while_loop(any_live, step_fn, state).found
 
 
 def row_counts(batch_size: int, beam_size: int) -> list[int]:
     """Return the numbers of rows, largest first, that a step is compiled for.
 
-    All hypotheses, half of them, and one of each clip, as BOS needs; more or smaller numbers would
-    save less time than their compilation takes.
+    All hypotheses, all but one of each clip, half of them, one of each clip, as BOS needs, and few
+    for the last captions of a batch; more or smaller numbers would save less time than their
+    compilation takes.
     """
     num_rows = batch_size * beam_size
-    fewer = {num_rows // 2, batch_size if beam_size > 2 else num_rows // 4}
-    return sorted({num_rows} | {count for count in fewer if count >= 16}, reverse=True)
+    fewer = {num_rows - batch_size, num_rows // 2, batch_size, batch_size // 4}
+    return sorted({num_rows} | {count for count in fewer if count >= 8}, reverse=True)
 
 
-def _first_state(cache: Any, batch_size: int, beam_size: int, max_words: int) -> _State:
+def _first_state(
+    cache: Any, batch_size: int, beam_size: int, max_words: int, num_best: int
+) -> _State:
     """Return one live hypothesis per clip, the empty one; K equal ones would stay equal."""
     shape_BKL = (batch_size, beam_size, max_words + 1)
     empty_BKL = jnp.full(shape_BKL, PAD, jnp.int32)
     impossible_BK = jnp.full(shape_BKL[:2], -jnp.inf, jnp.float32)
+    nothing = Hypotheses(empty_BKL.at[:, :, 0].set(EOS), impossible_BK)
     return _State(
         step=jnp.int32(0),
         last_BK=jnp.full(shape_BKL[:2], BOS, jnp.int32),
         live_token_BKL=empty_BKL,
         live_logp_BK=impossible_BK.at[:, 0].set(0.0),
         trail_BKL=jnp.zeros(shape_BKL, jnp.int32),
-        found=Hypotheses(empty_BKL.at[:, :, 0].set(EOS), impossible_BK),
+        found=jax.tree.map(lambda x: x[:, :num_best], nothing),
         cache=cache,
     )
 
@@ -222,7 +229,7 @@ def _select(state: _State, grown: _Continuations, cache: Any, rules: Rules) -> _
 
 
 def _keep_best(found: Hypotheses, ended: Hypotheses) -> Hypotheses:
-    """Return the K best of two sets of K hypotheses; the older one at equal score."""
+    """Return as many as were found before, the best of both; the older one at equal score."""
     score_BX = jnp.concatenate([found.score_BK, ended.score_BK], axis=1)
     token_BXL = jnp.concatenate([found.token_BKL, ended.token_BKL], axis=1)
     score_BK, index_BK = jax.lax.top_k(score_BX, found.score_BK.shape[1])
