@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks import torch_inputs, torch_search
-from stg_jax.benchmark.lengths import with_endings
+from stg_jax.benchmark.like_trained import like_trained
 from stg_jax.benchmark.measure import rate, ratio, seconds_in_turn
 from stg_jax.benchmark.synthetic import make_model, random_features
 from stg_jax.data.vocab import EOS
@@ -43,7 +43,7 @@ def run(config, args):
     """Return a stage for ours and each PyTorch beam, after checking that the captions agree."""
     model = make_model(config)
     features = random_features(config, args.clips, seed=0)
-    params = with_endings(init_params(model, config, config.seed), model, features)
+    params = like_trained(init_params(model, config, config.seed), model, features)
     branch, search = model.spec.decoder(), config.decode
     decode = jax.jit(
         make_decode_fn(

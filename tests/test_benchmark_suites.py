@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from stg_jax.benchmark import decode, e2e, flops, graph, lengths, synthetic, train
+from stg_jax.benchmark import decode, e2e, flops, graph, like_trained, synthetic, train
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.model.graph import build_graph
@@ -118,23 +118,25 @@ def test_random_clips_have_an_object_and_a_frame_without_one(config):
     assert (batch['object'][~mask_BTN] == 0).all()
 
 
-def test_an_untrained_network_ends_its_captions_early_once_told_to(config):
+def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monkeypatch):
     config.model.update(branches='scene', width=256, heads=4)
     model = synthetic.make_model(config)
     features = synthetic.random_features(config, 8, seed=0)
-    params = init_params(model, config, 0)
-    ended = lengths.with_endings(params, model, features)
-    decode_fn = jax.jit(make_decode_fn(model, branch='scene', beam_size=3, length_penalty=0.6))
+    untrained = init_params(model, config, 0)
+    decode_fn = jax.jit(make_decode_fn(model, branch='scene', beam_size=3, length_penalty=0.0))
 
-    def mean_words(params):
-        token_BL = np.asarray(decode_fn(params, features).token_BKL)[:, 0]
-        return (token_BL == EOS).argmax(-1).mean()
+    def words_and_logp_of_a_token(params):
+        found = decode_fn(params, features)
+        num_words_B = (np.asarray(found.token_BKL)[:, 0] == EOS).argmax(-1)
+        return num_words_B.mean(), (found.score_BK[:, 0] / (num_words_B + 1)).mean()
 
-    assert mean_words(params) > 15
-    assert 3 < mean_words(ended) < 13
-    same = jax.tree.map(lambda x, y: bool((x == y).all()), params, ended)
-    embedding = same['decoders_scene']['embed'].pop('embedding')
-    assert not embedding and all(jax.tree.leaves(same))
+    assert words_and_logp_of_a_token(untrained)[0] > 15
+    trained = like_trained.like_trained(untrained, model, features)
+    num_words, logp = words_and_logp_of_a_token(trained)
+    assert 3 < num_words < 13
+    monkeypatch.setattr(like_trained, '_SHARPNESS', 1.0)
+    unsure = like_trained.like_trained(untrained, model, features)
+    assert logp > words_and_logp_of_a_token(unsure)[1]
 
 
 @pytest.mark.parametrize('cache', ['host', 'device'])

@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_jax.benchmark.ceiling import matrix_ceiling
 from stg_jax.benchmark.flops import decoding_flops
-from stg_jax.benchmark.lengths import with_endings
+from stg_jax.benchmark.like_trained import like_trained
 from stg_jax.benchmark.measure import Spread, rate, seconds_in_turn
 from stg_jax.benchmark.synthetic import make_model, random_features
 from stg_jax.data.vocab import EOS
@@ -37,7 +37,7 @@ def run(config: Any) -> list[Stage]:
     config.model.branches = 'scene'  # what is deployed, and what is counted
     model = make_model(config)
     features = random_features(config, num_clips, seed=0)
-    params = with_endings(init_params(model, config, config.seed), model, features)
+    params = like_trained(init_params(model, config, config.seed), model, features)
     params, batch = parallel.replicate(params, mesh), parallel.shard_batch(features, mesh)
     calls = {}
     for num_beams in (1, config.decode.beam_size):
