@@ -139,13 +139,12 @@ def beam_search(
 def row_counts(batch_size: int, beam_size: int) -> list[int]:
     """Return the numbers of rows, largest first, that a step is compiled for.
 
-    All hypotheses, all but one of each clip, half of them, one of each clip, as BOS needs, and few
-    for the last captions of a batch; more or smaller numbers would save less time than their
-    compilation takes.
+    All hypotheses of a clip, all but one, two, and one, as BOS needs, and few for the last captions
+    of a batch; more or smaller numbers would save less time than their compilation takes.
     """
     num_rows = batch_size * beam_size
-    fewer = {num_rows - batch_size, num_rows // 2, batch_size, batch_size // 4}
-    return sorted({num_rows} | {count for count in fewer if count >= 8}, reverse=True)
+    fewer = {num_rows - batch_size, 2 * batch_size, batch_size, batch_size // 4}
+    return sorted({num_rows} | {n for n in fewer if 8 <= n < num_rows}, reverse=True)
 
 
 def _first_state(
