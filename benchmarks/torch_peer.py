@@ -66,7 +66,7 @@ def _arguments():
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16'], default='float32')
     parser.add_argument('--batch', type=int, default=64, help='captions of a training step')
-    parser.add_argument('--clips', type=int, default=32, help='clips decoded at once')
+    parser.add_argument('--clips', type=int, default=64, help='clips decoded at once')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--compile', action='store_true', help='torch.compile the peer')
     parser.add_argument('--out', required=True, help='JSON file to write')
