@@ -32,6 +32,7 @@ import torch
 
 from benchmarks import torch_training
 from configs import common
+from stg_jax import heap
 from stg_jax.benchmark import machine
 from stg_jax.benchmark.table import table
 from stg_jax.files import write_json
@@ -40,6 +41,8 @@ from stg_jax.files import write_json
 def main() -> None:
     """Run the suites."""
     args = _arguments()
+    if args.keep_memory:
+        heap.keep_freed_memory()
     jax.config.update('jax_platforms', {'cpu': 'cpu', 'cuda': 'cuda'}[args.device])
     # What a user of either framework gets on a GPU that has TF32.
     torch.set_float32_matmul_precision('high')
@@ -69,6 +72,9 @@ def _arguments():
     parser.add_argument('--clips', type=int, default=64, help='clips decoded at once')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--compile', action='store_true', help='torch.compile the peer')
+    parser.add_argument(
+        '--keep_memory', action='store_true', help='as launch/train.py does, for both frameworks'
+    )
     parser.add_argument('--out', required=True, help='JSON file to write')
     return parser.parse_args()
 

@@ -28,7 +28,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import common
-from stg_jax import cli, multihost
+from stg_jax import cli, heap, multihost
 from stg_jax.benchmark import machine
 from stg_jax.benchmark.table import table
 from stg_jax.errors import UserError
@@ -62,4 +62,5 @@ def main(args: list[str]) -> None:
 
 
 if __name__ == '__main__':
+    heap.keep_freed_memory()
     cli.run(multihost.joining(main))

@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-from stg_jax import cli, multihost
+from stg_jax import cli, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_list(
@@ -105,4 +105,5 @@ def _print_captions(results: list, number: int) -> None:
 
 
 if __name__ == '__main__':
+    heap.keep_freed_memory()
     cli.run(multihost.joining(main))

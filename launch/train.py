@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stg_jax import cli, multihost
+from stg_jax import cli, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
@@ -54,4 +54,5 @@ def _render_toy_world(data: ConfigDict) -> None:
 
 
 if __name__ == '__main__':
+    heap.keep_freed_memory()
     cli.run(multihost.joining(main))

@@ -29,7 +29,18 @@ MAY_IMPORT = {
     'sweep': {'cli', 'model'},
     'configs': set(),
     'launch': {
-        *('configs', 'cli', 'multihost', 'pod', 'tpu', 'benchmark', 'prepare', 'train', 'evaluate'),
+        *(
+            'configs',
+            'cli',
+            'heap',
+            'multihost',
+            'pod',
+            'tpu',
+            'benchmark',
+            'prepare',
+            'train',
+            'evaluate',
+        ),
         *('sweep', 'demo', 'captioning', 'plot', 'report', 'figures', 'explain', 'extract'),
         *('decode', 'run', 'model', 'data'),
     },
@@ -39,6 +50,7 @@ MAY_IMPORT = {
     'errors': set(),
     'files': set(),
     'figures': set(),
+    'heap': set(),
 }
 DEVICE_WORDS = {
     'devices',
