@@ -137,6 +137,11 @@ def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monk
     monkeypatch.setattr(like_trained, '_SHARPNESS', 1.0)
     unsure = like_trained.like_trained(untrained, model, features)
     assert logp > words_and_logp_of_a_token(unsure)[1]
+    same = jax.tree.map(lambda x, y: bool((x == y).all()), untrained, trained)
+    decoder = same['decoders_scene']
+    assert not decoder['embed'].pop('embedding')
+    assert not decoder['decoder_0']['norms_2'].pop('scale')
+    assert all(jax.tree.leaves(same))
 
 
 @pytest.mark.parametrize('cache', ['host', 'device'])

@@ -36,6 +36,7 @@ def search(networks, batch, beam_size, length_penalty=0.6):
             beam_size=beam_size,
             max_words=MAX_WORDS,
             length_penalty=length_penalty,
+            num_best=beam_size,
         )
 
     return jax.jit(decode)(batch)

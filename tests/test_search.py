@@ -72,7 +72,7 @@ def penalty(length, alpha):
     return ((5 + length) / 6) ** alpha
 
 
-def beam(model, beam_size, alpha=0.6, **options):
+def beam(model, beam_size, alpha=0.6, num_best=None, **options):
     return search.beam_search(
         model.logits_fn,
         model.cache(beam_size),
@@ -80,6 +80,7 @@ def beam(model, beam_size, alpha=0.6, **options):
         beam_size=beam_size,
         max_words=model.max_words,
         length_penalty=alpha,
+        num_best=num_best or beam_size,
         **options,
     )
 
@@ -230,7 +231,7 @@ def test_asking_for_fewer_hypotheses_finds_the_same_and_reads_fewer_rows(num_bes
     rows_read = {}
     for number in (5, num_best):
         model = HistoryModel(15, batch_size=40, max_words=12)
-        model.table_BXV[::2, :, EOS] += 1.0
+        model.table_BXV[::2, :, EOS] += 2.0
         found = beam(model, 5, alpha, num_best=number)
         jax.effects_barrier()
         rows_read[number] = sum(map(len, model.clips_read.values()))
@@ -238,8 +239,7 @@ def test_asking_for_fewer_hypotheses_finds_the_same_and_reads_fewer_rows(num_bes
             of_five = found
     np.testing.assert_array_equal(found.token_BKL, of_five.token_BKL[:, :num_best])
     np.testing.assert_array_equal(found.score_BK, of_five.score_BK[:, :num_best])
-    assert rows_read[num_best] <= rows_read[5]
-    assert num_best > 1 or rows_read[num_best] < rows_read[5]
+    assert rows_read[num_best] < rows_read[5]
 
 
 def test_only_as_many_rows_are_read_as_hypotheses_can_win():

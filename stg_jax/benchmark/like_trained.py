@@ -22,7 +22,7 @@ _CAPTIONS = 8  # random ones of each clip, to learn from
 # Words, of which about four more come out. Captioners vary their lengths less than people do.
 _SHORTEST, _LONGEST = 2, 6
 _RIDGE = 1.0
-_SLOPE, _MOST = 5.0, 60.0  # of the logit of EOS; those of words reach about 25
+_SLOPE, _MOST = 5.0, 60.0  # of the logit of EOS; those of words reach about 13
 
 PyTree = Any
 
@@ -30,23 +30,25 @@ PyTree = Any
 def like_trained(params: PyTree, model: CaptioningModel, features: Batch) -> PyTree:
     """Return parameters whose deployed branch captions these clips like a trained network."""
     branch = model.spec.decoder()
-    name = f'decoders_{branch}'
-    return params | {name: _with_endings(_sharpened(params, model, name), model, branch, features)}
+    name, layer = f'decoders_{branch}', f'decoder_{model.spec.decoder_layers - 1}'
+    params = params | {name: _sharpened(params[name], layer)}
+    eos_D = _eos_vector(params, model, branch, features)
+    embedding_VD = jnp.asarray(params[name]['embed']['embedding']).at[EOS].set(eos_D)
+    return params | {name: params[name] | {'embed': {'embedding': embedding_VD}}}
 
 
-def _sharpened(params, model, name):
-    """Multiply the logits of words, by the scale of the norm before them."""
-    layer = f'decoder_{model.spec.decoder_layers - 1}'
-    norms = params[name][layer]['norms_2']
-    sharp = norms | {'scale': norms['scale'] * _SHARPNESS}
-    return params | {name: params[name] | {layer: params[name][layer] | {'norms_2': sharp}}}
+def _sharpened(decoder, layer):
+    """Multiply the logits of words, by the scale of the norm before them, in the last layer."""
+    norm = decoder[layer]['norms_2']
+    sharp = norm | {'scale': norm['scale'] * _SHARPNESS}
+    return decoder | {layer: decoder[layer] | {'norms_2': sharp}}
 
 
-def _with_endings(params, model, branch, features):
-    """Return the decoder's parameters, so that captions of clips end after various numbers.
+def _eos_vector(params, model, branch, features):
+    """Return the vector (D,) that scores EOS, so that captions end after various numbers of words.
 
-    Only the vector that scores EOS changes: it is fitted so that its product with a state is
-    large from a position on that is drawn for each clip.
+    It is fitted so that its product with a state is large from a position on that is drawn for
+    each clip.
     """
     num_clips = len(features['appearance'])
     rng, L = np.random.default_rng(0), model.spec.max_words + 1
@@ -60,7 +62,4 @@ def _with_endings(params, model, branch, features):
     wanted_BKL = np.broadcast_to(wanted_BL[:, None], token_BKL.shape)
     x_PD = np.asarray(hidden_BKLD, np.float64).reshape(-1, model.spec.width)
     square_DD = x_PD.T @ x_PD + _RIDGE * np.eye(model.spec.width)
-    vector_D = np.linalg.solve(square_DD, x_PD.T @ wanted_BKL.reshape(-1))
-    decoder = params[f'decoders_{branch}']
-    embedding_VD = jnp.asarray(decoder['embed']['embedding']).at[EOS].set(vector_D)
-    return decoder | {'embed': {'embedding': embedding_VD}}
+    return np.linalg.solve(square_DD, x_PD.T @ wanted_BKL.reshape(-1))

@@ -94,7 +94,7 @@ def beam_search(
     beam_size: int,
     max_words: int,
     length_penalty: float,
-    num_best: int | None = None,
+    num_best: int,
     banned: tuple[int, ...] = BANNED,
 ) -> Hypotheses:
     """Follow the `beam_size` likeliest prefixes of each clip and keep its best hypotheses.
@@ -116,7 +116,7 @@ def beam_search(
       beam_size: K, static.
       max_words: longest caption in words, static; `logits_fn` sees positions 0 to max_words.
       length_penalty: exponent alpha; 0 ranks by log-probability, more favours long captions.
-      num_best: hypotheses that are returned, at most K, static; all K unless given.
+      num_best: hypotheses that are returned, at most K, static.
       banned: ids that are never produced; their probability is not given to other words.
 
     Returns:
@@ -132,7 +132,7 @@ def beam_search(
     def any_live(state: _State) -> jax.Array:
         return jnp.any(state.live_logp_BK > -jnp.inf)
 
-    state = _first_state(cache, batch_size, beam_size, max_words, num_best or beam_size)
+    state = _first_state(cache, batch_size, beam_size, max_words, num_best)
     return jax.lax.while_loop(any_live, step_fn, state).found
 
 
@@ -154,14 +154,14 @@ def _first_state(
     shape_BKL = (batch_size, beam_size, max_words + 1)
     empty_BKL = jnp.full(shape_BKL, PAD, jnp.int32)
     impossible_BK = jnp.full(shape_BKL[:2], -jnp.inf, jnp.float32)
-    nothing = Hypotheses(empty_BKL.at[:, :, 0].set(EOS), impossible_BK)
+    found_BKL = empty_BKL.at[:, :, 0].set(EOS)[:, :num_best]
     return _State(
         step=jnp.int32(0),
         last_BK=jnp.full(shape_BKL[:2], BOS, jnp.int32),
         live_token_BKL=empty_BKL,
         live_logp_BK=impossible_BK.at[:, 0].set(0.0),
         trail_BKL=jnp.zeros(shape_BKL, jnp.int32),
-        found=jax.tree.map(lambda x: x[:, :num_best], nothing),
+        found=Hypotheses(found_BKL, impossible_BK[:, :num_best]),
         cache=cache,
     )
 
