@@ -22,7 +22,7 @@ class Peer:
 
     def __init__(self, config, params, features, args, *, use_cache):
         self._network = torch_inputs.make_network(config, params, args.device, banded=True).eval()
-        self._features = torch_inputs.features_of(features, args.device)
+        self._features = torch_inputs.features_of(features, args.device, args.dtype)
         self._device = args.device
         self._autocast = config.model.dtype == 'bfloat16'
         self._search = {

@@ -25,30 +25,31 @@ class Sample:
     num_tokens: int
 
 
-def as_written(batch, device) -> Sample:
+def as_written(batch, device, dtype) -> Sample:
     """Return one sample a caption, padded."""
     token_BKL = batch['tokens']
     features = {key: np.repeat(batch[key], token_BKL.shape[1], axis=0) for key in _FEATURES}
     token_RL = _tensor(token_BKL.reshape(-1, token_BKL.shape[-1]), device)
     target_RL = token_RL[:, 1:].contiguous()
     num_tokens = int((target_RL != PAD).sum())
-    return Sample(_tensors(features, device), token_RL[:, :-1], target_RL, WHOLE, num_tokens)
+    features = _tensors(features, device, dtype)
+    return Sample(features, token_RL[:, :-1], target_RL, WHOLE, num_tokens)
 
 
-def with_tricks(batch, device) -> Sample:
+def with_tricks(batch, device, dtype) -> Sample:
     """Return one sample a clip, trimmed and packed."""
     token_RL = _tensor(batch['tokens'].reshape(-1, batch['tokens'].shape[-1]), device)
     longest = int((token_RL != PAD).sum(-1).max())
     token_RL, target_RL = token_RL[:, : longest - 1], token_RL[:, 1:longest]
     index_M = (target_RL != PAD).flatten().nonzero()[:, 0]
-    features = _tensors({key: batch[key] for key in _FEATURES}, device)
+    features = features_of(batch, device, dtype)
     packing = Packing(index_M, tuple(token_RL.shape))
     return Sample(features, token_RL, target_RL.flatten()[index_M], packing, len(index_M))
 
 
-def features_of(batch, device) -> dict[str, torch.Tensor]:
+def features_of(batch, device, dtype) -> dict[str, torch.Tensor]:
     """Return the features of a batch."""
-    return _tensors({key: batch[key] for key in _FEATURES}, device)
+    return _tensors({key: batch[key] for key in _FEATURES}, device, dtype)
 
 
 def make_network(config, params, device, *, banded: bool) -> CaptioningNetwork:
@@ -61,11 +62,12 @@ def make_network(config, params, device, *, banded: bool) -> CaptioningNetwork:
     return network
 
 
-def _tensors(arrays, device):
+def _tensors(arrays, device, dtype):
     # Features are stored in 16 bits; both frameworks compute in the dtype of the run.
+    tensors = {key: _tensor(value, device) for key, value in arrays.items()}
     return {
-        key: _tensor(value.astype(np.float32) if value.dtype == np.float16 else value, device)
-        for key, value in arrays.items()
+        key: tensor.to(getattr(torch, dtype)) if tensor.dtype == torch.float16 else tensor
+        for key, tensor in tensors.items()
     }
 
 

@@ -34,7 +34,7 @@ class Peer:
         prepare, self._loss_fn, banded = VERSIONS[version]
         self._device, self._config = args.device, config
         self._autocast = args.dtype == 'bfloat16'
-        self.samples = [prepare(batch, args.device) for batch in batches]
+        self.samples = [prepare(batch, args.device, args.dtype) for batch in batches]
         self.network = torch_inputs.make_network(config, params, args.device, banded=banded)
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.optim.lr, fused=True
