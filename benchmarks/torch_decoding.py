@@ -13,6 +13,7 @@ from stg_jax.benchmark.synthetic import make_model, random_features
 from stg_jax.data.vocab import EOS
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.run.network import init_params
+from stg_jax.train import parallel
 
 OURS = 'decode: ours'
 
@@ -45,13 +46,14 @@ def run(config, args):
     features = random_features(config, args.clips, seed=0)
     params = like_trained(init_params(model, config, config.seed), model, features)
     branch, search = model.spec.decoder(), config.decode
-    decode = jax.jit(
+    decode = parallel.mapped_over_clips(
         make_decode_fn(
             model,
             branch=branch,
             beam_size=search.beam_size,
             length_penalty=search.length_penalty,
-        )
+        ),
+        parallel.data_mesh(),
     )
     on_device = jax.device_put(features)
     calls = {OURS: lambda: np.asarray(decode(params, on_device).token_BKL)[:, 0]}

@@ -63,8 +63,10 @@ def _flops(function, model, config, num_clips, shape_KL):
         for key, x in feature_shapes(config).items()
     }
     token_BKL = jax.ShapeDtypeStruct((num_clips, *shape_KL), jnp.int32)
-    lowered = jax.jit(function).lower(param_shapes(model, config), batch, token_BKL)
-    return lowered.cost_analysis()['flops']
+    # Of an accelerator's program there is a count only after compiling it.
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+        lowered = jax.jit(function).lower(param_shapes(model, config), batch, token_BKL)
+        return lowered.cost_analysis()['flops']
 
 
 def _between(count, number):

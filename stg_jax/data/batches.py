@@ -230,6 +230,13 @@ def eval_batches(
     return _batches(clips, order, rows, clips.captions.first(clips.config.eval_captions))
 
 
+def empty_batch(clips: Clips, num_rows: int) -> Batch:
+    """Return padding clips alone, in the shapes that `eval_batches` yields."""
+    config = clips.config
+    tokens = np.zeros((num_rows, config.eval_captions, config.max_words + 2), np.int32)
+    return clips.source.zeros(num_rows) | {'tokens': tokens}
+
+
 def _batches(clips: Clips, order: Order, rows: Rows, schedule: np.ndarray) -> Iterator[Batch]:
     """Join features with the captions that the schedule shows; fill up with padding clips."""
     features, nothing = iter(()), clips.source.zeros(0)

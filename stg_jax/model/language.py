@@ -12,6 +12,7 @@ from stg_jax.model import layers
 from stg_jax.model.dropout import Dropout
 from stg_jax.model.layers import KeyValue
 from stg_jax.model.packing import WHOLE, Packing
+from stg_jax.model.products import float32_product
 
 
 @struct.dataclass
@@ -41,12 +42,7 @@ class CrossMemory:
 
 def word_logits(hidden_D: jax.Array, vector_VD: jax.Array) -> jax.Array:
     """Return float32 logits (..., V), multiplied in the dtype of the states (..., D)."""
-    return jnp.einsum(
-        '...D,VD->...V',
-        hidden_D,
-        vector_VD.astype(hidden_D.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    return float32_product('...D,VD->...V', hidden_D, vector_VD.astype(hidden_D.dtype))
 
 
 # Self-attention keys and values of each layer: (R, H, E) of the token that R prefixes read last,
@@ -71,7 +67,9 @@ class LanguageDecoder(nn.Module):
     def setup(self):
         """Define the embedding and both stacks."""
         scale = nn.initializers.normal(self.width**-0.5)
-        self.embed = nn.Embed(self.vocab_size, self.width, dtype=self.dtype, embedding_init=scale)
+        # In float32: the gradients of a word are summed up over all its places, thousands for BOS,
+        # which bfloat16 cannot, and a GPU takes a hundred times as long to try.
+        self.embed = nn.Embed(self.vocab_size, self.width, embedding_init=scale)
         sizes = (self.width, self.heads, self.feedforward, self.dropout, self.dtype)
         self.encoder = [layers.EncoderLayer(*sizes) for _ in range(self.num_encoder_layers)]
         self.decoder = [layers.DecoderLayer(*sizes) for _ in range(self.num_decoder_layers)]
@@ -162,7 +160,7 @@ class LanguageDecoder(nn.Module):
         return self.logits(x_R11D[:, 0, 0]), tuple(entry)
 
     def _embed(self, token_L, position_LD):
-        return self.embed(token_L) * self.width**0.5 + position_LD.astype(self.dtype)
+        return (self.embed(token_L) * self.width**0.5 + position_LD).astype(self.dtype)
 
 
 def _follow(past_LNHE, trail_RL, new_R11HE, position):

@@ -16,6 +16,7 @@ from flax import struct
 from stg_jax.model.dense import Dense, DenseGeneral
 from stg_jax.model.dropout import Dropout
 from stg_jax.model.packing import WHOLE, Packing
+from stg_jax.model.products import float32_product
 from stg_jax.model.windows import attend_packed
 
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
@@ -62,9 +63,7 @@ class Attention(nn.Module):
     def attend(self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
         """Return what each head reads (..., Q, H, E), before the output projection."""
         query_QHE = query_QHE * (self.width // self.heads) ** -0.5
-        logit_HQS = jnp.einsum(
-            '...QHE,...SHE->...HQS', query_QHE, memory.key, preferred_element_type=jnp.float32
-        )
+        logit_HQS = float32_product('...QHE,...SHE->...HQS', query_QHE, memory.key)
         logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
         weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
         return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.errors import UserError
+from stg_jax.model.target import is_for_cpu
 
 _CHOICES = {'kind': ('kl', 'l2'), 'direction': ('student', 'teacher')}
 
@@ -104,8 +105,8 @@ def feature_terms(
 def cross_entropy(logits_NV: jax.Array, target_N: jax.Array, label_smoothing: float) -> jax.Array:
     """Return -log p(target) (N,), mixed with the uniform target by `label_smoothing`."""
     # Not by log_softmax, whose gradient takes another sum over all words.
-    log_sum_N = jax.nn.logsumexp(logits_NV, axis=-1)
-    nll_N = log_sum_N - jnp.take_along_axis(logits_NV, target_N[..., None], axis=-1)[..., 0]
+    log_sum_N = _log_sum(logits_NV)
+    nll_N = log_sum_N - _chosen(logits_NV, target_N)
     if not label_smoothing:
         return nll_N
     return (1 - label_smoothing) * nll_N + label_smoothing * (log_sum_N - logits_NV.mean(-1))
@@ -120,10 +121,54 @@ def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> 
     left_NV, right_NV = student_NV / spec.temperature, _teacher(teacher_NV, spec) / spec.temperature
     if spec.direction == 'teacher':
         left_NV, right_NV = right_NV, left_NV
-    left_sum_N, right_sum_N = (jax.nn.logsumexp(x_NV, axis=-1) for x_NV in (left_NV, right_NV))
-    p_NV = jnp.exp(left_NV - left_sum_N[..., None])
-    mean_N = jnp.sum(p_NV * (left_NV - right_NV), -1)
-    return spec.temperature**2 * (mean_N - left_sum_N + right_sum_N)
+    return spec.temperature**2 * _kl(left_NV, right_NV)
+
+
+@jax.custom_vjp
+def _kl(left_NV, right_NV):
+    """Return KL(left || right) (N,) of distributions given by their logits."""
+    return _kl_forward(left_NV, right_NV)[0]
+
+
+def _kl_forward(left_NV, right_NV):
+    weight_NV = jnp.exp(left_NV - _largest(left_NV)[..., None])
+    # Not from probabilities, which would take another pass over all words after that of their sum.
+    mean_N = jnp.sum(weight_NV * (left_NV - right_NV), -1) / jnp.sum(weight_NV, -1)
+    sum_left_N, sum_right_N = _log_sum(left_NV), _log_sum(right_NV)
+    return mean_N - sum_left_N + sum_right_N, (left_NV, right_NV, mean_N, sum_left_N, sum_right_N)
+
+
+def _kl_backward(residuals, gradient_N):
+    # In closed form: autodiff would sum once more over all words.
+    left_NV, right_NV, *of_words = residuals
+    mean_N1, sum_left_N1, sum_right_N1, gradient_N1 = (
+        x[..., None] for x in (*of_words, gradient_N)
+    )
+    p_NV, q_NV = jnp.exp(left_NV - sum_left_N1), jnp.exp(right_NV - sum_right_N1)
+    of_left_NV = gradient_N1 * p_NV * (left_NV - right_NV - mean_N1)
+    return of_left_NV, gradient_N1 * (q_NV - p_NV)
+
+
+_kl.defvjp(_kl_forward, _kl_backward)
+
+
+def _log_sum(logits_NV):
+    """Return the logarithm of the sum of exponentials (N,), in the form that `_kl` shares."""
+    largest_N = _largest(logits_NV)
+    return largest_N + jnp.log(jnp.sum(jnp.exp(logits_NV - largest_N[..., None]), -1))
+
+
+def _largest(logits_NV):
+    return jax.lax.stop_gradient(logits_NV.max(-1))
+
+
+def _chosen(logits_NV, target_N):
+    """Return the logit of each target (N,)."""
+    if is_for_cpu():
+        return jnp.take_along_axis(logits_NV, target_N[..., None], axis=-1)[..., 0]
+    # The gradient of a gather is a scatter, which accelerators join to no other pass over logits.
+    is_target_NV = jnp.arange(logits_NV.shape[-1]) == target_N[..., None]
+    return jnp.sum(jnp.where(is_target_NV, logits_NV, 0), -1)
 
 
 def _teacher(x, spec):

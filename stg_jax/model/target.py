@@ -21,4 +21,13 @@ def traced_for(platform: str) -> Iterator[None]:
 
 def is_for_cpu() -> bool:
     """Return whether it is for a CPU: by default where this process would run it."""
-    return (_TARGET.get() or jax.default_backend()) == 'cpu'
+    return _target() == 'cpu'
+
+
+def is_for_gpu() -> bool:
+    """Return whether it is for a GPU, in the same way."""
+    return _target() == 'gpu'
+
+
+def _target():
+    return _TARGET.get() or jax.default_backend()

@@ -29,7 +29,7 @@ def compact(batch: Batch, *, num_parts: int, fullest: int = 0) -> Batch:
     """
     real_XP = (batch['tokens'][..., 1:] != PAD).reshape(num_parts, -1)
     num_real_X, P = real_XP.sum(-1), real_XP.shape[-1]
-    M = min(size for size in sizes(P) if size >= max(fullest, num_real_X.max()))
+    M = fitting(max(fullest, num_real_X.max()), P)
     position_XM = np.full((num_parts, M), P, np.int32)
     position_XM[np.arange(M) < num_real_X[:, None]] = np.nonzero(real_XP)[1]
     return batch | {'slot': position_XM.reshape(-1)}
@@ -38,6 +38,11 @@ def compact(batch: Batch, *, num_parts: int, fullest: int = 0) -> Batch:
 def fullest(targets_SB: np.ndarray, num_parts: int) -> np.ndarray:
     """Return the words of the fullest part of each step: (S,), of what `train_targets` returns."""
     return targets_SB.reshape(len(targets_SB), num_parts, -1).sum(-1).max(-1)
+
+
+def fitting(num_words: int, num_positions: int) -> int:
+    """Return the smallest number of slots that holds a part's words."""
+    return min(size for size in sizes(num_positions) if size >= num_words)
 
 
 def sizes(num_positions: int) -> list[int]:

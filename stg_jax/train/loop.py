@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,8 @@ from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import init_params
 from stg_jax.train import hosts, parallel
-from stg_jax.train.compact import compact, fullest
+from stg_jax.train.ahead import Ahead, compilers
+from stg_jax.train.compact import compact, fitting, fullest
 from stg_jax.train.digest import digest
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
 from stg_jax.train.optim import make_optimizer
@@ -109,10 +109,13 @@ class Trainer:
             seed=config.seed,
             accumulate=config.train.accumulate,
         )
-        self._train_step = parallel.pmapped(train_step, plan.mesh)
+        self._compilers = compilers()
+        self._train_step = Ahead(parallel.pmapped(train_step, plan.mesh), self._compilers)
         self._validate = None
         if SPLIT in clips:
-            self._validate = hosts.together(lambda: Validator(run, plan, clips[SPLIT]))
+            self._validate = hosts.together(
+                lambda: Validator(run, plan, clips[SPLIT], self._compilers)
+            )
         self._state, self._progress = self._restore_or_start()
         self._log = MetricsLog(run.metrics, self._progress.step, active=hosts.is_first())
         self._line = ProgressLine(self._num_steps, self._progress.step, active=hosts.is_first())
@@ -121,6 +124,12 @@ class Trainer:
 
     def run(self) -> bool:
         """Train to the end; False when asked to stop before."""
+        try:
+            return self._run_epochs()
+        finally:
+            self._compilers.shutdown(cancel_futures=True)
+
+    def _run_epochs(self) -> bool:
         progress = self._progress
         self._introduce()
         while progress.epoch < self._config.train.epochs and not self._out_of_patience():
@@ -152,10 +161,12 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
         config, progress, watch = self._config, self._progress, Stopwatch()
-        previous = None
-        for batch in watch.timed(self._batches()):
+        previous, most_S = None, self._fullest()
+        for batch in watch.timed(self._batches(most_S)):
             self._trace.before(progress.step + 1)
             on_devices = self._features.of(parallel.shard_batch(batch, self._plan.mesh))
+            if previous is None:
+                self._expect(on_devices, most_S)
             self._state, metrics = self._train_step(self._state, on_devices)
             # The devices are busy with this step while the host looks at the one before.
             self._settle(previous, watch)
@@ -174,22 +185,37 @@ class Trainer:
         self._settle(previous, watch)
         self._trace.close()
 
-    def _batches(self) -> Iterator[dict]:
-        """Yield this host's rows of what is left of the epoch, made compact as on all hosts."""
-        progress, num_parts = self._progress, self._plan.num_parts
-        rest = self._world | {
+    def _left(self) -> dict[str, int]:
+        """Return what tells this host's share of what is left of the epoch."""
+        return self._world | {
             'clips_per_batch': self._plan.clips_per_batch,
             'seed': self._config.seed,
-            'epoch': progress.epoch,
-            'start_step': progress.step_in_epoch,
+            'epoch': self._progress.epoch,
+            'start_step': self._progress.step_in_epoch,
         }
-        most_S = itertools.repeat(0)
-        if parallel.num_hosts() > 1:
-            # For the whole epoch at once, so that no step waits for the other hosts' numbers.
-            most_S = fullest(train_targets(self._clips, **rest), num_parts)
-            most_S = parallel.of_all_hosts(most_S).max(0)
-        for batch, most in zip(train_batches(self._clips, **rest), most_S, strict=False):
-            yield compact(batch, num_parts=num_parts, fullest=most)
+
+    def _fullest(self) -> np.ndarray:
+        """Return the words of the fullest part of all hosts in each step that is left (S,)."""
+        # For the whole epoch at once, so that no step waits for the other hosts' numbers.
+        most_S = fullest(train_targets(self._clips, **self._left()), self._plan.num_parts)
+        return parallel.of_all_hosts(most_S).max(0) if parallel.num_hosts() > 1 else most_S
+
+    def _batches(self, most_S: np.ndarray) -> Iterator[dict]:
+        """Yield this host's rows of what is left of the epoch, made compact as on all hosts."""
+        batches = train_batches(self._clips, **self._left())
+        for batch, most in zip(batches, most_S, strict=True):
+            yield compact(batch, num_parts=self._plan.num_parts, fullest=most)
+
+    def _expect(self, batch: dict[str, jax.Array], most_S: np.ndarray) -> None:
+        """Begin to compile the step for each size of batch that is left, and the validation."""
+        self._train_step.expect(self._state, batch)
+        num_parts = self._plan.num_parts * parallel.num_hosts()
+        num_positions = batch['tokens'][..., 1:].size // num_parts
+        for size in sorted({fitting(most, num_positions) for most in most_S}):
+            slots = parallel.resized(batch['slot'], num_parts * size)
+            self._train_step.expect(self._state, batch | {'slot': slots})
+        if self._validate is not None:
+            self._validate.expect(self._state.params)
 
     def _settle(self, step: tuple | None, watch: Stopwatch) -> None:
         """Check and log a step that was dispatched before."""

@@ -21,7 +21,16 @@ from jax.sharding import PartitionSpec as P
 from stg_jax.errors import UserError
 from stg_jax.model.target import is_for_cpu, traced_for
 
+# By a kernel of its own on NVIDIA GPUs: as plain arithmetic, which XLA copies into whatever reads
+# its numbers, keys of dropout were a third of what there is to compile.
+jax.config.update('jax_threefry_gpu_kernel_lowering', True)
+
 AXIS = 'data'
+# Off, because trying out kernels for every product and loop of a step took minutes.
+_GPU_OPTIONS = {
+    'xla_gpu_enable_triton_gemm': False,
+    'xla_gpu_experimental_enable_fusion_autotuner': False,
+}
 LOST_AFTER = 30  # seconds without a sign of life, after which a process counts as lost
 PyTree = Any
 
@@ -95,7 +104,23 @@ def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
         out_specs=out_specs,
         check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
     )
-    return jax.jit(mapped, **options)
+    return jax.jit(mapped, compiler_options=_compiler_options(mesh), **options)
+
+
+def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:
+    if mesh.devices.flat[0].platform != 'gpu':
+        return None
+    return {name: value for name, value in _GPU_OPTIONS.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(name: str, value: bool) -> bool:
+    """Return whether this version of XLA has an option; it refuses to compile with unknown ones."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
@@ -190,6 +215,11 @@ def replicated_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
 def sharded_shapes(batch: Mapping[str, Any], mesh: Mesh) -> PyTree:
     """Return what `shard_batch` would give of all hosts' rows, as shapes."""
     return _shapes(dict(batch), NamedSharding(mesh, P(AXIS)))
+
+
+def resized(array: jax.Array, length: int) -> jax.ShapeDtypeStruct:
+    """Return the shape of an array that has another length, on the same devices."""
+    return jax.ShapeDtypeStruct((length, *array.shape[1:]), array.dtype, sharding=array.sharding)
 
 
 def _shapes(tree, sharding):

@@ -1,17 +1,19 @@
 """Loss and CIDEr of the current parameters on the validation split."""
 
 import collections
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
 
-from stg_jax.data.batches import Clips, eval_batches
+from stg_jax.data.batches import Clips, empty_batch, eval_batches
 from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.evaluate.predict import best_captions
 from stg_jax.evaluate.prepared import PreparedReferences
 from stg_jax.run.folder import RunFolder
 from stg_jax.train import hosts, parallel
+from stg_jax.train.ahead import Ahead
 from stg_jax.train.plan import Plan
 from stg_jax.train.step import make_eval_step, mean_terms
 
@@ -22,32 +24,38 @@ PyTree = Any
 class Validator:
     """Score parameters on clips with references, with the branch that will be deployed."""
 
-    def __init__(self, run: RunFolder, plan: Plan, clips: Clips):
+    def __init__(self, run: RunFolder, plan: Plan, clips: Clips, threads: Executor):
         self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
         self._clips = clips
         self._features = parallel.Features(clips.take_table(), plan.mesh)
         self._references = PreparedReferences(read_captions(run.config.data.dir, SPLIT))
-        self._eval_step = parallel.summed_over_clips(
-            make_eval_step(plan.model, plan.loss_spec), plan.mesh
-        )
+        eval_step = make_eval_step(plan.model, plan.loss_spec)
+        self._eval_step = Ahead(parallel.summed_over_clips(eval_step, plan.mesh), threads)
         # Greedy: the choice among epochs needs a comparable score, not the best caption.
         decode = make_decode_fn(
             plan.model, branch=plan.model.spec.decoder(), beam_size=1, length_penalty=0.0
         )
-        self._decode = parallel.mapped_over_clips(decode, plan.mesh)
+        self._decode = Ahead(parallel.mapped_over_clips(decode, plan.mesh), threads)
+        self._clips_per_batch = parallel.round_up(run.config.decode.batch_size, plan.mesh)
+
+    def expect(self, params: PyTree) -> None:
+        """Begin to compile what a call takes."""
+        batch = empty_batch(self._clips, self._clips_per_batch // parallel.num_hosts())
+        on_devices = self._on_devices(batch)
+        self._eval_step.expect(params, on_devices)
+        self._decode.expect(params, on_devices)
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         """Return 'val_loss', its terms, and 'val_cider' of greedy captions (x 100)."""
-        config = self._run.config
         sums, captions = collections.Counter(), {}
         batches = eval_batches(
             self._clips,
-            clips_per_batch=parallel.round_up(config.decode.batch_size, self._mesh),
+            clips_per_batch=self._clips_per_batch,
             host=parallel.host(),
             num_hosts=parallel.num_hosts(),
         )
         for batch in batches:
-            on_devices = self._features.of(parallel.shard_batch(batch, self._mesh))
+            on_devices = self._on_devices(batch)
             sums.update(jax.device_get(self._eval_step(params, on_devices)))
             hypotheses = jax.tree.map(parallel.local_rows, self._decode(params, on_devices))
             captions |= best_captions(batch['id'], hypotheses, self._run.vocab)
@@ -56,3 +64,6 @@ class Validator:
         predictions = dict(item for part in hosts.gather(captions) for item in part.items())
         cider = hosts.on_first(lambda: self._references.score(predictions)['CIDEr'])
         return scores | {'val_cider': cider}
+
+    def _on_devices(self, batch: dict) -> dict[str, jax.Array]:
+        return self._features.of(parallel.shard_batch(batch, self._mesh))

@@ -1,0 +1,53 @@
+"""Programs compiled side by side, and before they are needed."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+PyTree = Any
+
+
+def compilers() -> concurrent.futures.Executor:
+    """Return threads to compile in; one core, where there are more, is left to everything else."""
+    return concurrent.futures.ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), 'compile')
+
+
+class Ahead:
+    """A jitted function that is told which arguments to expect, and compiled for these in threads.
+
+    Args:
+      jitted: the function.
+      threads: from `compilers`.
+    """
+
+    def __init__(self, jitted: Callable, threads: concurrent.futures.Executor):
+        self._jitted, self._threads = jitted, threads
+        self._programs: dict[Any, concurrent.futures.Future] = {}
+
+    def expect(self, *args: PyTree) -> None:
+        """Begin to compile for arrays like these, or of these shapes; return at once."""
+        shapes = jax.tree.map(_shape, args)
+        key = _key(shapes)
+        if key not in self._programs:
+            self._programs[key] = self._threads.submit(self._compiled, shapes)
+
+    def __call__(self, *args: PyTree) -> PyTree:
+        """Call the program for these arguments, once it is compiled."""
+        self.expect(*args)
+        return self._programs[_key(args)].result()(*args)
+
+    def _compiled(self, shapes):
+        return self._jitted.lower(*shapes).compile()
+
+
+def _shape(x):
+    # Not the array itself, which would stay in memory until its program is compiled.
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _key(args):
+    leaves, structure = jax.tree.flatten(args)
+    return structure, tuple((x.shape, x.dtype) for x in leaves)
