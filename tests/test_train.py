@@ -10,7 +10,7 @@ import pytest
 from stg_jax.data.records import write_data_folder
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
-from stg_jax.run.checkpoint import restore_params
+from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, param_shapes
 from stg_jax.train.loop import train
@@ -138,6 +138,26 @@ def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
     config = fake_run.tiny_config(data, optim__lr=0.0, train__epochs=9, train__patience=2)
     assert train(config, tmp_path)
     assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ('busy', 'keep_best', 'saved'),
+    [(False, 1, [1, 2, 3]), (True, 1, [1, 3]), (True, 2, [1, 2, 3])],
+)
+def test_an_epoch_that_is_over_before_the_last_is_written_need_not_be_saved(
+    data, tmp_path, monkeypatch, busy, keep_best, saved
+):
+    epochs, save = [], Checkpoints.save
+
+    def record(self, step, params, optimizer, progress, score):
+        epochs.append(progress['epoch'])
+        save(self, step, params, optimizer, progress, score)
+
+    monkeypatch.setattr(Checkpoints, 'save', record)
+    monkeypatch.setattr(Checkpoints, 'is_writing', lambda self: busy)
+    # Nothing is learned at a rate of 0: the first epoch stays the best.
+    assert train(fake_run.tiny_config(data, optim__lr=0.0, train__keep_best=keep_best), tmp_path)
+    assert epochs == saved
 
 
 def test_data_without_validation_split_train_and_caption(tmp_path):

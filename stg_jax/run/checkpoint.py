@@ -69,6 +69,10 @@ class Checkpoints:
         with self._naming_failure():
             self._manager.wait_until_finished()
 
+    def is_writing(self) -> bool:
+        """Return whether a step is still being written, which the next one would wait for."""
+        return self._manager.is_saving_in_progress()
+
     def save(
         self, step: int, params: PyTree, optimizer: PyTree, progress: dict, score: float | None
     ) -> None:

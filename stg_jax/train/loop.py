@@ -132,13 +132,16 @@ class Trainer:
     def _run_epochs(self) -> bool:
         progress = self._progress
         self._introduce()
-        while progress.epoch < self._config.train.epochs and not self._out_of_patience():
+        while not self._is_over():
             self._train_epoch()
             if progress.step_in_epoch < self._plan.epoch_steps:
                 return self._save_and_stop()
             self._end_epoch()
             if self._stop.now():
                 return self._save_and_stop()
+        if progress.epoch < self._config.train.epochs:
+            stale = progress.epoch - progress.best_epoch
+            self._line.say(f'stopping early: no better validation CIDEr for {stale} epochs')
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{clock(progress.seconds)} of training, {self._best()}, '
@@ -250,7 +253,14 @@ class Trainer:
         if self._config.data.skip_damaged:
             skipped = hosts.gather(self._clips.source.skipped.total())
             self._log.write({'step': progress.step, 'skipped_clips': sum(skipped)})
-        self._save(score)
+        self._save_epoch(score)
+
+    def _save_epoch(self, score: float | None) -> None:
+        """Save, unless the epoch took less time than writing an earlier one and is soon replaced."""
+        progress = self._progress
+        kept = progress.best_epoch == progress.epoch or self._config.train.keep_best > 1
+        if kept or self._is_over() or not (self._checkpoints and self._checkpoints.is_writing()):
+            self._save(score)
 
     def _save(self, score: float | None) -> None:
         progress, state = self._progress, self._state
@@ -278,13 +288,15 @@ class Trainer:
             f'{suspects(batch)}; step {number - 1}, before it, is saved in {self._run.checkpoints}'
         )
 
-    def _out_of_patience(self) -> bool:
+    def _is_over(self) -> bool:
+        return self._progress.epoch >= self._config.train.epochs or self._is_stale()
+
+    def _is_stale(self) -> bool:
+        """Return whether the validation CIDEr has been no better for `patience` epochs."""
         patience, progress = self._config.train.patience, self._progress
-        stale = progress.epoch - progress.best_epoch
-        if not patience or progress.best_cider is None or stale < patience:
+        if not patience or progress.best_cider is None:
             return False
-        self._line.say(f'stopping early: no better validation CIDEr for {stale} epochs')
-        return True
+        return progress.epoch - progress.best_epoch >= patience
 
     def _best(self) -> str:
         if self._progress.best_cider is None:
