@@ -10,7 +10,8 @@ import pytest
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import BranchOutput
-from stg_jax.model.losses import cross_entropy
+from stg_jax.model.losses import cross_entropy, divergence
+from stg_jax.model.target import traced_for
 from tests.fake_network import fake_batch, loss_spec, small_network, terms_of_logits
 
 B, K, L, V, D = 3, 2, 4, 7, 5
@@ -110,6 +111,54 @@ def test_distillation_is_zero_where_the_branches_agree_and_positive_elsewhere(ch
     assert terms_of(outputs, **changes)['kd'] > 1
     agreeing = {'scene': outputs['scene'], 'object': outputs['scene']}
     np.testing.assert_allclose(terms_of(agreeing, **changes)['kd'], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize('changes', [{}, {'direction': 'teacher'}, {'temperature': 2.0}])
+def test_distillation_has_the_gradient_of_its_definition(changes):
+    spec, (student, teacher) = loss_spec(**changes), fake_outputs().values()
+    weight_BKL = jnp.asarray(np.random.default_rng(2).normal(size=(B, K, L)))
+
+    def by_definition(student_BKLV, teacher_BKLV):
+        left, right = (
+            jax.nn.log_softmax(x / spec.temperature) for x in (student_BKLV, teacher_BKLV)
+        )
+        if spec.direction == 'teacher':
+            left, right = right, left
+        return spec.temperature**2 * jnp.sum(jnp.exp(left) * (left - right), -1)
+
+    found, expected = (
+        jax.grad(lambda *pair, fn=fn: jnp.sum(weight_BKL * fn(*pair)), argnums=(0, 1))(
+            student.logits_BKLV, teacher.logits_BKLV
+        )
+        for fn in (functools.partial(divergence, spec=spec), by_definition)
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize('shift', [-1e4, 1e4])
+def test_logits_of_any_size_have_a_finite_loss_and_gradient(shift):
+    student, teacher = (output.logits_BKLV for output in fake_outputs().values())
+
+    def loss(student, teacher):
+        kd = divergence(student, teacher, loss_spec()).sum()
+        return kd + cross_entropy(student, jnp.ones((B, K, L), jnp.int32), 0.1).sum()
+
+    gradient_fn = jax.value_and_grad(loss, argnums=(0, 1))
+    found = gradient_fn(student + shift, teacher - shift)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-2),
+        found,
+        gradient_fn(student, teacher),
+    )
+
+
+def test_accelerators_find_the_chosen_logit_in_another_way():
+    logits_BKLV, target_BKL = fake_outputs()['scene'].logits_BKLV, fake_targets()[0]
+    gradient_fn = jax.value_and_grad(lambda x: cross_entropy(x, target_BKL, 0.1).sum())
+    expected = gradient_fn(logits_BKLV)
+    with traced_for('gpu'):
+        found = gradient_fn(logits_BKLV)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
 
 
 def test_distillation_of_features_is_their_squared_distance_at_every_real_token():

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from configs import msvd
 from configs.ablations import ABLATIONS
-from stg_jax.data.vocab import PAD
+from stg_jax.data.vocab import BOS, PAD
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel, ModelSpec
 from stg_jax.model.dropout import Dropout
@@ -158,6 +158,22 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32_near_the_float32_result
         assert logits_BKLV.dtype == jnp.float32
         error = np.abs(logits_BKLV - exact[name]).max()
         assert 0 < error < 0.1 * np.std(exact[name])
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_gradient_of_a_word_counts_all_its_places(dtype):
+    # In bfloat16 a sum of 3,000 equal numbers stands still at the 256th.
+    model, params = small_network(dtype=dtype)
+    token_BKL = jnp.full((1, 3000, 1), BOS)
+
+    def embedded(params):
+        def states(module):
+            return module.decoders['scene']._embed(token_BKL, jnp.zeros(8))
+
+        return model.apply({'params': params}, method=states).astype(jnp.float32).sum()
+
+    gradient = jax.grad(embedded)(params)['decoders_scene']['embed']['embedding']
+    np.testing.assert_allclose(gradient[BOS], 3000 * 8**0.5, rtol=1e-2)
 
 
 def test_features_are_divided_by_their_scale():

@@ -11,6 +11,7 @@ from typing import Any
 
 from stg_jax.benchmark.in_memory import CAPTIONS, open_random_clips, write_captions
 from stg_jax.benchmark.measure import Spread
+from stg_jax.errors import UserError
 from stg_jax.train.loop import train_on
 
 Stage = dict[str, Any]
@@ -34,7 +35,8 @@ def run(config: Any, num_clips: int) -> list[Stage]:
         config.data.dir = str(folder / 'data')
         write_captions(config, {'train': num_clips, 'val': max(1, num_clips // 12)})
         start = time.perf_counter()
-        train_on(functools.partial(open_random_clips, config), config, folder / 'run')
+        if not train_on(functools.partial(open_random_clips, config), config, folder / 'run'):
+            raise UserError('the run was asked to stop before its end: nothing was measured')
         seconds = time.perf_counter() - start
         logged = [json.loads(line) for line in (folder / 'run' / 'metrics.jsonl').open()]
     steps = [values for values in logged if 'data_wait' in values]

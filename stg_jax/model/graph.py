@@ -41,12 +41,15 @@ class BandedGraph:
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H for node states H (B, T, N, D), in their dtype."""
-        message_BTND = _apply(self.same_BTNN, node_BTND)
-        if self.next_BTNN is not None:
-            message_BTND += _apply(self.next_BTNN, _from_next(node_BTND))
-        if self.previous_BTNN is not None:
-            message_BTND += _apply(self.previous_BTNN, _from_previous(node_BTND))
-        return message_BTND
+        bands = [
+            (self.same_BTNN, node_BTND),
+            (self.next_BTNN, _from_next(node_BTND)),
+            (self.previous_BTNN, _from_previous(node_BTND)),
+        ]
+        blocks, nodes = zip(*(band for band in bands if band[0] is not None), strict=True)
+        # As one product over all neighbours: sums of several would be passes over the states.
+        block_BTNM, node_BTMD = jnp.concatenate(blocks, -1), jnp.concatenate(nodes, -2)
+        return jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTND.dtype), node_BTMD)
 
     def dense(self) -> jax.Array:
         """Return S G S as (B, T * N, T * N); for tests and drawing only."""
@@ -189,10 +192,6 @@ def _masked_softmax(logit_BTNM, row_mask_BTN, column_mask_BTM):
     # Cosines and IoUs lie in [-1, 1]: the exponential needs no shift.
     weight_BTNM = jnp.where(mask_BTNM, jnp.exp(logit_BTNM), 0)
     return weight_BTNM / jnp.maximum(weight_BTNM.sum(-1, keepdims=True), 1e-9)
-
-
-def _apply(block_BTNM, node_BTMD):
-    return jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTMD.dtype), node_BTMD)
 
 
 def _from_next(x_BT):

@@ -256,7 +256,7 @@ class Trainer:
         self._save_epoch(score)
 
     def _save_epoch(self, score: float | None) -> None:
-        """Save, unless the epoch took less time than writing an earlier one and is soon replaced."""
+        """Save, unless an earlier checkpoint is still being written and this one soon replaced."""
         progress = self._progress
         kept = progress.best_epoch == progress.epoch or self._config.train.keep_best > 1
         if kept or self._is_over() or not (self._checkpoints and self._checkpoints.is_writing()):
