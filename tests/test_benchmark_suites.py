@@ -11,6 +11,7 @@ from configs import common
 from stg_jax.benchmark import decode, e2e, flops, graph, like_trained, synthetic, train
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.generate import make_decode_fn
+from stg_jax.errors import UserError
 from stg_jax.model.graph import build_graph
 from stg_jax.run.network import init_params
 from tests.fake_run import ROOT
@@ -152,6 +153,12 @@ def test_the_e2e_suite_is_a_whole_training(config, cache):
     assert whole['captions_per_s'] == pytest.approx(2 * 4 * e2e.CAPTIONS / whole['seconds'])
     assert_spread(steps['captions_per_s'])
     assert 0 <= steps['data_wait']['median'] < 1
+
+
+def test_a_run_that_was_asked_to_stop_gives_no_figures(config, monkeypatch):
+    monkeypatch.setattr(e2e, 'train_on', lambda *_: False)
+    with pytest.raises(UserError, match='asked to stop before its end'):
+        e2e.run(config, num_clips=4)
 
 
 @pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'e2e'])

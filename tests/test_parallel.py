@@ -1,0 +1,28 @@
+"""What XLA is told for a GPU, by a version that need not know every option."""
+
+import types
+
+import jax
+import numpy as np
+
+from stg_jax.train import parallel
+
+
+def mesh_of(platform):
+    """Return what is read of a mesh."""
+    return types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform=platform)]))
+
+
+def test_only_gpus_have_options(monkeypatch):
+    monkeypatch.setattr(parallel, '_GPU_OPTIONS', {'xla_gpu_enable_triton_gemm': False})
+    assert parallel._compiler_options(mesh_of('gpu')) == {'xla_gpu_enable_triton_gemm': False}
+    assert parallel._compiler_options(mesh_of('cpu')) is None
+    assert parallel._compiler_options(mesh_of('tpu')) is None
+
+
+def test_an_option_that_this_version_does_not_know_is_left_out(monkeypatch):
+    options = parallel._GPU_OPTIONS | {'xla_gpu_of_another_version': True}
+    monkeypatch.setattr(parallel, '_GPU_OPTIONS', options)
+    known = parallel._compiler_options(mesh_of('gpu'))
+    assert 'xla_gpu_of_another_version' not in known
+    jax.jit(lambda x: x + 1, compiler_options=known)(1)  # refused by name if one were unknown
