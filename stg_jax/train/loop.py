@@ -165,10 +165,10 @@ class Trainer:
         """Run the rest of the current epoch; end early when asked to stop."""
         config, progress, watch = self._config, self._progress, Stopwatch()
         previous, most_S = None, self._fullest()
-        for batch in watch.timed(self._batches(most_S)):
+        for index, batch in enumerate(watch.timed(self._batches(most_S))):
             self._trace.before(progress.step + 1)
             on_devices = self._features.of(parallel.shard_batch(batch, self._plan.mesh))
-            if previous is None:
+            if index == 0:
                 self._expect(on_devices, most_S)
             self._state, metrics = self._train_step(self._state, on_devices)
             # The devices are busy with this step while the host looks at the one before.
