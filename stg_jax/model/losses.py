@@ -135,7 +135,8 @@ def _kl_forward(left_NV, right_NV):
     # Not from probabilities, which would take another pass over all words after that of their sum.
     mean_N = jnp.sum(weight_NV * (left_NV - right_NV), -1) / jnp.sum(weight_NV, -1)
     sum_left_N, sum_right_N = _log_sum(left_NV), _log_sum(right_NV)
-    return mean_N - sum_left_N + sum_right_N, (left_NV, right_NV, mean_N, sum_left_N, sum_right_N)
+    divergence_N = mean_N - sum_left_N + sum_right_N
+    return divergence_N, (left_NV, right_NV, mean_N, sum_left_N, sum_right_N)
 
 
 def _kl_backward(residuals, gradient_N):
