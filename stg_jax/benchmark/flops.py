@@ -14,6 +14,7 @@ from stg_jax.data.vocab import PAD
 from stg_jax.model.captioner import CaptioningModel
 from stg_jax.model.losses import LossSpec, Words, word_terms
 from stg_jax.run.network import feature_shapes, param_shapes
+from stg_jax.train import parallel
 
 
 def training_flops(
@@ -64,7 +65,7 @@ def _flops(function, model, config, num_clips, shape_KL):
     }
     token_BKL = jax.ShapeDtypeStruct((num_clips, *shape_KL), jnp.int32)
     # Of an accelerator's program there is a count only after compiling it.
-    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+    with parallel.on_cpu():
         lowered = jax.jit(function).lower(param_shapes(model, config), batch, token_BKL)
         return lowered.cost_analysis()['flops']
 

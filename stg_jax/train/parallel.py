@@ -5,6 +5,7 @@ clips, and the per-device functions of `step.py` speak to each other through `ov
 """
 
 import collections
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -67,6 +68,11 @@ def data_mesh() -> Mesh:
     """Return the mesh of all devices of all processes along the axis `AXIS`."""
     # make_mesh defaults to Explicit axes, which the gather of nn.Embed refuses.
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def on_cpu() -> contextlib.AbstractContextManager:
+    """Return a context in which what is lowered is for a CPU, whatever else there is."""
+    return jax.default_device(jax.local_devices(backend='cpu')[0])
 
 
 def describe(mesh: Mesh) -> str:
