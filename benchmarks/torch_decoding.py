@@ -22,8 +22,9 @@ class Peer:
     """Decode the same clips again and again."""
 
     def __init__(self, config, params, features, args, *, use_cache):
-        self._network = torch_inputs.make_network(config, params, args.device, banded=True).eval()
-        self._features = torch_inputs.features_of(features, args.device, args.dtype)
+        self._network = torch_inputs.make_network(config, params, args.device, banded=True)
+        self._network.train(False)
+        self._features = torch_inputs.features_of(features, args.device, config.model.dtype)
         self._device = args.device
         self._autocast = config.model.dtype == 'bfloat16'
         self._search = {

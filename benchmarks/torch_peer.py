@@ -44,6 +44,8 @@ def main() -> None:
     if args.keep_memory:
         heap.keep_freed_memory()
     jax.config.update('jax_platforms', {'cpu': 'cpu', 'cuda': 'cuda'}[args.device])
+    if jax.device_count() > 1:
+        raise SystemExit('the peer runs on one device: make one visible, CUDA_VISIBLE_DEVICES=0')
     # What a user of either framework gets on a GPU that has TF32.
     torch.set_float32_matmul_precision('high')
     config = common.get_config()
@@ -71,7 +73,7 @@ def _arguments():
     parser.add_argument('--batch', type=int, default=64, help='captions of a training step')
     parser.add_argument('--clips', type=int, default=64, help='clips decoded at once')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--compile', action='store_true', help='torch.compile the peer')
+    parser.add_argument('--compile', action='store_true', help='torch.compile training')
     parser.add_argument(
         '--keep_memory', action='store_true', help='as launch/train.py does, for both frameworks'
     )

@@ -93,7 +93,7 @@ def _train() -> ConfigDict:
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
-    train.checkpoint_steps = 0  # save also every so many steps; 0: after each epoch only
+    train.checkpoint_steps = 0  # save also every so many steps; 0: after epochs only
     train.log_steps = 20  # steps between lines of metrics.jsonl
     return train
 

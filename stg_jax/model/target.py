@@ -21,13 +21,13 @@ def traced_for(platform: str) -> Iterator[None]:
 
 def is_for_cpu() -> bool:
     """Return whether it is for a CPU: by default where this process would run it."""
-    return _target() == 'cpu'
+    return _platform() == 'cpu'
 
 
 def is_for_gpu() -> bool:
     """Return whether it is for a GPU, in the same way."""
-    return _target() == 'gpu'
+    return _platform() == 'gpu'
 
 
-def _target():
+def _platform():
     return _TARGET.get() or jax.default_backend()
