@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stg_jax.benchmark.dense_graph import build_dense_graph
 from stg_jax.model.graph import build_graph, pairwise_cosine, pairwise_iou
 from tests.graph_oracle import (
     KINDS,
@@ -44,7 +45,7 @@ def dense_of(mask_TN, kind=('full', 'literal')):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize(('frames', 'objects'), [(5, 3), (1, 3), (4, 1), (1, 1)])
+@pytest.mark.parametrize(('frames', 'objects'), [(5, 3), (1, 3), (4, 1), (1, 1), (12, 11), (3, 65)])
 def test_blocks_and_messages_equal_those_of_the_dense_oracle(kind, frames, objects):
     mask_TN = some_mask(frames, objects)
     inputs, node_TND = fake_objects(mask_TN), fake_nodes(mask_TN)
@@ -61,6 +62,19 @@ def test_any_mask_gives_the_graph_of_the_oracle(present, kind):
     mask_TN = np.array(present).reshape(T, N)
     expected_OO = oracle_graph(*fake_objects(mask_TN), mask_TN, *kind)
     np.testing.assert_allclose(dense_of(mask_TN, kind), expected_OO, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_dense_graph_of_the_benchmark_is_that_of_the_oracle(kind):
+    mask_TN = some_mask()
+    inputs, node_TND = fake_objects(mask_TN), fake_nodes(mask_TN)
+    arrays = (x[None] for x in (*inputs, mask_TN))
+    graph = build_dense_graph(*arrays, kind=kind[0], direction=kind[1])
+    expected_OO = oracle_graph(*inputs, mask_TN, *kind)
+    np.testing.assert_allclose(graph.adj_BOO[0], expected_OO, atol=1e-6)
+    message_TND = graph.propagate(node_TND[None])[0]
+    expected_OD = expected_OO @ node_TND.reshape(-1, D)
+    np.testing.assert_allclose(message_TND.reshape(-1, D), expected_OD, atol=1e-5)
 
 
 def test_with_all_objects_present_the_scales_are_a_half_and_at_the_end_larger():

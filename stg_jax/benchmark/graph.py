@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from stg_jax.benchmark.dense_graph import build_dense_graph
 from stg_jax.benchmark.measure import Spread, rate, ratio, seconds_in_turn
 from stg_jax.benchmark.synthetic import random_features
 from stg_jax.model.encoders import ObjectEncoder
@@ -19,26 +19,14 @@ _ROUNDS = 5
 Stage = dict[str, Any]
 
 
-@struct.dataclass
-class DenseGraph:
-    """S G S over all nodes, as one matrix (B, O, O)."""
-
-    adj_BOO: jax.Array
-
-    def propagate(self, node_BTND: jax.Array) -> jax.Array:
-        """Return S G S H."""
-        B, T, N, D = node_BTND.shape
-        adj_BOO = self.adj_BOO.astype(node_BTND.dtype)
-        return (adj_BOO @ node_BTND.reshape(B, T * N, D)).reshape(B, T, N, D)
-
-
 def run(config: Any) -> list[Stage]:
     """Return time and memory for more and more frames, and for more and more objects.
 
     Returns:
       For each size the stages 'build' (from features and boxes to the graph), 'convolve' (as many
-      graph convolutions as the encoder has, without its dense layers; forward and backward) and
-      'encoder' (all of the object branch before its decoder, forward and backward). Each has
+      graph convolutions as the encoder has, without its dense layers; forward and backward),
+      'graph' (the two together) and 'encoder' (all of the object branch before its decoder, forward
+      and backward). Each has
       'clips_per_s' of the banded graph; 'to_dense', how many times as fast as the dense one it
       is; 'banded_mb' and 'dense_mb', memory of a graph where there is one, and of what is made on
       the way; and 'mb_to_dense', how many times as much the dense graph takes.
@@ -54,7 +42,7 @@ def _stages(config, num_frames, num_objects) -> list[Stage]:
     config.data.frames, config.data.objects = num_frames, num_objects
     batch = jax.device_put(random_features(config, _CLIPS, 0))
     stages = []
-    for part, make in {'build': _build, 'convolve': _convolve, 'encoder': _encoder}.items():
+    for part, make in _PARTS.items():
         calls = {name: make(config.model, batch, name == 'dense') for name in ('banded', 'dense')}
         seconds = seconds_in_turn({name: call for name, (call, _) in calls.items()}, _ROUNDS)
         banded_mb, dense_mb = (memory_mb for _, memory_mb in calls.values())
@@ -78,16 +66,32 @@ def _build(model, batch, is_dense):
 
 def _convolve(model, batch, is_dense):
     graph = jax.jit(lambda batch: _graph(model, batch, is_dense))(batch)
+    compiled = _compile(jax.value_and_grad(_convolutions(model)), _nodes(model, batch), graph)
+    return _call(compiled, _nodes(model, batch), graph), _temporary_mb(compiled) + _mb(graph)
+
+
+def _build_and_convolve(model, batch, is_dense):
+    def loss(node_BTND, batch):
+        return _convolutions(model)(node_BTND, _graph(model, batch, is_dense))
+
+    compiled = _compile(jax.value_and_grad(loss), _nodes(model, batch), batch)
+    return _call(compiled, _nodes(model, batch), batch), _temporary_mb(compiled)
+
+
+def _nodes(model, batch):
     shape = (*batch['object_mask'].shape, model.width)
-    node_BTND = jax.random.normal(jax.random.key(0), shape, jnp.dtype(model.dtype))
+    return jax.random.normal(jax.random.key(0), shape, jnp.dtype(model.dtype))
+
+
+def _convolutions(model):
+    """Return a loss of node states and graph, through all layers but their products with W."""
 
     def loss(node_BTND, graph):
         for _ in range(model.graph_layers):
             node_BTND = jax.nn.relu(node_BTND + graph.propagate(node_BTND))
         return jnp.sum(node_BTND.astype(jnp.float32))
 
-    compiled = _compile(jax.value_and_grad(loss), node_BTND, graph)
-    return _call(compiled, node_BTND, graph), _temporary_mb(compiled) + _mb(graph)
+    return loss
 
 
 def _encoder(model, batch, is_dense):
@@ -110,14 +114,14 @@ def _encoder(model, batch, is_dense):
 
 
 def _graph(model, batch, is_dense):
-    graph = build_graph(
+    build = build_dense_graph if is_dense else build_graph
+    return build(
         batch['object'],
         batch['box'],
         batch['object_mask'],
         kind=model.graph,
         direction=model.temporal_direction,
     )
-    return DenseGraph(graph.dense()) if is_dense else graph
 
 
 def _compile(function, *args):
@@ -138,3 +142,11 @@ def _mb(tree):
 
 def _fields(spread: Spread) -> dict[str, float]:
     return dataclasses.asdict(spread)
+
+
+_PARTS = {
+    'build': _build,
+    'convolve': _convolve,
+    'graph': _build_and_convolve,
+    'encoder': _encoder,
+}

@@ -134,9 +134,7 @@ def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
 
 def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array:
     """Return softmax over j of cos(o_t^i, o_{t+1}^j) at [b, t, i, j]; the last frame's are zero."""
-    cosine_BTNN = pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])
-    # Padded here, where it is (N, N), and not the features; the mask makes the last frame zero.
-    cosine_BTNN = jnp.pad(cosine_BTNN, [(0, 0), (0, 1), (0, 0), (0, 0)])
+    cosine_BTNN = pairwise_cosine(object_BTNC, _from_next(object_BTNC))
     return _masked_softmax(cosine_BTNN, mask_BTN, _from_next(mask_BTN))
 
 
@@ -159,11 +157,14 @@ def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
 def pairwise_cosine(left_BTNC: jax.Array, right_BTMC: jax.Array) -> jax.Array:
     """Return the cosine of every left with every right feature (B, T, N, M); 0 with a zero one."""
 
-    def unit(x):
-        x = x.astype(jnp.float32)
-        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-12))
+    left_BTNC, right_BTMC = left_BTNC.astype(jnp.float32), right_BTMC.astype(jnp.float32)
 
-    return jnp.einsum('BTNC,BTMC->BTNM', unit(left_BTNC), unit(right_BTMC))
+    def scale(x):
+        return jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1), 1e-12))
+
+    # Scaled afterwards: features are many times as many numbers as their products.
+    product_BTNM = jnp.einsum('BTNC,BTMC->BTNM', left_BTNC, right_BTMC)
+    return product_BTNM * scale(left_BTNC)[..., :, None] * scale(right_BTMC)[..., None, :]
 
 
 def _normalise(graph: BandedGraph) -> BandedGraph:
