@@ -1,4 +1,4 @@
-"""The one import of TensorFlow: without its start-up noise, and blind to accelerators."""
+"""The one import of TensorFlow: without its start-up noise and Keras, blind to accelerators."""
 
 import contextlib
 import os
@@ -8,7 +8,6 @@ from absl import logging
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # else it complains about float16
-os.environ['KERAS_BACKEND'] = 'jax'  # TensorFlow loads Keras, which keeps its first backend
 
 
 @contextlib.contextmanager
@@ -24,8 +23,25 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(saved)
 
 
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Keep TensorFlow from loading Keras, a third of its time; `tf.keras` still does when used.
+
+    It looks for the older Keras instead, and goes on without it.
+    """
+    name = 'TF_USE_LEGACY_KERAS'
+    before = os.environ.get(name)
+    os.environ[name] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 # The libraries write a screen of hardware notes while they load, before they read any log level.
-with _quiet_stderr():
+with _quiet_stderr(), _without_keras():
     import tensorflow as tf
     import tensorflow_datasets as tfds
 

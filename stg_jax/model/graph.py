@@ -156,7 +156,6 @@ def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
 
 def pairwise_cosine(left_BTNC: jax.Array, right_BTMC: jax.Array) -> jax.Array:
     """Return the cosine of every left with every right feature (B, T, N, M); 0 with a zero one."""
-
     left_BTNC, right_BTMC = left_BTNC.astype(jnp.float32), right_BTMC.astype(jnp.float32)
 
     def scale(x):
