@@ -15,32 +15,9 @@ from stg_jax.prepare.store import ClipStore
 from stg_jax.prepare.work import Failure, Request, chunked, make_all
 from stg_jax.prepare.write import Runner, write_job
 from tests.fake_data import fake_clips
-from tests.fake_deadly import DeadlyMaker
+from tests.fake_makers import DeadlyMaker, NumberMaker
 
 NAMES = [f'c{rank}' for rank in range(3 * work.CLIPS_PER_CHUNK + 1)]
-
-
-class NumberMaker:
-    """Makes a random clip of every request, but of those called bad; counts the chunks it made."""
-
-    def __init__(self, bad=(), **settings):
-        self.settings = settings
-        self.bad = bad
-        self.made = 0
-
-    def load(self, chunk):
-        return [request.clip_id for request in chunk]
-
-    def make(self, chunk, loaded):
-        assert loaded == [request.clip_id for request in chunk]
-        self.made += 1
-        return [work.attempt(self._clip, request) for request in chunk]
-
-    def _clip(self, request):
-        if request.clip_id in self.bad:
-            raise UserError(f'{request.path} is bad')
-        (clip,) = fake_clips(1, seed=int(request.clip_id[1:]))
-        return dataclasses.replace(clip, id=request.clip_id, captions=request.captions)
 
 
 class Stopped(NumberMaker):
