@@ -8,6 +8,7 @@ from absl import logging
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # else it complains about float16
+os.environ['KERAS_BACKEND'] = 'jax'  # whoever loads Keras first, through TensorFlow or not
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The one import of Keras Hub: on JAX, silent, and with TensorFlow blind to accelerators."""
 
-import os
 from types import ModuleType
 
 from stg_jax.errors import UserError
@@ -12,10 +11,9 @@ def import_keras_hub() -> ModuleType:
     Raises:
       UserError: it is not installed, or Keras runs on something else in this process already.
     """
-    # Keras Hub imports TensorFlow, which must be blind to accelerators by then.
+    # Keras Hub imports TensorFlow, which must be blind to accelerators and have chosen JAX by then.
     from stg_jax.data import quiet_tensorflow  # noqa: F401
 
-    os.environ['KERAS_BACKEND'] = 'jax'  # whatever it is for other work; Keras keeps its first one
     try:
         import keras
         import keras_hub

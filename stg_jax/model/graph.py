@@ -17,6 +17,8 @@ from flax import struct
 GRAPHS = ('full', 'spatial', 'temporal', 'dense')
 DIRECTIONS = ('literal', 'forward', 'both')
 
+_TILE = 64  # nodes of a clip that are multiplied as one matrix, at most
+
 
 class ObjectGraph(Protocol):
     """A normalised adjacency S G S with S = diag(row degree) ** -1/2."""
@@ -41,6 +43,11 @@ class BandedGraph:
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H for node states H (B, T, N, D), in their dtype."""
+        B, T, N, D = node_BTND.shape
+        if T * N <= _TILE:
+            # As one matrix: an accelerator multiplies a whole tile, however little a frame fills.
+            adj_BOO = self.dense().astype(node_BTND.dtype)
+            return (adj_BOO @ node_BTND.reshape(B, T * N, D)).reshape(B, T, N, D)
         bands = [
             (self.same_BTNN, node_BTND),
             (self.next_BTNN, _from_next(node_BTND)),
@@ -52,7 +59,7 @@ class BandedGraph:
         return jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTND.dtype), node_BTMD)
 
     def dense(self) -> jax.Array:
-        """Return S G S as (B, T * N, T * N); for tests and drawing only."""
+        """Return S G S as (B, T * N, T * N); for short clips, tests and drawing only."""
         T = self.same_BTNN.shape[1]
         bands = ((self.same_BTNN, 0), (self.next_BTNN, 1), (self.previous_BTNN, -1))
         blocks_BTNTN = sum(
@@ -134,7 +141,9 @@ def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
 
 def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array:
     """Return softmax over j of cos(o_t^i, o_{t+1}^j) at [b, t, i, j]; the last frame's are zero."""
-    cosine_BTNN = pairwise_cosine(object_BTNC, _from_next(object_BTNC))
+    cosine_BTNN = pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])
+    # Padded here, where it is (N, N), and not the features; the mask makes the last frame zero.
+    cosine_BTNN = jnp.pad(cosine_BTNN, [(0, 0), (0, 1), (0, 0), (0, 0)])
     return _masked_softmax(cosine_BTNN, mask_BTN, _from_next(mask_BTN))
 
 
