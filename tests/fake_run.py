@@ -24,6 +24,7 @@ _SMALL = {
     'model.feedforward': 32,
     'model.encoder_layers': 1,
     'model.decoder_layers': 1,
+    'model.graph_layers': 1,
     'optim.lr': 1e-2,
     'optim.warmup': 0.0,  # else a run of another length would be another program to compile
     'train.batch_size': 8,
