@@ -26,10 +26,9 @@ def run(config: Any) -> list[Stage]:
       For each size the stages 'build' (from features and boxes to the graph), 'convolve' (as many
       graph convolutions as the encoder has, without its dense layers; forward and backward),
       'graph' (the two together) and 'encoder' (all of the object branch before its decoder, forward
-      and backward). Each has
-      'clips_per_s' of the banded graph; 'to_dense', how many times as fast as the dense one it
-      is; 'banded_mb' and 'dense_mb', memory of a graph where there is one, and of what is made on
-      the way; and 'mb_to_dense', how many times as much the dense graph takes.
+      and backward). Each has 'clips_per_s' of the banded graph; 'to_dense', how many times as fast
+      as the dense one it is; 'banded_mb' and 'dense_mb', memory of a graph where there is one, and
+      of what is made on the way; and 'mb_to_dense', how many times as much the dense graph takes.
     """
     frames, objects = config.data.frames, config.data.objects
     sizes = [(num_frames, objects) for num_frames in FRAMES]
