@@ -36,7 +36,7 @@ def joining(main: _Main) -> _Main:
             return main(args)
         try:
             return main(args)
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
             _leave(error)
 
     return joined
@@ -87,6 +87,8 @@ def _leave(error: BaseException) -> NoReturn:
     code = 1
     if isinstance(error, UserError | KeyboardInterrupt):
         code = cli.explain(error)
+    elif isinstance(error, SystemExit):  # by a signal, see `evaluate.sigterm`
+        code = error.code
     elif parallel.is_lost_connection(error):
         print(
             f'another host does not answer any more ({error}): its number follows once it is '

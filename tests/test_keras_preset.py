@@ -124,9 +124,11 @@ def run(code, **environment):
 
 def test_a_fresh_process_runs_on_jax_without_a_word(resnet):
     code = (
-        'import numpy, sys\n'
+        'import numpy, os, sys\n'
         'from stg_jax.extract.keras_frame_encoder import KerasFrameEncoder\n'
         "assert 'keras' not in sys.modules and 'tensorflow' not in sys.modules\n"
+        'from stg_jax.data import quiet_tensorflow\n'
+        "assert 'keras' not in sys.modules and 'TF_USE_LEGACY_KERAS' not in os.environ\n"
         f'encoder = KerasFrameEncoder({str(resnet)!r}, batch_size=1, dtype="float32")\n'
         'import keras\n'
         'print(keras.config.backend(), encoder.encode([numpy.zeros((8, 8, 3), "uint8")])[0].shape)'

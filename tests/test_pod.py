@@ -13,6 +13,7 @@ from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
 from stg_jax.evaluate.predict import predict
 from stg_jax.evaluate.share import Share
+from stg_jax.pod.processes import free_port
 from stg_jax.run.checkpoint import restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, param_shapes
@@ -194,3 +195,35 @@ def test_a_mistake_on_one_host_is_told_by_all(data, tmp_path):
     errors = fake_pod.run(2, 1, host_without_data, tmp_path, tmp_path / 'run')
     for error in errors:
         assert re.fullmatch(r'host 1: .*/1 does not exist: .*', str(error))
+
+
+ENDED_BY_A_SIGNAL = """
+import sys, time
+from stg_jax import cli, multihost
+from stg_jax.train import parallel
+
+def main(args):
+    time.sleep(100 * parallel.host())
+    sys.exit(143)  # as the handler of `evaluate.sigterm` does
+
+cli.run(multihost.joining(main))
+"""
+
+
+def test_a_host_that_a_signal_ends_does_not_wait_for_the_others():
+    world = ['--multihost', f'--coordinator=127.0.0.1:{free_port()}', '--num_processes=2']
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, '-c', ENDED_BY_A_SIGNAL, *world, f'--process_id={number}'],
+            cwd=fake_run.ROOT,
+            env=fake_run.environment(),
+            stderr=subprocess.DEVNULL,
+        )
+        for number in (0, 1)
+    )
+    try:
+        assert first.wait(timeout=80) == 143
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.wait()

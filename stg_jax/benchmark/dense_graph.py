@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stg_jax.model.graph import pairwise_cosine, pairwise_iou
+from stg_jax.model.graph import (
+    degree_scale,
+    dense_propagate,
+    masked_softmax,
+    pairwise_cosine,
+    pairwise_iou,
+)
 
 
 @struct.dataclass
@@ -15,9 +21,7 @@ class DenseGraph:
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H."""
-        B, T, N, D = node_BTND.shape
-        adj_BOO = self.adj_BOO.astype(node_BTND.dtype)
-        return (adj_BOO @ node_BTND.reshape(B, T * N, D)).reshape(B, T, N, D)
+        return dense_propagate(self.adj_BOO, node_BTND)
 
 
 def build_dense_graph(
@@ -43,10 +47,12 @@ def build_dense_graph(
     same_OO = frame_O[:, None] == frame_O
     if kind == 'temporal':
         same_OO = jnp.eye(T * N, dtype=bool)
-    adj_BOO = _softmax(pairwise_iou(box_B1O4)[:, 0], both_BOO & same_OO)
+    adj_BOO = masked_softmax(pairwise_iou(box_B1O4)[:, 0], both_BOO & same_OO)
     if kind != 'spatial':
         next_OO = frame_O[:, None] + 1 == frame_O
-        time_BOO = _softmax(pairwise_cosine(object_B1OC, object_B1OC)[:, 0], both_BOO & next_OO)
+        time_BOO = masked_softmax(
+            pairwise_cosine(object_B1OC, object_B1OC)[:, 0], both_BOO & next_OO
+        )
         adj_BOO += {
             'literal': lambda: time_BOO,
             'forward': lambda: time_BOO.mT,
@@ -55,12 +61,6 @@ def build_dense_graph(
     return _normalised(adj_BOO)
 
 
-def _softmax(logit_BOO, mask_BOO):
-    weight_BOO = jnp.where(mask_BOO, jnp.exp(logit_BOO), 0)
-    return weight_BOO / jnp.maximum(weight_BOO.sum(-1, keepdims=True), 1e-9)
-
-
 def _normalised(adj_BOO):
-    degree_BO = adj_BOO.sum(-1)
-    scale_BO = jnp.where(degree_BO > 0, jax.lax.rsqrt(jnp.maximum(degree_BO, 1e-9)), 0)
+    scale_BO = degree_scale(adj_BOO.sum(-1))
     return DenseGraph(scale_BO[:, :, None] * adj_BOO * scale_BO[:, None, :])

@@ -65,16 +65,19 @@ def _build(model, batch, is_dense):
 
 def _convolve(model, batch, is_dense):
     graph = jax.jit(lambda batch: _graph(model, batch, is_dense))(batch)
-    compiled = _compile(jax.value_and_grad(_convolutions(model)), _nodes(model, batch), graph)
-    return _call(compiled, _nodes(model, batch), graph), _temporary_mb(compiled) + _mb(graph)
+    node_BTND = _nodes(model, batch)
+    compiled = _compile(jax.value_and_grad(_convolutions(model)), node_BTND, graph)
+    return _call(compiled, node_BTND, graph), _temporary_mb(compiled) + _mb(graph)
 
 
 def _build_and_convolve(model, batch, is_dense):
-    def loss(node_BTND, batch):
-        return _convolutions(model)(node_BTND, _graph(model, batch, is_dense))
+    convolutions, node_BTND = _convolutions(model), _nodes(model, batch)
 
-    compiled = _compile(jax.value_and_grad(loss), _nodes(model, batch), batch)
-    return _call(compiled, _nodes(model, batch), batch), _temporary_mb(compiled)
+    def loss(node_BTND, batch):
+        return convolutions(node_BTND, _graph(model, batch, is_dense))
+
+    compiled = _compile(jax.value_and_grad(loss), node_BTND, batch)
+    return _call(compiled, node_BTND, batch), _temporary_mb(compiled)
 
 
 def _nodes(model, batch):

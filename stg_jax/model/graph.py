@@ -17,7 +17,7 @@ from flax import struct
 GRAPHS = ('full', 'spatial', 'temporal', 'dense')
 DIRECTIONS = ('literal', 'forward', 'both')
 
-_TILE = 64  # nodes of a clip that are multiplied as one matrix, at most
+_TILE = 64  # nodes; a clip of at most so many is multiplied as one matrix
 
 
 class ObjectGraph(Protocol):
@@ -43,11 +43,10 @@ class BandedGraph:
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H for node states H (B, T, N, D), in their dtype."""
-        B, T, N, D = node_BTND.shape
+        _, T, N, _ = node_BTND.shape
         if T * N <= _TILE:
-            # As one matrix: an accelerator multiplies a whole tile, however little a frame fills.
-            adj_BOO = self.dense().astype(node_BTND.dtype)
-            return (adj_BOO @ node_BTND.reshape(B, T * N, D)).reshape(B, T, N, D)
+            # An accelerator multiplies a whole tile, however little of it a frame fills.
+            return dense_propagate(self.dense(), node_BTND)
         bands = [
             (self.same_BTNN, node_BTND),
             (self.next_BTNN, _from_next(node_BTND)),
@@ -59,7 +58,7 @@ class BandedGraph:
         return jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTND.dtype), node_BTMD)
 
     def dense(self) -> jax.Array:
-        """Return S G S as (B, T * N, T * N); for short clips, tests and drawing only."""
+        """Return S G S as (B, T * N, T * N)."""
         T = self.same_BTNN.shape[1]
         bands = ((self.same_BTNN, 0), (self.next_BTNN, 1), (self.previous_BTNN, -1))
         blocks_BTNTN = sum(
@@ -134,9 +133,16 @@ def build_graph(
     return _normalise(BandedGraph(same_BTNN, next_BTNN, previous_BTNN))
 
 
+def dense_propagate(adj_BOO: jax.Array, node_BTND: jax.Array) -> jax.Array:
+    """Return the product of S G S over all O = T * N nodes with their states, in their dtype."""
+    B, T, N, D = node_BTND.shape
+    message_BOD = adj_BOO.astype(node_BTND.dtype) @ node_BTND.reshape(B, T * N, D)
+    return message_BOD.reshape(B, T, N, D)
+
+
 def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
     """Return softmax over j of IoU(box_i, box_j) within each frame (B, T, N, N), self included."""
-    return _masked_softmax(pairwise_iou(box_BTN4), mask_BTN, mask_BTN)
+    return masked_softmax(pairwise_iou(box_BTN4), _pairs(mask_BTN, mask_BTN))
 
 
 def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array:
@@ -144,7 +150,7 @@ def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array
     cosine_BTNN = pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])
     # Padded here, where it is (N, N), and not the features; the mask makes the last frame zero.
     cosine_BTNN = jnp.pad(cosine_BTNN, [(0, 0), (0, 1), (0, 0), (0, 0)])
-    return _masked_softmax(cosine_BTNN, mask_BTN, _from_next(mask_BTN))
+    return masked_softmax(cosine_BTNN, _pairs(mask_BTN, _from_next(mask_BTN)))
 
 
 def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
@@ -175,13 +181,23 @@ def pairwise_cosine(left_BTNC: jax.Array, right_BTMC: jax.Array) -> jax.Array:
     return product_BTNM * scale(left_BTNC)[..., :, None] * scale(right_BTMC)[..., None, :]
 
 
+def masked_softmax(logit_XM: jax.Array, mask_XM: jax.Array) -> jax.Array:
+    """Return the softmax of logits in [-1, 1] over the columns of the mask, zeros if none."""
+    # Cosines and IoUs: the exponential needs no shift.
+    weight_XM = jnp.where(mask_XM, jnp.exp(logit_XM), 0)
+    return weight_XM / jnp.maximum(weight_XM.sum(-1, keepdims=True), 1e-9)
+
+
+def degree_scale(degree_X: jax.Array) -> jax.Array:
+    """Return the diagonal of S: degree ** -1/2, 0 for a node without links."""
+    return jnp.where(degree_X > 0, jax.lax.rsqrt(jnp.where(degree_X > 0, degree_X, 1)), 0)
+
+
 def _normalise(graph: BandedGraph) -> BandedGraph:
-    """Scale G to S G S; a node without links has degree 0 and scale 0."""
+    """Scale G to S G S."""
     bands = (graph.same_BTNN, graph.next_BTNN, graph.previous_BTNN)
     degree_BTN = sum(band_BTNN.sum(-1) for band_BTNN in bands if band_BTNN is not None)
-    scale_BTN = jnp.where(
-        degree_BTN > 0, jax.lax.rsqrt(jnp.where(degree_BTN > 0, degree_BTN, 1)), 0
-    )
+    scale_BTN = degree_scale(degree_BTN)
 
     def scaled(band_BTNN, column_scale_BTN):
         if band_BTNN is None:
@@ -195,12 +211,8 @@ def _normalise(graph: BandedGraph) -> BandedGraph:
     )
 
 
-def _masked_softmax(logit_BTNM, row_mask_BTN, column_mask_BTM):
-    """Softmax over present columns; absent rows, and rows that see no column, are zero."""
-    mask_BTNM = row_mask_BTN[..., :, None] & column_mask_BTM[..., None, :]
-    # Cosines and IoUs lie in [-1, 1]: the exponential needs no shift.
-    weight_BTNM = jnp.where(mask_BTNM, jnp.exp(logit_BTNM), 0)
-    return weight_BTNM / jnp.maximum(weight_BTNM.sum(-1, keepdims=True), 1e-9)
+def _pairs(row_mask_BTN, column_mask_BTM):
+    return row_mask_BTN[..., :, None] & column_mask_BTM[..., None, :]
 
 
 def _from_next(x_BT):
