@@ -14,6 +14,7 @@ from stg_jax.data.vocab import BOS, PAD
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel, ModelSpec
 from stg_jax.model.dropout import Dropout
+from stg_jax.model.target import traced_for
 from stg_jax.run.network import param_shapes
 from tests.fake_network import (
     assert_same_logits,
@@ -98,7 +99,8 @@ def test_a_word_is_scored_by_the_vector_that_embeds_it():
 @pytest.mark.parametrize(
     'changes', [{'decoder_layers': 2}, {'fusion': 'concat'}, {'dtype': 'bfloat16'}]
 )
-def test_cached_steps_give_the_logits_of_teacher_forcing(changes):
+@pytest.mark.parametrize('platform', ['cpu', 'tpu'])
+def test_cached_steps_give_the_logits_of_teacher_forcing(changes, platform):
     model, params = small_network(**changes)
     batch = fake_batch()
     token_BKL = batch['tokens'][..., :-1]
@@ -110,13 +112,16 @@ def test_cached_steps_give_the_logits_of_teacher_forcing(changes):
     for branch, expected_BKLV in logits_of(batch, **changes).items():
         apply = functools.partial(model.apply, {'params': params}, branch=branch)
         memory = apply(apply(batch, method='encode'), method='read_memory')
-        rows = memory.of_clips(np.arange(B).repeat(K))
+        clip_R = np.arange(B).repeat(K)
         # The captions change places in the cache from word to word.
         place_RL = np.stack([np.random.default_rng(i).permutation(B * K) for i in range(L)], 1)
         cache = apply(B * K, method='empty_cache')
         for position in range(L):
             token_R = token_BKL[..., position].reshape(B * K)
-            logits_RV, entry = step_fn(token_R, position, cache, place_RL, rows, branch=branch)
+            with traced_for(platform):
+                logits_RV, entry = step_fn(
+                    token_R, position, cache, place_RL, memory, clip_R, branch=branch
+                )
             expected_RV = expected_BKLV[:, :, position].reshape(B * K, -1)
             np.testing.assert_allclose(logits_RV, expected_RV, atol=atol)
             written = position, place_RL[:, position]

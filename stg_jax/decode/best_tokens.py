@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.data.vocab import EOS
+from stg_jax.model.target import is_for_cpu
 
 BLOCK = 128  # words; a vector register of an accelerator holds as many
 
@@ -37,20 +38,37 @@ def best_tokens(
     """
     num_tokens = min(num_tokens, logits_RV.shape[-1])
     logits_RV = jnp.asarray(logits_RV, jnp.float32)
-    total_fn = _totals(logp_R, logits_RV)
-    # Unlike writing into the logits, a choice between values copies none of them.
-    is_banned_V = np.isin(np.arange(logits_RV.shape[-1]), banned)
-    allowed_RV = jnp.where(is_banned_V, -jnp.inf, logits_RV)
-    id_RC = jnp.where(only_eos, EOS, _rank(allowed_RV, num_tokens, total_fn))
-    total_RC = total_fn(_take(allowed_RV, id_RC))
+    peak_RX = _block_peaks(logits_RV)
+    total_fn = _totals(logp_R, logits_RV, jnp.max(peak_RX, axis=-1, keepdims=True))
+    is_allowed_V = ~np.isin(np.arange(logits_RV.shape[-1]), banned)
+    id_RC = _rank(logits_RV, peak_RX, is_allowed_V, num_tokens, total_fn)
+    id_RC = jnp.where(only_eos, EOS, id_RC)
+    total_RC = total_fn(_allowed(_take(logits_RV, id_RC), is_allowed_V, id_RC))
     # EOS once: as C equal hypotheses it would fill the beam.
     again_C = np.arange(num_tokens) > 0
     return jnp.where(only_eos & again_C, -jnp.inf, total_RC), id_RC
 
 
-def _totals(logp_R, logits_RV):
+def _block_peaks(logits_RV):
+    """Return the largest logit of each block (R, X), of which the last may be short."""
+    R, V = logits_RV.shape
+    if is_for_cpu():
+        short, block = -V % BLOCK, (1, BLOCK)
+        return jax.lax.reduce_window(
+            logits_RV, -jnp.inf, jax.lax.max, block, block, [(0, 0), (0, short)]
+        )
+    # As rows of whole blocks; padding the last one would copy all of the logits.
+    num_whole = V // BLOCK
+    whole_RXW = logits_RV[:, : num_whole * BLOCK].reshape(R, num_whole, BLOCK)
+    rest_RW = logits_RV[:, num_whole * BLOCK :]
+    peaks = [jnp.max(whole_RXW, axis=-1)]
+    if rest_RW.shape[1]:
+        peaks.append(jnp.max(rest_RW, axis=-1, keepdims=True))
+    return jnp.concatenate(peaks, axis=1)
+
+
+def _totals(logp_R, logits_RV, peak_R1):
     """Return the function from logits (R, ...) to log-probabilities with the prefix's."""
-    peak_R1 = jnp.max(logits_RV, axis=-1, keepdims=True)
     # A row of -inf alone has no softmax: subtracting its peak would make it NaN.
     peak_R1 = jnp.where(peak_R1 > -jnp.inf, peak_R1, 0.0)
     log_sum_R1 = jnp.log(jnp.sum(jnp.exp(logits_RV - peak_R1), axis=-1, keepdims=True))
@@ -62,23 +80,29 @@ def _totals(logp_R, logits_RV):
     return total_fn
 
 
-def _rank(logits_RV, num_tokens, total_fn):
+def _rank(logits_RV, peak_RX, is_allowed_V, num_tokens, total_fn):
     """Return the ids (R, C) of the largest totals; rounding may make unequal logits equal."""
-    R, V = logits_RV.shape
-    num_whole = V // BLOCK
-    if num_whole <= num_tokens:
-        return jax.lax.top_k(total_fn(logits_RV), num_tokens)[1]
-    # Padding the vocabulary to whole blocks would copy all of the logits.
-    whole_RXW = logits_RV[:, : num_whole * BLOCK].reshape(R, num_whole, BLOCK)
-    rest_RW = logits_RV[:, num_whole * BLOCK :]
-    rest_R1 = jnp.max(rest_RW, axis=-1, keepdims=True, initial=-jnp.inf)
-    peak_RX = jnp.concatenate([jnp.max(whole_RXW, axis=-1), rest_R1], axis=1)
+    (R, V), X = logits_RV.shape, peak_RX.shape[1]
+    if num_tokens >= X:
+        return jax.lax.top_k(total_fn(jnp.where(is_allowed_V, logits_RV, -jnp.inf)), num_tokens)[1]
+    # Few blocks hold a banned word: masking all of the logits would copy them.
+    for x in np.unique(np.flatnonzero(~is_allowed_V) // BLOCK):
+        block = slice(x * BLOCK, (x + 1) * BLOCK)
+        allowed_RW = jnp.where(is_allowed_V[block], logits_RV[:, block], -jnp.inf)
+        peak_RX = peak_RX.at[:, x].set(jnp.max(allowed_RW, axis=-1))
     block_RC = jax.lax.top_k(total_fn(peak_RX), num_tokens)[1]
     # In the order of their ids, so that the first of equal words has the lowest.
     block_RC1 = jnp.sort(block_RC, axis=-1)[..., None]
-    id_RX = (block_RC1 * BLOCK + np.arange(BLOCK)).reshape(R, num_tokens * BLOCK)
-    inside_RX = jnp.where(id_RX < V, _take(logits_RV, jnp.minimum(id_RX, V - 1)), -jnp.inf)
-    return _take(id_RX, jax.lax.top_k(total_fn(inside_RX), num_tokens)[1])
+    id_RY = (block_RC1 * BLOCK + np.arange(BLOCK)).reshape(R, num_tokens * BLOCK)
+    inside_RY = _allowed(_take(logits_RV, jnp.minimum(id_RY, V - 1)), is_allowed_V, id_RY)
+    inside_RY = jnp.where(id_RY < V, inside_RY, -jnp.inf)
+    return _take(id_RY, jax.lax.top_k(total_fn(inside_RY), num_tokens)[1])
+
+
+def _allowed(value_RX, is_allowed_V, id_RX):
+    """Put -inf in place of the values of banned ids."""
+    banned = np.flatnonzero(~is_allowed_V)
+    return jnp.where((id_RX[..., None] == banned).any(-1), -jnp.inf, value_RX)
 
 
 def _take(value_RX, index_RC):

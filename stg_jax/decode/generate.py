@@ -93,10 +93,8 @@ def read_clips(
     memory = apply(apply(batch, method='encode'), method='read_memory')
 
     def logits_fn(prefixes, position, cache):
-        of_prefixes = memory.of_clips(prefixes.clip_R)
-        return apply(
-            prefixes.token_R, position, cache, prefixes.trail_RL, of_prefixes, method='step'
-        )
+        token_R, clip_R, trail_RL = prefixes.token_R, prefixes.clip_R, prefixes.trail_RL
+        return apply(token_R, position, cache, trail_RL, memory, clip_R, method='step')
 
     num_rows = batch['appearance'].shape[0] * rows_per_clip
     return logits_fn, apply(num_rows, method='empty_cache')

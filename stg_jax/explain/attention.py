@@ -12,8 +12,8 @@ from flax import linen as nn
 
 from stg_jax.explain import branch as reading
 from stg_jax.explain.branch import Batch
+from stg_jax.model.attention import MASKED
 from stg_jax.model.captioner import CaptioningModel
-from stg_jax.model.layers import MASKED
 
 PyTree = Any
 

@@ -186,10 +186,11 @@ class CaptioningModel(nn.Module):
         cache: Cache,
         trail_RL: jax.Array,
         memory: CrossMemory,
+        clip_R: jax.Array,
         branch: str,
     ) -> tuple[jax.Array, Entry]:
         """Read one token of R prefixes; see `LanguageDecoder.step`."""
-        return self.decoders[branch].step(token_R, position, cache, trail_RL, memory)
+        return self.decoders[branch].step(token_R, position, cache, trail_RL, memory, clip_R)
 
     def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> tuple[jax.Array, jax.Array]:
         """Return the sequence (B, S, D) that a decoder reads, and which of it is real (B, S)."""

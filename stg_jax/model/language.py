@@ -3,14 +3,16 @@
 Words are embedded by the same matrix that scores them (tied), separately in each branch.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
 from stg_jax.model import layers
+from stg_jax.model.attention import KeyValue
 from stg_jax.model.dropout import Dropout
-from stg_jax.model.layers import KeyValue
 from stg_jax.model.packing import WHOLE, Packing
 from stg_jax.model.products import float32_product
 
@@ -29,15 +31,6 @@ class CrossMemory:
 
     layers: tuple[KeyValue, ...]  # each (B, S, H, E)
     mask_BS: jax.Array
-
-    def of_clips(self, clip_R: jax.Array) -> 'CrossMemory':
-        """Return that of R clips, some of them several times."""
-
-        def gather(x_BSHE):
-            # Heads first: there an attention of one query reads without another transpose.
-            return jnp.swapaxes(jnp.swapaxes(x_BSHE, 1, 2)[clip_R], 1, 2)
-
-        return CrossMemory(jax.tree.map(gather, self.layers), self.mask_BS[clip_R])
 
 
 def word_logits(hidden_D: jax.Array, vector_VD: jax.Array) -> jax.Array:
@@ -132,6 +125,7 @@ class LanguageDecoder(nn.Module):
         cache: Cache,
         trail_RL: jax.Array,
         memory: CrossMemory,
+        clip_R: jax.Array,
     ) -> tuple[jax.Array, Entry]:
         """Read one more token of R prefixes.
 
@@ -140,34 +134,38 @@ class LanguageDecoder(nn.Module):
           position: of all of them, an int32 scalar.
           cache: entries of the tokens before.
           trail_RL: row of the cache where the entry of a prefix is, at each position before.
-          memory: of the clip of each prefix, R in all.
+          memory: of B clips.
+          clip_R: which of them each prefix describes.
 
         Returns:
           float32 logits (R, V) of the next token, and this token's entry for the cache.
         """
-        position_LD = jnp.asarray(layers.sinusoids(self.max_length, self.width))
-        here_1D = jax.lax.dynamic_slice_in_dim(position_LD, position, 1)
-        x_R11D = self._embed(token_R[:, None, None], here_1D)
+        here_D = jnp.asarray(layers.sinusoids(self.max_length, self.width))[position]
+        x_RD = self._embed(token_R, here_D)
         read_1L = jnp.arange(self.max_length)[None] <= position
+        clip_mask_RS = memory.mask_BS[clip_R]
         entry = []
-        for layer, past, read in zip(self.decoder, cache, memory.layers, strict=True):
-            new_R11HE = layer.read_self(x_R11D)
-            own_R1LHE = jax.tree.map(
-                lambda x, new: _follow(x, trail_RL, new, position), past, new_R11HE
-            )
-            x_R11D = layer(x_R11D, own_R1LHE, read_1L, read, memory.mask_BS, False)
-            entry.append(jax.tree.map(lambda x: x[:, 0, 0], new_R11HE))
-        return self.logits(x_R11D[:, 0, 0]), tuple(entry)
+        for layer, past, clip in zip(self.decoder, cache, memory.layers, strict=True):
+            new = layer.read_self(x_RD)
+            own_at = functools.partial(_own_at, past, trail_RL, new, position)
+            clip_at = functools.partial(_clip_at, clip, clip_R)
+            x_RD = layer.step(x_RD, own_at, read_1L, position + 1, clip_at, clip_mask_RS)
+            entry.append(new)
+        return self.logits(x_RD), tuple(entry)
 
     def _embed(self, token_L, position_LD):
         return (self.embed(token_L) * self.width**0.5 + position_LD).astype(self.dtype)
 
 
-def _follow(past_LNHE, trail_RL, new_R11HE, position):
-    """Gather the past of R prefixes from a cache and put the present token into its place."""
-    L, _, H, _ = past_LNHE.shape
-    # Heads first, for the reason that `CrossMemory.of_clips` gives.
-    past_RHLE = past_LNHE[jnp.arange(L), trail_RL[:, None, :], jnp.arange(H)[:, None]]
-    new_RH1E = jnp.swapaxes(new_R11HE[:, 0], 1, 2)
-    own_RHLE = jnp.where((jnp.arange(L) == position)[:, None], new_RH1E, past_RHLE)
-    return jnp.swapaxes(own_RHLE, 1, 2)[:, None]
+def _own_at(past: KeyValue, trail_RL, new: KeyValue, position, at) -> KeyValue:
+    """Return what R prefixes keep (R, H, E) of the token at a position up to the present one."""
+
+    def look_up(past_LNHE, new_RHE):
+        return jnp.where(at == position, new_RHE, past_LNHE[at, trail_RL[:, at]])
+
+    return jax.tree.map(look_up, past, new)
+
+
+def _clip_at(memory: KeyValue, clip_R, at) -> KeyValue:
+    """Return a position (R, H, E) of the memories (B, S, H, E) of R prefixes' clips."""
+    return jax.tree.map(lambda x_BSHE: x_BSHE[clip_R, at], memory)

@@ -11,23 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import struct
 
-from stg_jax.model.dense import Dense, DenseGeneral
+from stg_jax.model.attention import Attention, KeyValue, LookUp
+from stg_jax.model.dense import Dense
 from stg_jax.model.dropout import Dropout
 from stg_jax.model.packing import WHOLE, Packing
-from stg_jax.model.products import float32_product
 from stg_jax.model.windows import attend_packed
-
-MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
-
-
-@struct.dataclass
-class KeyValue:
-    """Keys and values of an attention, split into heads: (..., S, H, E) each."""
-
-    key: jax.Array
-    value: jax.Array
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
@@ -35,38 +24,6 @@ def sinusoids(length: int, width: int) -> np.ndarray:
     rate = np.exp(-np.log(1e4) * np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * rate
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
-
-
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention; the softmax runs in float32."""
-
-    width: int
-    heads: int
-    dtype: jnp.dtype
-
-    def setup(self):
-        """Define the four projections."""
-        split = (self.heads, self.width // self.heads)
-        self.query = DenseGeneral(split, dtype=self.dtype)
-        self.key = DenseGeneral(split, dtype=self.dtype)
-        self.value = DenseGeneral(split, dtype=self.dtype)
-        self.out = DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)
-
-    def project(self, x_SD: jax.Array) -> KeyValue:
-        """Return the keys and values (..., S, H, E) of x (..., S, D)."""
-        return KeyValue(self.key(x_SD), self.value(x_SD))
-
-    def __call__(self, x_QD: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
-        """Attend from x (..., Q, D) to memory where mask (..., Q or 1, S) is True."""
-        return self.out(self.attend(self.query(x_QD), memory, mask_QS))
-
-    def attend(self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
-        """Return what each head reads (..., Q, H, E), before the output projection."""
-        query_QHE = query_QHE * (self.width // self.heads) ** -0.5
-        logit_HQS = float32_product('...QHE,...SHE->...HQS', query_QHE, memory.key)
-        logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
-        weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
-        return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
 
 
 class FeedForward(nn.Module):
@@ -160,15 +117,42 @@ class DecoderLayer(nn.Module):
             read = self.cross_attention.attend(query_BQHE, memory, memory_mask_BS[:, None, :])
             return packing.pack(read.reshape(B, K, L, H, E))
 
-        def attended(attention, attend, x_BKLD):
-            return attention.out(attend(attention.query(x_BKLD)))
+        return self._read(x_BKLD, read_own, read_clip, train)
 
-        def add(norm, x_BKLD, update_BKLD):
-            return norm(x_BKLD + self.drop(update_BKLD, deterministic=not train))
+    def step(
+        self,
+        x_RD: jax.Array,
+        look_up_own: LookUp,
+        own_mask_RS: jax.Array,
+        num_own: jax.Array,
+        look_up_clip: LookUp,
+        clip_mask_RS: jax.Array,
+    ) -> jax.Array:
+        """Return (R, D): the last word of R captions; see `Attention.attend_each`."""
+        clip_length = clip_mask_RS.shape[1]
 
-        x_BKLD = add(self.norms[0], x_BKLD, attended(self.self_attention, read_own, x_BKLD))
-        x_BKLD = add(self.norms[1], x_BKLD, attended(self.cross_attention, read_clip, x_BKLD))
-        return add(self.norms[2], x_BKLD, self.feed(x_BKLD, train))
+        def read_own(query_RHE):
+            return self.self_attention.attend_each(query_RHE, look_up_own, own_mask_RS, num_own)
+
+        def read_clip(query_RHE):
+            return self.cross_attention.attend_each(
+                query_RHE, look_up_clip, clip_mask_RS, clip_length
+            )
+
+        return self._read(x_RD, read_own, read_clip, train=False)
+
+    def _read(self, x_D, read_own, read_clip, train):
+        """Apply all sub-layers to states (..., D), of which two read by queries (..., H, E)."""
+
+        def attended(attention, read):
+            return attention.out(read(attention.query(x_D)))
+
+        def add(norm, x_D, update_D):
+            return norm(x_D + self.drop(update_D, deterministic=not train))
+
+        x_D = add(self.norms[0], x_D, attended(self.self_attention, read_own))
+        x_D = add(self.norms[1], x_D, attended(self.cross_attention, read_clip))
+        return add(self.norms[2], x_D, self.feed(x_D, train))
 
 
 def _flat_rows(x_BKLHE):

@@ -1,0 +1,101 @@
+"""Multi-head scaled dot-product attention over explicit keys and values."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from stg_jax.model.dense import DenseGeneral
+from stg_jax.model.products import float32_product
+from stg_jax.model.target import is_for_cpu
+
+MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
+
+
+@struct.dataclass
+class KeyValue:
+    """Keys and values of an attention, split into heads: (..., S, H, E) each."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+# Keys and values (R, H, E) that R queries find at one position, an int32 scalar.
+LookUp = Callable[[jax.Array], KeyValue]
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention; the softmax runs in float32."""
+
+    width: int
+    heads: int
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Define the four projections."""
+        split = (self.heads, self.width // self.heads)
+        self.query = DenseGeneral(split, dtype=self.dtype)
+        self.key = DenseGeneral(split, dtype=self.dtype)
+        self.value = DenseGeneral(split, dtype=self.dtype)
+        self.out = DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)
+
+    def project(self, x_SD: jax.Array) -> KeyValue:
+        """Return the keys and values (..., S, H, E) of x (..., S, D)."""
+        return KeyValue(self.key(x_SD), self.value(x_SD))
+
+    def __call__(self, x_QD: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
+        """Attend from x (..., Q, D) to memory where mask (..., Q or 1, S) is True."""
+        return self.out(self.attend(self.query(x_QD), memory, mask_QS))
+
+    def attend(self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
+        """Return what each head reads (..., Q, H, E), before the output projection."""
+        logit_HQS = float32_product('...QHE,...SHE->...HQS', self._scaled(query_QHE), memory.key)
+        logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
+        weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
+        return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
+
+    def attend_each(
+        self, query_RHE: jax.Array, look_up: LookUp, mask_RS: jax.Array, num_filled: jax.Array
+    ) -> jax.Array:
+        """Return what one query a row reads (R, H, E) of keys and values that lie scattered.
+
+        Args:
+          query_RHE: the queries.
+          look_up: finds what they attend to at a position.
+          mask_RS: (R or 1, S), True at the positions that count.
+          num_filled: an int32 scalar; nothing is to be found from this position on, where the mask
+            is False.
+        """
+        if is_for_cpu():
+            return self._attend_in_turn(query_RHE, look_up, mask_RS, num_filled)
+        found = jax.vmap(look_up, out_axes=1)(jnp.arange(mask_RS.shape[1]))
+        return self.attend(query_RHE[:, None], found, mask_RS[:, None])[:, 0]
+
+    def _attend_in_turn(self, query_RHE, look_up, mask_RS, num_filled):
+        """Read position by position: a copy of all of them would not fit into a core's cache.
+
+        The softmax is that of Milakov and Gimelshein (2018): what was read so far shrinks whenever
+        a larger logit turns up.
+        """
+        query_RHE = self._scaled(query_RHE)
+
+        def read_next(s, state):
+            peak_RH, total_RH, read_RHE = state
+            found = look_up(s)
+            logit_RH = float32_product('RHE,RHE->RH', query_RHE, found.key)
+            logit_RH = jnp.where(mask_RS[:, s, None], logit_RH, MASKED)
+            new_peak_RH = jnp.maximum(peak_RH, logit_RH)
+            shrink_RH, weight_RH = jnp.exp(peak_RH - new_peak_RH), jnp.exp(logit_RH - new_peak_RH)
+            read_RHE = read_RHE * shrink_RH[..., None] + weight_RH[..., None] * found.value
+            return new_peak_RH, total_RH * shrink_RH + weight_RH, read_RHE
+
+        nothing_RHE = jnp.zeros(query_RHE.shape, jnp.float32)
+        nothing_RH = nothing_RHE[..., 0]
+        state = (nothing_RH + MASKED, nothing_RH, nothing_RHE)
+        _, total_RH, read_RHE = jax.lax.fori_loop(0, num_filled, read_next, state)
+        return (read_RHE / total_RH[..., None]).astype(self.dtype)
+
+    def _scaled(self, query_QHE):
+        return query_QHE * (self.width // self.heads) ** -0.5
