@@ -4,11 +4,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from stg_jax.model.attention import Attention, KeyValue
 from stg_jax.model.target import traced_for
 
 R, S, N, H, E = 5, 7, 4, 2, 8
+
+
+@struct.dataclass
+class Lying:
+    """Position s of query r is memory[s, row_RS[r, s]]."""
+
+    mask_RS: jax.Array
+    num_filled: jax.Array
+    memory: KeyValue
+    row_RS: jax.Array
+
+    def at(self, position):
+        row_R = jnp.asarray(self.row_RS)[:, position]
+        return jax.tree.map(lambda x: x[position, row_R], self.memory)
+
+    def whole(self):
+        return jax.tree.map(lambda x: x[np.arange(S), self.row_RS], self.memory)
 
 
 def attend(platform, mask_RS, num_filled, *, dtype='float32', worth=np.nan):
@@ -22,16 +40,13 @@ def attend(platform, mask_RS, num_filled, *, dtype='float32', worth=np.nan):
     )
     attention = Attention(H * E, H, jnp.dtype(dtype))
 
-    def look_up(at):
-        return jax.tree.map(lambda x: x[at, jnp.asarray(row_RS)[:, at]], memory)
+    @jax.jit
+    def attend_each(query_RHE, mask_RS, num_filled):
+        lies = Lying(mask_RS, num_filled, memory, row_RS)
+        return attention.apply({}, query_RHE, lies, method='attend_each')
 
     with traced_for(platform):
-        apply = jax.jit(
-            lambda query, mask, num: attention.apply(
-                {}, query, look_up, mask, num, method='attend_each'
-            )
-        )
-        found_RHE = apply(query_RHE, mask_RS, num_filled)
+        found_RHE = attend_each(query_RHE, mask_RS, num_filled)
     assert found_RHE.dtype == dtype
     return np.asarray(found_RHE, np.float32), query_RHE, memory, row_RS
 

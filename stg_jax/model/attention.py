@@ -1,6 +1,6 @@
 """Multi-head scaled dot-product attention over explicit keys and values."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,23 @@ class KeyValue:
     value: jax.Array
 
 
-# Keys and values (R, H, E) that R queries find at one position, an int32 scalar.
-LookUp = Callable[[jax.Array], KeyValue]
+class Scattered(Protocol):
+    """Keys and values at S positions that R queries, one a row, find in various places.
+
+    Attributes:
+      mask_RS: (R or 1, S), True at the positions that count.
+      num_filled: int32 scalar; nothing is to be found from this position on, where the mask is
+        False.
+    """
+
+    mask_RS: jax.Array
+    num_filled: jax.Array
+
+    def at(self, position: jax.Array) -> KeyValue:
+        """Return those at one position (R, H, E), an int32 scalar."""
+
+    def whole(self) -> KeyValue:
+        """Return those at all positions (R, S, H, E)."""
 
 
 class Attention(nn.Module):
@@ -56,24 +71,14 @@ class Attention(nn.Module):
         weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
         return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
 
-    def attend_each(
-        self, query_RHE: jax.Array, look_up: LookUp, mask_RS: jax.Array, num_filled: jax.Array
-    ) -> jax.Array:
-        """Return what one query a row reads (R, H, E) of keys and values that lie scattered.
-
-        Args:
-          query_RHE: the queries.
-          look_up: finds what they attend to at a position.
-          mask_RS: (R or 1, S), True at the positions that count.
-          num_filled: an int32 scalar; nothing is to be found from this position on, where the mask
-            is False.
-        """
+    def attend_each(self, query_RHE: jax.Array, memory: Scattered) -> jax.Array:
+        """Return what one query a row reads (R, H, E) of keys and values that lie scattered."""
         if is_for_cpu():
-            return self._attend_in_turn(query_RHE, look_up, mask_RS, num_filled)
-        found = jax.vmap(look_up, out_axes=1)(jnp.arange(mask_RS.shape[1]))
-        return self.attend(query_RHE[:, None], found, mask_RS[:, None])[:, 0]
+            return self._attend_in_turn(query_RHE, memory)
+        mask_R1S = memory.mask_RS[:, None]
+        return self.attend(query_RHE[:, None], memory.whole(), mask_R1S)[:, 0]
 
-    def _attend_in_turn(self, query_RHE, look_up, mask_RS, num_filled):
+    def _attend_in_turn(self, query_RHE, memory):
         """Read position by position: a copy of all of them would not fit into a core's cache.
 
         The softmax is that of Milakov and Gimelshein (2018): what was read so far shrinks whenever
@@ -83,9 +88,9 @@ class Attention(nn.Module):
 
         def read_next(s, state):
             peak_RH, total_RH, read_RHE = state
-            found = look_up(s)
+            found = memory.at(s)
             logit_RH = float32_product('RHE,RHE->RH', query_RHE, found.key)
-            logit_RH = jnp.where(mask_RS[:, s, None], logit_RH, MASKED)
+            logit_RH = jnp.where(memory.mask_RS[:, s, None], logit_RH, MASKED)
             new_peak_RH = jnp.maximum(peak_RH, logit_RH)
             shrink_RH, weight_RH = jnp.exp(peak_RH - new_peak_RH), jnp.exp(logit_RH - new_peak_RH)
             read_RHE = read_RHE * shrink_RH[..., None] + weight_RH[..., None] * found.value
@@ -94,7 +99,7 @@ class Attention(nn.Module):
         nothing_RHE = jnp.zeros(query_RHE.shape, jnp.float32)
         nothing_RH = nothing_RHE[..., 0]
         state = (nothing_RH + MASKED, nothing_RH, nothing_RHE)
-        _, total_RH, read_RHE = jax.lax.fori_loop(0, num_filled, read_next, state)
+        _, total_RH, read_RHE = jax.lax.fori_loop(0, memory.num_filled, read_next, state)
         return (read_RHE / total_RH[..., None]).astype(self.dtype)
 
     def _scaled(self, query_QHE):

@@ -3,8 +3,6 @@
 Words are embedded by the same matrix that scores them (tied), separately in each branch.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -147,9 +145,8 @@ class LanguageDecoder(nn.Module):
         entry = []
         for layer, past, clip in zip(self.decoder, cache, memory.layers, strict=True):
             new = layer.read_self(x_RD)
-            own_at = functools.partial(_own_at, past, trail_RL, new, position)
-            clip_at = functools.partial(_clip_at, clip, clip_R)
-            x_RD = layer.step(x_RD, own_at, read_1L, position + 1, clip_at, clip_mask_RS)
+            words = _Words(read_1L, position + 1, past, trail_RL, new)
+            x_RD = layer.step(x_RD, words, _Clip(clip_mask_RS, clip_mask_RS.shape[1], clip, clip_R))
             entry.append(new)
         return self.logits(x_RD), tuple(entry)
 
@@ -157,15 +154,48 @@ class LanguageDecoder(nn.Module):
         return (self.embed(token_L) * self.width**0.5 + position_LD).astype(self.dtype)
 
 
-def _own_at(past: KeyValue, trail_RL, new: KeyValue, position, at) -> KeyValue:
-    """Return what R prefixes keep (R, H, E) of the token at a position up to the present one."""
+@struct.dataclass
+class _Words:
+    """The words of R prefixes up to the present one: its entry is new, the others are in the cache.
 
-    def look_up(past_LNHE, new_RHE):
-        return jnp.where(at == position, new_RHE, past_LNHE[at, trail_RL[:, at]])
+    See `Scattered`, also for `_Clip`.
+    """
 
-    return jax.tree.map(look_up, past, new)
+    mask_RS: jax.Array
+    num_filled: jax.Array
+    past: KeyValue
+    trail_RL: jax.Array
+    new: KeyValue
+
+    def at(self, position):
+        is_new = position == self.num_filled - 1
+
+        def find(past_LNHE, new_RHE):
+            return jnp.where(is_new, new_RHE, past_LNHE[position, self.trail_RL[:, position]])
+
+        return jax.tree.map(find, self.past, self.new)
+
+    def whole(self):
+        position_L = jnp.arange(self.trail_RL.shape[1])
+        is_new_L11 = (position_L == self.num_filled - 1)[:, None, None]
+
+        def find(past_LNHE, new_RHE):
+            return jnp.where(is_new_L11, new_RHE[:, None], past_LNHE[position_L, self.trail_RL])
+
+        return jax.tree.map(find, self.past, self.new)
 
 
-def _clip_at(memory: KeyValue, clip_R, at) -> KeyValue:
-    """Return a position (R, H, E) of the memories (B, S, H, E) of R prefixes' clips."""
-    return jax.tree.map(lambda x_BSHE: x_BSHE[clip_R, at], memory)
+@struct.dataclass
+class _Clip:
+    """The memories of R prefixes' clips."""
+
+    mask_RS: jax.Array
+    num_filled: int
+    memory: KeyValue
+    clip_R: jax.Array
+
+    def at(self, position):
+        return jax.tree.map(lambda x_BSHE: x_BSHE[self.clip_R, position], self.memory)
+
+    def whole(self):
+        return jax.tree.map(lambda x_BSHE: x_BSHE[self.clip_R], self.memory)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from stg_jax.model.attention import Attention, KeyValue, LookUp
+from stg_jax.model.attention import Attention, KeyValue, Scattered
 from stg_jax.model.dense import Dense
 from stg_jax.model.dropout import Dropout
 from stg_jax.model.packing import WHOLE, Packing
@@ -119,26 +119,10 @@ class DecoderLayer(nn.Module):
 
         return self._read(x_BKLD, read_own, read_clip, train)
 
-    def step(
-        self,
-        x_RD: jax.Array,
-        look_up_own: LookUp,
-        own_mask_RS: jax.Array,
-        num_own: jax.Array,
-        look_up_clip: LookUp,
-        clip_mask_RS: jax.Array,
-    ) -> jax.Array:
-        """Return (R, D): the last word of R captions; see `Attention.attend_each`."""
-        clip_length = clip_mask_RS.shape[1]
-
-        def read_own(query_RHE):
-            return self.self_attention.attend_each(query_RHE, look_up_own, own_mask_RS, num_own)
-
-        def read_clip(query_RHE):
-            return self.cross_attention.attend_each(
-                query_RHE, look_up_clip, clip_mask_RS, clip_length
-            )
-
+    def step(self, x_RD: jax.Array, own: Scattered, clip: Scattered) -> jax.Array:
+        """Return (R, D): the last words of R captions against the words so far and the clip."""
+        read_own = functools.partial(self.self_attention.attend_each, memory=own)
+        read_clip = functools.partial(self.cross_attention.attend_each, memory=clip)
         return self._read(x_RD, read_own, read_clip, train=False)
 
     def _read(self, x_D, read_own, read_clip, train):
