@@ -17,7 +17,7 @@ from stg_jax.model.language import word_logits
 from stg_jax.model.losses import LossSpec, Words, feature_terms, word_terms
 from stg_jax.model.packing import Packing
 
-CHUNK = 512  # words at least, unless there are fewer
+CHUNK = 512  # words at most, unless MOST_CHUNKS are too few
 MOST_CHUNKS = 8  # each costs a pass over the gradient of the word vectors
 TILE = 128  # a TPU sums over 1,140 words 2.7 times as slowly as over 1,152
 
