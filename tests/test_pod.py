@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from stg_jax.errors import UserError
 from stg_jax.evaluate.predict import predict
 from stg_jax.evaluate.share import Share
 from stg_jax.pod.processes import free_port
-from stg_jax.run.checkpoint import restore_params
+from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, param_shapes
 from stg_jax.train import hosts, loop, parallel
@@ -119,6 +120,29 @@ def test_a_run_goes_on_with_other_hosts_and_devices(data, tmp_path, runs):
     assert len(log(tmp_path, 'loss')) == 11  # within the second epoch of seven steps
     assert fake_pod.run(1, 2, train, config, tmp_path) == [True]
     np.testing.assert_allclose(log(tmp_path, 'loss'), log(runs[ONE][0], 'loss'), atol=1e-5)
+
+
+def train_with_a_slow_disk(config, workdir):
+    """Return whether the last checkpoint was complete when training ended on this host."""
+
+    class SlowCheckpoints(Checkpoints):
+        def wait(self):
+            super().wait()
+            time.sleep(2)
+            (workdir / 'complete').touch()
+
+        def __exit__(self, *error):
+            self.wait()
+            super().__exit__(*error)
+
+    loop.Checkpoints = SlowCheckpoints  # in this process, which trains nothing else
+    train(config, workdir)
+    return (workdir / 'complete').exists()
+
+
+def test_no_host_goes_on_before_the_last_checkpoint_is_complete(data, tmp_path):
+    config = tiny_config(data, **{'train.epochs': 1})
+    assert fake_pod.run(2, 1, train_with_a_slow_disk, config, tmp_path) == [True, True]
 
 
 def pod(*args, flags=(), timeout=1500):

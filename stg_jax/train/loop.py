@@ -125,7 +125,10 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end; False when asked to stop before."""
         try:
-            return self._run_epochs()
+            finished = self._run_epochs()
+            # Else another host might read an older checkpoint, while it is being deleted.
+            hosts.on_first(lambda: self._checkpoints.wait())
+            return finished
         finally:
             self._compilers.shutdown(cancel_futures=True)
 
