@@ -79,9 +79,9 @@ class DecoderLayer(nn.Module):
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(3)]
         self.drop = Dropout(self.dropout)
 
-    def read_self(self, x_BKLD: jax.Array) -> KeyValue:
-        """Return this layer's self-attention keys and values (B, K, L, H, E)."""
-        return self.self_attention.project(x_BKLD)
+    def read_self(self, x_D: jax.Array) -> KeyValue:
+        """Return the self-attention keys and values (..., H, E) of states (..., D)."""
+        return self.self_attention.project(x_D)
 
     def read_memory(self, memory_BSD: jax.Array) -> KeyValue:
         """Return this layer's cross-attention keys and values (B, S, H, E)."""
