@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from stg_jax import lost_signals
 from stg_jax.errors import UserError
 
 USER_ERROR = 2
@@ -21,6 +22,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     A `UserError`, an unknown flag or an unknown config key ends with one sentence on standard
     error and exit code 2.
     """
+    lost_signals.send_again()
     try:
         sys.exit(main(_parse(sys.argv)) or 0)
     except (UserError, KeyboardInterrupt) as error:

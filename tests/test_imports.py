@@ -33,13 +33,14 @@ MAY_IMPORT = {
         *('sweep', 'demo', 'captioning', 'plot', 'report', 'figures', 'explain', 'extract'),
         *('decode', 'run', 'model', 'data', 'heap'),
     },
-    'cli': set(),
+    'cli': {'lost_signals'},
     'multihost': {'cli', 'train', 'evaluate'},
     'pod': {'cli'},
     'errors': set(),
     'files': set(),
     'figures': set(),
     'heap': set(),
+    'lost_signals': set(),
 }
 DEVICE_WORDS = {
     'devices',
