@@ -17,7 +17,7 @@ from flax import struct
 GRAPHS = ('full', 'spatial', 'temporal', 'dense')
 DIRECTIONS = ('literal', 'forward', 'both')
 
-_TILE = 64  # nodes; a clip of at most so many is multiplied as one matrix
+_TILE = 64  # nodes; so many, of a clip or around a frame, are multiplied as one matrix
 
 
 class ObjectGraph(Protocol):
@@ -52,10 +52,16 @@ class BandedGraph:
             (self.next_BTNN, _from_next(node_BTND)),
             (self.previous_BTNN, _from_previous(node_BTND)),
         ]
-        blocks, nodes = zip(*(band for band in bands if band[0] is not None), strict=True)
-        # As one product over all neighbours: sums of several would be passes over the states.
-        block_BTNM, node_BTMD = jnp.concatenate(blocks, -1), jnp.concatenate(nodes, -2)
-        return jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTND.dtype), node_BTMD)
+        bands = [band for band in bands if band[0] is not None]
+        if len(bands) * N <= _TILE:
+            # As one product over all neighbours: sums of several would be passes over the states.
+            blocks, nodes = zip(*bands, strict=True)
+            bands = [(jnp.concatenate(blocks, -1), jnp.concatenate(nodes, -2))]
+        # Of many objects, copies of the neighbours would take longer than the sums.
+        return sum(
+            jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTND.dtype), node_BTMD)
+            for block_BTNM, node_BTMD in bands
+        )
 
     def dense(self) -> jax.Array:
         """Return S G S as (B, T * N, T * N)."""
