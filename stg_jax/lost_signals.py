@@ -31,7 +31,7 @@ def _hook(unraisable: Any) -> None:
 
 def _signal_of(exception: type[BaseException]) -> int | None:
     """Return the signal that raises such an exception here, None where none does."""
-    if issubclass(exception, SystemExit):
+    if issubclass(exception, SystemExit) and callable(signal.getsignal(signal.SIGTERM)):
         return signal.SIGTERM
     if issubclass(exception, KeyboardInterrupt):
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -29,7 +29,7 @@ def best_tokens(
       logp_R: log-probability of each prefix.
       logits_RV: of the next token; -inf is an impossible one.
       num_tokens: how many to find, static.
-      banned: ids that are never found; their probability is not given to others.
+      banned: ids below V that are never found; their probability is not given to others.
       only_eos: scalar, whether EOS is the only choice left.
 
     Returns:
@@ -40,10 +40,9 @@ def best_tokens(
     logits_RV = jnp.asarray(logits_RV, jnp.float32)
     peak_RX = _block_peaks(logits_RV)
     total_fn = _totals(logp_R, logits_RV, jnp.max(peak_RX, axis=-1, keepdims=True))
-    is_allowed_V = ~np.isin(np.arange(logits_RV.shape[-1]), banned)
-    id_RC = _rank(logits_RV, peak_RX, is_allowed_V, num_tokens, total_fn)
+    id_RC = _rank(logits_RV, peak_RX, banned, num_tokens, total_fn)
     id_RC = jnp.where(only_eos, EOS, id_RC)
-    total_RC = total_fn(_allowed(_take(logits_RV, id_RC), is_allowed_V, id_RC))
+    total_RC = total_fn(_allowed(_take(logits_RV, id_RC), id_RC, banned))
     # EOS once: as C equal hypotheses it would fill the beam.
     again_C = np.arange(num_tokens) > 0
     return jnp.where(only_eos & again_C, -jnp.inf, total_RC), id_RC
@@ -80,29 +79,29 @@ def _totals(logp_R, logits_RV, peak_R1):
     return total_fn
 
 
-def _rank(logits_RV, peak_RX, is_allowed_V, num_tokens, total_fn):
+def _rank(logits_RV, peak_RX, banned, num_tokens, total_fn):
     """Return the ids (R, C) of the largest totals; rounding may make unequal logits equal."""
     (R, V), X = logits_RV.shape, peak_RX.shape[1]
+    id_V = np.arange(V)
     if num_tokens >= X:
-        return jax.lax.top_k(total_fn(jnp.where(is_allowed_V, logits_RV, -jnp.inf)), num_tokens)[1]
+        return jax.lax.top_k(total_fn(_allowed(logits_RV, id_V, banned)), num_tokens)[1]
     # Few blocks hold a banned word: masking all of the logits would copy them.
-    for x in np.unique(np.flatnonzero(~is_allowed_V) // BLOCK):
+    for x in sorted({token // BLOCK for token in banned}):
         block = slice(x * BLOCK, (x + 1) * BLOCK)
-        allowed_RW = jnp.where(is_allowed_V[block], logits_RV[:, block], -jnp.inf)
+        allowed_RW = _allowed(logits_RV[:, block], id_V[block], banned)
         peak_RX = peak_RX.at[:, x].set(jnp.max(allowed_RW, axis=-1))
     block_RC = jax.lax.top_k(total_fn(peak_RX), num_tokens)[1]
     # In the order of their ids, so that the first of equal words has the lowest.
     block_RC1 = jnp.sort(block_RC, axis=-1)[..., None]
     id_RY = (block_RC1 * BLOCK + np.arange(BLOCK)).reshape(R, num_tokens * BLOCK)
-    inside_RY = _allowed(_take(logits_RV, jnp.minimum(id_RY, V - 1)), is_allowed_V, id_RY)
+    inside_RY = _allowed(_take(logits_RV, jnp.minimum(id_RY, V - 1)), id_RY, banned)
     inside_RY = jnp.where(id_RY < V, inside_RY, -jnp.inf)
     return _take(id_RY, jax.lax.top_k(total_fn(inside_RY), num_tokens)[1])
 
 
-def _allowed(value_RX, is_allowed_V, id_RX):
+def _allowed(value_RX, id_X, banned):
     """Put -inf in place of the values of banned ids."""
-    banned = np.flatnonzero(~is_allowed_V)
-    return jnp.where((id_RX[..., None] == banned).any(-1), -jnp.inf, value_RX)
+    return jnp.where((id_X[..., None] == np.array(banned, int)).any(-1), -jnp.inf, value_RX)
 
 
 def _take(value_RX, index_RC):

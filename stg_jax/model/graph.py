@@ -27,7 +27,7 @@ class ObjectGraph(Protocol):
         """Return S G S H for node states H (B, T, N, D)."""
 
     def dense(self) -> jax.Array:
-        """Return S G S as (B, T * N, T * N); for tests and drawing only."""
+        """Return S G S as (B, T * N, T * N)."""
 
 
 @struct.dataclass

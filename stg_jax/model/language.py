@@ -163,9 +163,9 @@ class _Words:
 
     mask_RS: jax.Array
     num_filled: jax.Array
-    past: KeyValue
+    past: KeyValue  # (L, N, H, E)
     trail_RL: jax.Array
-    new: KeyValue
+    new: KeyValue  # (R, H, E)
 
     def at(self, position):
         is_new = position == self.num_filled - 1
@@ -191,7 +191,7 @@ class _Clip:
 
     mask_RS: jax.Array
     num_filled: int
-    memory: KeyValue
+    memory: KeyValue  # (B, S, H, E)
     clip_R: jax.Array
 
     def at(self, position):
