@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stg_jax.model.bands import matrix_messages
 from stg_jax.model.graph import (
     degree_scale,
-    dense_propagate,
     masked_softmax,
     pairwise_cosine,
     pairwise_iou,
@@ -21,7 +21,7 @@ class DenseGraph:
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H."""
-        return dense_propagate(self.adj_BOO, node_BTND)
+        return matrix_messages(self.adj_BOO, node_BTND)
 
 
 def build_dense_graph(

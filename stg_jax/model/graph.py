@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stg_jax.model.bands import Bands, as_matrix, from_frame, messages
+
 GRAPHS = ('full', 'spatial', 'temporal', 'dense')
 DIRECTIONS = ('literal', 'forward', 'both')
-
-_TILE = 64  # nodes; so many, of a clip or around a frame, are multiplied as one matrix
 
 
 class ObjectGraph(Protocol):
@@ -32,48 +32,17 @@ class ObjectGraph(Protocol):
 
 @struct.dataclass
 class BandedGraph:
-    """Blocks (t, t), (t, t + 1) and (t, t - 1) of S G S, each (B, T, N, N).
+    """Blocks (t, t + k) of S G S as bands[k], each (B, T, N, N); see `stg_jax.model.bands`."""
 
-    The blocks that would leave the clip are zero; `None` stands for a band that is all zero.
-    """
-
-    same_BTNN: jax.Array
-    next_BTNN: jax.Array | None
-    previous_BTNN: jax.Array | None
+    bands: Bands
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H for node states H (B, T, N, D), in their dtype."""
-        _, T, N, _ = node_BTND.shape
-        if T * N <= _TILE:
-            # An accelerator multiplies a whole tile, however little of it a frame fills.
-            return dense_propagate(self.dense(), node_BTND)
-        bands = [
-            (self.same_BTNN, node_BTND),
-            (self.next_BTNN, _from_next(node_BTND)),
-            (self.previous_BTNN, _from_previous(node_BTND)),
-        ]
-        bands = [band for band in bands if band[0] is not None]
-        if len(bands) * N <= _TILE:
-            # As one product over all neighbours: sums of several would be passes over the states.
-            blocks, nodes = zip(*bands, strict=True)
-            bands = [(jnp.concatenate(blocks, -1), jnp.concatenate(nodes, -2))]
-        # Of many objects, copies of the neighbours would take longer than the sums.
-        return sum(
-            jnp.einsum('BTNM,BTMD->BTND', block_BTNM.astype(node_BTND.dtype), node_BTMD)
-            for block_BTNM, node_BTMD in bands
-        )
+        return messages(self.bands, node_BTND)
 
     def dense(self) -> jax.Array:
         """Return S G S as (B, T * N, T * N)."""
-        T = self.same_BTNN.shape[1]
-        bands = ((self.same_BTNN, 0), (self.next_BTNN, 1), (self.previous_BTNN, -1))
-        blocks_BTNTN = sum(
-            jnp.einsum('BTNM,TU->BTNUM', band_BTNN, jnp.eye(T, k=offset))
-            for band_BTNN, offset in bands
-            if band_BTNN is not None
-        )
-        B, T, N, _, _ = blocks_BTNTN.shape
-        return blocks_BTNTN.reshape(B, T * N, T * N)
+        return as_matrix(self.bands)
 
 
 @struct.dataclass
@@ -129,21 +98,14 @@ def build_graph(
         same_BTNN = jnp.eye(N) * mask_BTN[..., None]
     else:
         same_BTNN = spatial_adjacency(box_BTN4, mask_BTN)
-    next_BTNN = previous_BTNN = None
+    bands = {0: same_BTNN}
     if kind != 'spatial':
         time_BTNN = temporal_adjacency(object_BTNC, mask_BTN)
         if direction in ('literal', 'both'):
-            next_BTNN = time_BTNN
+            bands[1] = time_BTNN
         if direction in ('forward', 'both'):
-            previous_BTNN = _from_previous(time_BTNN.mT)
-    return _normalise(BandedGraph(same_BTNN, next_BTNN, previous_BTNN))
-
-
-def dense_propagate(adj_BOO: jax.Array, node_BTND: jax.Array) -> jax.Array:
-    """Return the product of S G S over all O = T * N nodes with their states, in their dtype."""
-    B, T, N, D = node_BTND.shape
-    message_BOD = adj_BOO.astype(node_BTND.dtype) @ node_BTND.reshape(B, T * N, D)
-    return message_BOD.reshape(B, T, N, D)
+            bands[-1] = from_frame(time_BTNN.mT, -1)
+    return BandedGraph(_normalised(bands))
 
 
 def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
@@ -156,7 +118,7 @@ def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array
     cosine_BTNN = pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])
     # Padded here, where it is (N, N), and not the features; the mask makes the last frame zero.
     cosine_BTNN = jnp.pad(cosine_BTNN, [(0, 0), (0, 1), (0, 0), (0, 0)])
-    return masked_softmax(cosine_BTNN, _pairs(mask_BTN, _from_next(mask_BTN)))
+    return masked_softmax(cosine_BTNN, _pairs(mask_BTN, from_frame(mask_BTN, 1)))
 
 
 def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
@@ -199,33 +161,14 @@ def degree_scale(degree_X: jax.Array) -> jax.Array:
     return jnp.where(degree_X > 0, jax.lax.rsqrt(jnp.where(degree_X > 0, degree_X, 1)), 0)
 
 
-def _normalise(graph: BandedGraph) -> BandedGraph:
+def _normalised(bands: Bands) -> Bands:
     """Scale G to S G S."""
-    bands = (graph.same_BTNN, graph.next_BTNN, graph.previous_BTNN)
-    degree_BTN = sum(band_BTNN.sum(-1) for band_BTNN in bands if band_BTNN is not None)
-    scale_BTN = degree_scale(degree_BTN)
-
-    def scaled(band_BTNN, column_scale_BTN):
-        if band_BTNN is None:
-            return None
-        return scale_BTN[..., :, None] * band_BTNN * column_scale_BTN[..., None, :]
-
-    return BandedGraph(
-        scaled(graph.same_BTNN, scale_BTN),
-        scaled(graph.next_BTNN, _from_next(scale_BTN)),
-        scaled(graph.previous_BTNN, _from_previous(scale_BTN)),
-    )
+    scale_BTN = degree_scale(sum(band_BTNN.sum(-1) for band_BTNN in bands.values()))
+    return {
+        offset: scale_BTN[..., :, None] * band_BTNN * from_frame(scale_BTN, offset)[..., None, :]
+        for offset, band_BTNN in bands.items()
+    }
 
 
 def _pairs(row_mask_BTN, column_mask_BTM):
     return row_mask_BTN[..., :, None] & column_mask_BTM[..., None, :]
-
-
-def _from_next(x_BT):
-    """Put at frame t what frame t + 1 holds, zeros at the last frame."""
-    return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], axis=1)
-
-
-def _from_previous(x_BT):
-    """Put at frame t what frame t - 1 holds, zeros at the first frame."""
-    return jnp.concatenate([jnp.zeros_like(x_BT[:, :1]), x_BT[:, :-1]], axis=1)
