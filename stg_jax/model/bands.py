@@ -56,11 +56,11 @@ def from_frame(x_BT: jax.Array, offset: int) -> jax.Array:
 
 def _multiplied(bands, node_BTND):
     pairs = [(band_BTNN, from_frame(node_BTND, offset)) for offset, band_BTNN in bands.items()]
-    if len(pairs) * node_BTND.shape[2] <= _TILE:
+    if is_for_cpu() or len(pairs) * node_BTND.shape[2] <= _TILE:
         # As one product over all neighbours: sums of several would be passes over the states.
         weights, nodes = zip(*pairs, strict=True)
         pairs = [(jnp.concatenate(weights, -1), jnp.concatenate(nodes, -2))]
-    # Of many objects, copies of the neighbours would take longer than the sums.
+    # On a TPU, copies of many neighbours would take longer than the sums.
     return sum(
         jnp.einsum('BTNM,BTMD->BTND', weight_BTNM.astype(node_BTMD.dtype), node_BTMD)
         for weight_BTNM, node_BTMD in pairs
