@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stg_jax.train import ahead as ahead_module
 from stg_jax.train import parallel
 from stg_jax.train.ahead import Ahead, compilers
 
@@ -55,3 +56,12 @@ def test_an_error_of_the_compilation_reaches_the_caller(threads):
     ahead.expect(jnp.ones(3))
     with pytest.raises(ValueError, match='no such program'):
         ahead(jnp.ones(3))
+
+
+def test_a_call_of_what_is_compiled_describes_no_array_again(threads, monkeypatch):
+    described, describe = [], ahead_module._shape
+    monkeypatch.setattr(ahead_module, '_shape', lambda x: described.append(x) or describe(x))
+    ahead = Ahead(jax.jit(lambda x: x + 1), threads)
+    for start in range(3):
+        np.testing.assert_array_equal(ahead(jnp.full(3, start)), np.full(3, start + 1))
+    assert len(described) == 1

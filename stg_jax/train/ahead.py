@@ -29,15 +29,19 @@ class Ahead:
 
     def expect(self, *args: PyTree) -> None:
         """Begin to compile for arrays like these, or of these shapes; return at once."""
-        shapes = jax.tree.map(_shape, args)
-        key = _key(shapes)
-        if key not in self._programs:
-            self._programs[key] = self._threads.submit(self._compiled, shapes)
+        self._program(args)
 
     def __call__(self, *args: PyTree) -> PyTree:
         """Call the program for these arguments, once it is compiled."""
-        self.expect(*args)
-        return self._programs[_key(args)].result()(*args)
+        return self._program(args).result()(*args)
+
+    def _program(self, args):
+        key = _key(args)
+        if key not in self._programs:
+            # Only now: the shapes of a whole state take longer than a small step does on a GPU.
+            shapes = jax.tree.map(_shape, args)
+            self._programs[key] = self._threads.submit(self._compiled, shapes)
+        return self._programs[key]
 
     def _compiled(self, shapes):
         return self._jitted.lower(*shapes).compile()
