@@ -9,7 +9,7 @@ from stg_jax.model.bands import as_matrix, from_frame, matrix_messages, messages
 from stg_jax.model.target import traced_for
 
 SIZES = [(4, 3), (1, 3), (5, 1), (12, 6), (3, 40)]  # frames and objects
-OFFSETS = [(0,), (0, 1), (-1, 0), (-1, 0, 1)]
+OFFSETS = [(0,), (1,), (0, 1), (-1, 0), (-1, 0, 1)]
 
 
 def fake_bands(frames, objects, offsets, seed=0):
@@ -61,6 +61,15 @@ def test_without_any_link_no_message_is_sent(platform):
     bands = {0: jnp.zeros((2, 4, 3, 3)), 1: jnp.zeros((2, 4, 3, 3))}
     with traced_for(platform):
         assert not np.asarray(messages(bands, fake_nodes(4, 3))).any()
+
+
+def test_links_in_time_alone_carry_messages():
+    bands = fake_bands(4, 3, (0, 1))
+    bands[0] = jnp.zeros_like(bands[0])
+    node_BTND = fake_nodes(4, 3)
+    found = messages(bands, node_BTND)
+    np.testing.assert_allclose(found, by_matrix(bands, node_BTND), atol=1e-4)
+    assert np.asarray(found[:, :-1]).all()
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'tpu'])

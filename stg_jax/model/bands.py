@@ -36,7 +36,7 @@ def matrix_messages(adj_BOO: jax.Array, node_BTND: jax.Array) -> jax.Array:
 
 def as_matrix(bands: Bands) -> jax.Array:
     """Return the weights between all O = T * N nodes of a clip (B, O, O)."""
-    B, T, N, _ = bands[0].shape
+    B, T, N, _ = next(iter(bands.values())).shape
     blocks_BTNTN = sum(
         jnp.einsum('BTNM,TU->BTNUM', band_BTNN, jnp.eye(T, k=offset))
         for offset, band_BTNN in bands.items()
@@ -74,7 +74,8 @@ def _summed(bands, node_BTND):
     XLA would make the states anew for every message that reads them; it does not reach into a
     branch.
     """
-    return jax.lax.cond(jnp.any(bands[0] != 0), _sums, _no_message, bands, node_BTND)
+    is_linked = jnp.stack([jnp.any(band_BTNN != 0) for band_BTNN in bands.values()]).any()
+    return jax.lax.cond(is_linked, _sums, _no_message, bands, node_BTND)
 
 
 def _sums(bands, node_BTND):
