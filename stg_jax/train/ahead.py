@@ -38,7 +38,7 @@ class Ahead:
     def _program(self, args):
         key = _key(args)
         if key not in self._programs:
-            # Only now: the shapes of a whole state take longer than a small step does on a GPU.
+            # Only now: to describe a whole state takes milliseconds, as a small step does on a GPU.
             shapes = jax.tree.map(_shape, args)
             self._programs[key] = self._threads.submit(self._compiled, shapes)
         return self._programs[key]
