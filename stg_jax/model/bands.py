@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from stg_jax.model.target import is_for_cpu
 
-Bands = dict[int, jax.Array]
+Bands = dict[int, jax.Array]  # k: (B, T, N, N)
 
 _TILE = 64  # nodes; so many, of a clip or around a frame, are multiplied as one matrix
 _FEW = 20  # senders of a frame and its neighbours; up to so many, sums beat products on a CPU
@@ -46,12 +46,11 @@ def as_matrix(bands: Bands) -> jax.Array:
 
 def from_frame(x_BT: jax.Array, offset: int) -> jax.Array:
     """Put at frame t what frame t + offset holds, zeros where the clip has none."""
+    if offset == 0:
+        return x_BT
     nothing_B1 = jnp.zeros_like(x_BT[:, :1])
-    return {
-        -1: lambda: jnp.concatenate([nothing_B1, x_BT[:, :-1]], axis=1),
-        0: lambda: x_BT,
-        1: lambda: jnp.concatenate([x_BT[:, 1:], nothing_B1], axis=1),
-    }[offset]()
+    parts = [x_BT[:, 1:], nothing_B1] if offset == 1 else [nothing_B1, x_BT[:, :-1]]
+    return jnp.concatenate(parts, axis=1)
 
 
 def _multiplied(bands, node_BTND):

@@ -1,8 +1,8 @@
-"""The object graph of a clip and the messages that travel along it.
+"""The object graph of a clip: which objects are linked, and how strongly.
 
 Nodes are the N objects of each of T frames; a link exists only within a frame and between
 neighbouring frames, so the adjacency G over all T * N nodes is block banded. It is kept as its
-(N, N) blocks, and one propagation costs O(T N^2) instead of O(T^2 N^2).
+(N, N) blocks, and one propagation (`stg_jax.model.bands`) costs O(T N^2) instead of O(T^2 N^2).
 
 Source: Pan et al., "Spatio-Temporal Graph for Video Captioning with Knowledge Distillation",
 CVPR 2020, section 3.1.
