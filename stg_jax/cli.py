@@ -112,6 +112,8 @@ def _split(arg: str) -> tuple[str, str, str, str]:
 
 
 def _one_line(error: Exception) -> str:
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]  # ml_collections wraps a KeyError, whose text would be quoted
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return ' '.join(text.split())
 

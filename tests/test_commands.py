@@ -37,7 +37,7 @@ def assert_refused(finished, *parts):
         ('--config.data.dir=/no/such/folder', ['/no/such/folder', 'prepare.py']),
         ('--config.data.appearance_dim=77', ['--config.data.appearance_dim=8']),
         ('--config.data.objects=9', ['--config.data.objects=3']),
-        ('--config.model.widht=8', ['no such key', 'width']),
+        ('--config.model.widht=8', ['no such key: \'widht\' Did you mean "width"']),
         ('--config.optim.lr=fast', ['config.optim.lr']),
         ('--config.model.graph=star', ['config.model.graph', 'spatial']),
         ('--wrkdir=x', ['wrkdir']),
