@@ -79,28 +79,22 @@ class Attention(nn.Module):
         return self.attend(query_RHE[:, None], memory.whole(), mask_R1S)[:, 0]
 
     def _attend_in_turn(self, query_RHE, memory):
-        """Read position by position: a copy of all of them would not fit into a core's cache.
-
-        The softmax is that of Milakov and Gimelshein (2018): what was read so far shrinks whenever
-        a larger logit turns up.
-        """
+        """Read position by position: a copy of all of them would not fit into a core's cache."""
         query_RHE = self._scaled(query_RHE)
 
-        def read_next(s, state):
-            peak_RH, total_RH, read_RHE = state
-            found = memory.at(s)
-            logit_RH = float32_product('RHE,RHE->RH', query_RHE, found.key)
-            logit_RH = jnp.where(memory.mask_RS[:, s, None], logit_RH, MASKED)
-            new_peak_RH = jnp.maximum(peak_RH, logit_RH)
-            shrink_RH, weight_RH = jnp.exp(peak_RH - new_peak_RH), jnp.exp(logit_RH - new_peak_RH)
-            read_RHE = read_RHE * shrink_RH[..., None] + weight_RH[..., None] * found.value
-            return new_peak_RH, total_RH * shrink_RH + weight_RH, read_RHE
+        def compare(s, logit_SRH):
+            logit_RH = float32_product('RHE,RHE->RH', query_RHE, memory.at(s).key)
+            return logit_SRH.at[s].set(logit_RH)
+
+        def read(s, read_RHE):
+            return read_RHE + weight_SRH[s, ..., None] * memory.at(s).value
 
         nothing_RHE = jnp.zeros(query_RHE.shape, jnp.float32)
-        nothing_RH = nothing_RHE[..., 0]
-        state = (nothing_RH + MASKED, nothing_RH, nothing_RHE)
-        _, total_RH, read_RHE = jax.lax.fori_loop(0, memory.num_filled, read_next, state)
-        return (read_RHE / total_RH[..., None]).astype(self.dtype)
+        masked_SRH = jnp.full((memory.mask_RS.shape[1], *query_RHE.shape[:2]), MASKED, jnp.float32)
+        logit_SRH = jax.lax.fori_loop(0, memory.num_filled, compare, masked_SRH)
+        logit_SRH = jnp.where(memory.mask_RS.T[..., None], logit_SRH, MASKED)
+        weight_SRH = jax.nn.softmax(logit_SRH, axis=0)
+        return jax.lax.fori_loop(0, memory.num_filled, read, nothing_RHE).astype(self.dtype)
 
     def _scaled(self, query_QHE):
         return query_QHE * (self.width // self.heads) ** -0.5
