@@ -71,7 +71,8 @@ def _arguments():
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16'], default='float32')
     parser.add_argument('--batch', type=int, default=64, help='captions of a training step')
-    parser.add_argument('--clips', type=int, default=64, help='clips decoded at once')
+    clips = common.get_config().decode.batch_size
+    parser.add_argument('--clips', type=int, default=clips, help='clips decoded at once')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--compile', action='store_true', help='torch.compile training')
     parser.add_argument(

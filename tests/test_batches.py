@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from stg_jax.data import batches, records
-from stg_jax.data.batches import eval_batches, open_clips, steps_per_epoch, train_batches
+from stg_jax.data.batches import (
+    eval_batches,
+    even_batch_size,
+    open_clips,
+    steps_per_epoch,
+    train_batches,
+)
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.quiet_tensorflow import tf
 from stg_jax.data.vocab import BOS, EOS, PAD, Vocabulary
 from stg_jax.errors import UserError
+from stg_jax.evaluate.share import Share
 from tests.fake_data import MOTION, fake_data_config, fake_data_folder
 
 NUM_CLIPS = 7
@@ -190,6 +197,25 @@ def test_evaluation_sees_every_clip_once_in_order(config, clips, vocab, clips_pe
             encoded = vocab.encode(text, config.max_words)
             assert tokens[: len(encoded)] == encoded
         assert not row['tokens'][len(texts) :].any()
+
+
+@pytest.mark.parametrize(
+    ('num_clips', 'most', 'divisor', 'size'),
+    [(670, 128, 1, 112), (670, 128, 16, 112), (129, 128, 1, 65), (22, 128, 8, 24), (5, 2, 4, 4)],
+)
+def test_batches_of_an_evaluation_are_few_and_about_equally_large(num_clips, most, divisor, size):
+    assert even_batch_size(num_clips, most, divisor) == size
+
+
+@pytest.mark.parametrize(('most', 'num_hosts', 'num_batches'), [(128, 1, 1), (4, 1, 2), (2, 3, 2)])
+def test_hosts_share_an_evaluation_in_few_rows(config, vocab, most, num_hosts, num_batches):
+    opened = open_clips(config, vocab, 'train')
+    shares = [list(Share(h, num_hosts).batches(opened, most)) for h in range(num_hosts)]
+    sizes = {len(batch['id']) for share in shares for batch in share}
+    assert [len(share) for share in shares] == [num_batches] * num_hosts
+    assert len(sizes) == 1 and max(sizes) <= most
+    # Each host has at most one row of padding in a batch.
+    assert num_batches * num_hosts * max(sizes) - NUM_CLIPS < num_batches * num_hosts
 
 
 @pytest.mark.parametrize('place', [-10, 500])

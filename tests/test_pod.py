@@ -50,7 +50,7 @@ def work(config, workdir):
     decode = captioner.decode_fn(beam_size=2)
     captions = predict(
         lambda batch: decode(captioner.params, captioner.inputs(batch)),
-        share.batches(clips, batch_size=1),
+        share.batches(clips, most=1),
         captioner.run.vocab,
     )
     return captions, share.joined(captions)

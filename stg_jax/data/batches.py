@@ -223,11 +223,24 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Yield every clip once, in file order, with its first `eval_captions` captions.
 
+    Rows of padding cost as much as clips: `even_batch_size` finds a size that leaves few.
     Shapes and errors are those of `train_batches`; all hosts yield equally many batches.
     """
     rows = Rows(clips_per_batch, host, num_hosts, 0, clips.source.part.num_clips)
     order = Order.as_stored(len(clips.source.part.paths))
     return _batches(clips, order, rows, clips.captions.first(clips.config.eval_captions))
+
+
+def even_batch_size(num_clips: int, most: int, divisor: int = 1) -> int:
+    """Return how many clips a batch has when as few batches as possible are about equally large.
+
+    Args:
+      num_clips: of all batches together.
+      most: clips of a batch at most, rounded up to a multiple of the divisor.
+      divisor: what the size is to be a multiple of.
+    """
+    num_batches = -(-num_clips // (-(-most // divisor) * divisor))
+    return -(-num_clips // (num_batches * divisor)) * divisor
 
 
 def empty_batch(clips: Clips, num_rows: int) -> Batch:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from stg_jax.data.batches import Batch, Clips, eval_batches
+from stg_jax.data.batches import Batch, Clips, eval_batches, even_batch_size
 
 Captions = dict[str, str]
 
@@ -22,13 +22,14 @@ class Share:
     num_hosts: int = 1
     gather: Callable[[Captions], list[Captions]] = lambda captions: [captions]
 
-    def batches(self, clips: Clips, batch_size: int) -> Iterator[Batch]:
-        """Yield this host's clips in batches of `batch_size`, as many as on any other host."""
+    def batches(self, clips: Clips, most: int) -> Iterator[Batch]:
+        """Yield this host's clips in batches of at most so many, as many as on any other host."""
+        num_clips, num_hosts = clips.source.part.num_clips, self.num_hosts
         return eval_batches(
             clips,
-            clips_per_batch=batch_size * self.num_hosts,
+            clips_per_batch=even_batch_size(num_clips, most * num_hosts, num_hosts),
             host=self.host,
-            num_hosts=self.num_hosts,
+            num_hosts=num_hosts,
         )
 
     def joined(self, captions: Captions) -> Captions | None:

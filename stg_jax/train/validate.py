@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from stg_jax.data.batches import Clips, empty_batch, eval_batches
+from stg_jax.data.batches import Clips, empty_batch, eval_batches, even_batch_size
 from stg_jax.data.caption_files import read_captions
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.evaluate.predict import best_captions
@@ -36,7 +36,9 @@ class Validator:
             plan.model, branch=plan.model.spec.decoder(), beam_size=1, length_penalty=0.0
         )
         self._decode = Ahead(parallel.mapped_over_clips(decode, plan.mesh), threads)
-        self._clips_per_batch = parallel.round_up(run.config.decode.batch_size, plan.mesh)
+        self._clips_per_batch = even_batch_size(
+            clips.source.part.num_clips, run.config.decode.batch_size, plan.mesh.size
+        )
 
     def expect(self, params: PyTree) -> None:
         """Begin to compile what a call takes."""
