@@ -58,10 +58,18 @@ def test_an_error_of_the_compilation_reaches_the_caller(threads):
         ahead(jnp.ones(3))
 
 
-def test_a_call_of_what_is_compiled_describes_no_array_again(threads, monkeypatch):
-    described, describe = [], ahead_module._shape
-    monkeypatch.setattr(ahead_module, '_shape', lambda x: described.append(x) or describe(x))
-    ahead = Ahead(jax.jit(lambda x: x + 1), threads)
-    for start in range(3):
-        np.testing.assert_array_equal(ahead(jnp.full(3, start)), np.full(3, start + 1))
-    assert len(described) == 1
+def test_a_call_of_what_is_compiled_looks_at_the_batch_alone(threads, monkeypatch):
+    looked_at = []
+    for name in ('_shape', '_key'):
+        look = getattr(ahead_module, name)
+        monkeypatch.setattr(
+            ahead_module, name, lambda x, look=look: looked_at.append(x.shape) or look(x)
+        )
+    ahead = Ahead(jax.jit(lambda state, batch: state + batch.sum()), threads)
+    state = jnp.zeros(5)
+    for length in (3, 2, 3, 2):
+        state = ahead(state, jnp.ones(length))
+    np.testing.assert_array_equal(state, np.full(5, 10.0))
+    batches = [shape for shape in looked_at if shape != (5,)]
+    assert len(looked_at) - len(batches) == 2  # once for each program
+    assert batches == [(3,), (3,), (2,), (2,), (3,), (2,)]

@@ -18,6 +18,8 @@ def compilers() -> concurrent.futures.Executor:
 class Ahead:
     """A jitted function that is told which arguments to expect, and compiled for these in threads.
 
+    Only the shapes of the last argument, a batch, vary; others are a state or parameters.
+
     Args:
       jitted: the function.
       threads: from `compilers`.
@@ -36,9 +38,9 @@ class Ahead:
         return self._program(args).result()(*args)
 
     def _program(self, args):
-        key = _key(args)
+        # To look at a whole state takes a millisecond, of the few of a small step on a GPU.
+        key = _key(args[-1])
         if key not in self._programs:
-            # Only now: to describe a whole state takes milliseconds, as a small step does on a GPU.
             shapes = jax.tree.map(_shape, args)
             self._programs[key] = self._threads.submit(self._compiled, shapes)
         return self._programs[key]
@@ -52,6 +54,6 @@ def _shape(x):
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
-def _key(args):
-    leaves, structure = jax.tree.flatten(args)
+def _key(batch):
+    leaves, structure = jax.tree.flatten(batch)
     return structure, tuple((x.shape, x.dtype) for x in leaves)
