@@ -207,7 +207,9 @@ def test_batches_of_an_evaluation_are_few_and_about_equally_large(num_clips, mos
     assert even_batch_size(num_clips, most, divisor) == size
 
 
-@pytest.mark.parametrize(('most', 'num_hosts', 'num_batches'), [(128, 1, 1), (4, 1, 2), (2, 3, 2)])
+@pytest.mark.parametrize(
+    ('most', 'num_hosts', 'num_batches'), [(128, 1, 1), (4, 1, 2), (2, 3, 2), (128, 9, 1)]
+)
 def test_hosts_share_an_evaluation_in_few_rows(config, vocab, most, num_hosts, num_batches):
     opened = open_clips(config, vocab, 'train')
     shares = [list(Share(h, num_hosts).batches(opened, most)) for h in range(num_hosts)]
