@@ -94,7 +94,7 @@ def _train() -> ConfigDict:
     train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # save also every so many steps; 0: after epochs only
-    train.log_steps = 20  # steps between lines of metrics.jsonl
+    train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
     return train
 
 

@@ -33,6 +33,7 @@ from stg_jax.benchmark import machine
 from stg_jax.benchmark.table import table
 from stg_jax.errors import UserError
 from stg_jax.files import write_json
+from stg_jax.run.limits import check_limits
 
 flags.adopt_module_key_flags(multihost)
 _OF_CLIPS = ('input', 'e2e')  # suites over a set of clips
@@ -48,6 +49,7 @@ def main(args: list[str]) -> None:
     """Run a suite."""
     cli.no_arguments(args)
     suite, out, config = cli.required(_SUITE), cli.required(_OUT), _CONFIG.value
+    check_limits(config)
     host = multihost.host()
     if multihost.is_asked_for() and suite != 'train':
         raise UserError(f'--multihost measures training steps alone: --suite=train, not {suite}')

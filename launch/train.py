@@ -21,6 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from stg_jax import cli, heap, multihost
+from stg_jax.run.limits import check_limits
 
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
@@ -31,6 +32,7 @@ def main(args: list[str]) -> int:
     """Train, or go on training."""
     cli.no_arguments(args)
     config, workdir = cli.required_config(_CONFIG), cli.required(_WORKDIR)
+    check_limits(config)  # before a toy world is rendered to such numbers
     from stg_jax.train import hosts  # after the flags, so that --help is quick
     from stg_jax.train.loop import train
 

@@ -39,6 +39,7 @@ def assert_refused(finished, *parts):
         ('--config.data.objects=9', ['--config.data.objects=3']),
         ('--config.model.widht=8', ['no such key: \'widht\' Did you mean "width"']),
         ('--config.optim.lr=fast', ['config.optim.lr']),
+        ('--config.train.batch_size=0', ['config.train.batch_size is 0', '[1, inf)']),
         ('--config.model.graph=star', ['config.model.graph', 'spatial']),
         ('--wrkdir=x', ['wrkdir']),
     ],

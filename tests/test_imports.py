@@ -26,7 +26,7 @@ MAY_IMPORT = {
     'prepare': {'extract', 'data'},
     'benchmark': {'prepare', 'extract', 'train', 'decode', 'run', 'model', 'data'},
     'tpu': {'benchmark', 'train', 'decode', 'run', 'model', 'data'},
-    'sweep': {'cli', 'model'},
+    'sweep': {'cli', 'run', 'model'},
     'configs': set(),
     'launch': {
         *('configs', 'cli', 'multihost', 'pod', 'tpu', 'benchmark', 'prepare', 'train', 'evaluate'),

@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from stg_jax import cli
 from stg_jax.files import write_json
+from stg_jax.run.limits import check_limits
 from stg_jax.tpu.chips import Topology
 from stg_jax.tpu.table import lines
 from stg_jax.tpu.topology import topology_mesh, without_tpu
@@ -39,6 +40,7 @@ def main(args: list[str]) -> None:
     """Compile and estimate."""
     cli.no_arguments(args)
     config = cli.required_config(_CONFIG)
+    check_limits(config)
     topology = Topology.parse(cli.required(_TOPOLOGY))
     without_tpu()
     mesh = topology_mesh(topology)

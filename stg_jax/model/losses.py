@@ -35,8 +35,6 @@ class LossSpec:
         for key, choices in _CHOICES.items():
             if (value := getattr(self, key)) not in choices:
                 raise UserError(f'config.kd.{key} is {value!r}; it can be {", ".join(choices)}')
-        if self.temperature <= 0:
-            raise UserError(f'config.kd.temperature is {self.temperature}; it must be above 0')
 
     def weight(self, term: str) -> float:
         """Return the weight of a term in the objective."""

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict, config_flags
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import ModelSpec
 from stg_jax.model.losses import LossSpec
+from stg_jax.run.limits import check_limits
 from stg_jax.sweep.grid import Job
 
 
@@ -24,6 +25,7 @@ def check_jobs(jobs: Sequence[Job], typed_flags: Sequence[str]) -> None:
     for job in jobs:
         try:
             config = _read_config([*typed_flags, *job.flags])
+            check_limits(config)
             # The vocabulary and the scales come from the data, which are not asked here.
             data = {'max_words': config.data.max_words, 'vocab_size': 1, 'scale': (1.0, 1.0, 1.0)}
             ModelSpec(**config.model, **data)

@@ -12,6 +12,7 @@ from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.model.captioner import CaptioningModel
 from stg_jax.model.losses import LossSpec
+from stg_jax.run.limits import check_limits
 from stg_jax.run.network import build_model
 from stg_jax.train import parallel
 
@@ -36,6 +37,7 @@ def make_plan(config: ConfigDict) -> Plan:
     Raises:
       UserError: they do not.
     """
+    check_limits(config)
     if not config.data.dir:
         raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
     manifest = Manifest.load(config.data.dir)
