@@ -39,7 +39,7 @@ _NUMBER = flags.DEFINE_integer(
 _TEMPERATURE = flags.DEFINE_float(
     'temperature', None, 'Draw captions at random; the lower, the likelier the words.', 1e-3
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the random captions.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the random captions.', 0, 2**32 - 1)
 _WINDOW = flags.DEFINE_string('window', None, 'Caption windows of this length, such as 10s.')
 _SUBTITLES = flags.DEFINE_string(
     'subtitles', None, 'Folder of the subtitles; by default that of each video.'

@@ -21,7 +21,7 @@ _SPLIT = flags.DEFINE_string(
     'split', 'test', 'Split whose scores are compared, or the name of another folder in RUN/eval/.'
 )
 _ROUNDS = flags.DEFINE_integer('rounds', 10_000, 'Samples of the bootstrap.', 100)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the bootstrap.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the bootstrap.', 0)
 _OUT = flags.DEFINE_string('out', None, 'Markdown file to write.')
 
 

@@ -21,7 +21,7 @@ _BRANCH = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
 _SAMPLES = flags.DEFINE_string('samples', None, 'Folder of videos to pick from.')
 _HOST = flags.DEFINE_string('host', '127.0.0.1', '0.0.0.0 serves everybody who can reach it.')
-_PORT = flags.DEFINE_integer('port', 7860, 'Port of the server.')
+_PORT = flags.DEFINE_integer('port', 7860, 'Port of the server.', 1, 65535)
 _SECONDS = flags.DEFINE_float('max_seconds', 60.0, 'Length of the longest video.', 1.0)
 _MEGABYTES = flags.DEFINE_float('max_megabytes', 100.0, 'Size of the largest file.', 0.1)
 

@@ -1,6 +1,7 @@
 """How a command starts and how it ends: exit code 0, 2 for a user's mistake, 75 to be restarted."""
 
 import itertools
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,13 +77,23 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(0)
     logging.set_verbosity(logging.WARNING)  # libraries below us are chatty at INFO
     try:
-        return flags.FLAGS(_as_defined(argv))[1:]
+        arguments = flags.FLAGS(_as_defined(argv))[1:]
     except flags.Error as error:
         raise UserError(f'{_one_line(error)} (see --help)') from None
     except (AttributeError, KeyError) as error:  # so does ml_collections refuse a --config.key
         raise UserError(f'the config has no such key: {_one_line(error)}') from None
     except (TypeError, ValueError) as error:
         raise UserError(f'the config was refused: {_one_line(error)}') from None
+    _check_finite()
+    return arguments
+
+
+def _check_finite() -> None:
+    """Refuse NaN, which passes all bounds of absl, and Inf."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f'--{name} is {value}: it must be a number')
 
 
 def _as_defined(argv: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from stg_jax import cli
+from stg_jax.errors import UserError
 from tests import fake_run
 
 
@@ -17,6 +18,7 @@ def parse(monkeypatch):
     flags.DEFINE_bool('dry_run', False, '', flag_values=values)
     flags.DEFINE_bool('keep-going', False, '', flag_values=values)
     flags.DEFINE_string('work_dir', None, '', flag_values=values)
+    flags.DEFINE_float('penalty', 0.6, '', 0.0, flag_values=values)
     flags.DEFINE_multi_string('beam', [], '', flag_values=values)
     config_flags.DEFINE_config_file('config', flag_values=values)
     monkeypatch.setattr(flags, 'FLAGS', values)
@@ -57,6 +59,13 @@ def test_a_value_that_looks_like_a_flag_stays_as_it_is(parse):
 def test_config_overrides_stay_as_they_are(parse):
     values, _ = parse('--config=configs/toy.py', '--config.data.dir=my-data', '--dry-run')
     assert values.config.data.dir == 'my-data' and values.dry_run
+
+
+@pytest.mark.parametrize('name', ['penalty', 'config.optim.lr'])
+@pytest.mark.parametrize('value', ['nan', 'inf'])
+def test_a_number_is_a_number(parse, name, value):
+    with pytest.raises(UserError, match=f'--{name} is {value}: it must be a number'):
+        parse('--config=configs/toy.py', f'--{name}={value}')
 
 
 def test_an_unknown_flag_is_named_as_it_was_spelt():
