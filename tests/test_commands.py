@@ -62,6 +62,14 @@ def test_training_refuses_a_missing_config_file(tmp_path):
     assert_refused(finished, 'there is no config file configs/nix.py')
 
 
+@pytest.mark.parametrize('override', [[], ['--config.optim.lr=1e-3']])
+def test_training_refuses_a_config_file_that_is_no_python(tmp_path, override):
+    (tmp_path / 'bad.py').write_text('def get_config(:\n')
+    flags = [f'--config={tmp_path}/bad.py', *override, f'--workdir={tmp_path}/run']
+    assert_refused(fake_run.run('train', *flags), 'the config was refused', 'bad.py, line 1')
+    assert not (tmp_path / 'run').exists()
+
+
 def test_training_names_the_cut_shard(tmp_path):
     data = fake_data.fake_data_folder(tmp_path)
     shard = next(data.glob('*train.tfrecord*'))

@@ -1,10 +1,13 @@
-"""What XLA is told for a GPU, by a version that need not know every option."""
+"""What XLA is told for a GPU, whatever its version knows, and what a user is told of memory."""
 
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from stg_jax.errors import UserError
 from stg_jax.train import parallel
 
 
@@ -26,3 +29,20 @@ def test_an_option_that_this_version_does_not_know_is_left_out(monkeypatch):
     known = parallel._compiler_options(mesh_of('gpu'))
     assert 'xla_gpu_of_another_version' not in known
     jax.jit(lambda x: x + 1, compiler_options=known)(1)  # refused by name if one were unknown
+
+
+def test_too_little_memory_is_told_with_what_to_change():
+    beyond_any_address = 2**50
+    with (
+        pytest.raises(UserError, match=r'memory \(RESOURCE_EXHAUSTED: .*train.accumulate'),
+        parallel.naming_lack_of_memory(),
+    ):
+        jnp.zeros(beyond_any_address).block_until_ready()
+
+
+def test_other_errors_of_a_device_keep_their_traceback():
+    with (
+        pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'),
+        parallel.naming_lack_of_memory(),
+    ):
+        raise jax.errors.JaxRuntimeError('INTERNAL: a fault')

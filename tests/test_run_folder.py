@@ -55,6 +55,13 @@ def test_another_vocabulary_is_refused(tmp_path):
         create(tmp_path, Vocabulary.build(['other words'], 1))
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / 'notes').write_text('mine')
+    with pytest.raises(UserError, match=r'notes.config.json cannot be written \(Not a directory\)'):
+        create(tmp_path / 'notes')
+    assert (tmp_path / 'notes').read_text() == 'mine'
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match='holds no run'):
         RunFolder.open(tmp_path)

@@ -69,7 +69,7 @@ def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | P
     saving = contextlib.nullcontext()
     if hosts.is_first():
         saving = Checkpoints(run.checkpoints, config.train.keep_best)
-    with saving as checkpoints, StopRequest() as stop:
+    with saving as checkpoints, StopRequest() as stop, parallel.naming_lack_of_memory():
         return Trainer(run, plan, clips, checkpoints, stop).run()
 
 

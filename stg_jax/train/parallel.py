@@ -8,7 +8,7 @@ import collections
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -211,6 +211,26 @@ def _check_memory(table: Mapping[str, np.ndarray]) -> None:
             f'the features take {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of an accelerator '
             'are free: use --config.data.cache=host'
         )
+
+
+@contextlib.contextmanager
+def naming_lack_of_memory() -> Iterator[None]:
+    """Say what to do when training needs more memory than a device has.
+
+    Raises:
+      UserError: it did.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        raise UserError(
+            f'a device has too little memory ({_first_line(error)}): lower '
+            'config.decode.batch_size where validation needs it; else begin another --workdir with '
+            'a higher config.train.accumulate, a lower config.train.batch_size or model.dtype '
+            'bfloat16'
+        ) from None
 
 
 def replicated_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
