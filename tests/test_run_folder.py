@@ -57,7 +57,7 @@ def test_another_vocabulary_is_refused(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / 'notes').write_text('mine')
-    with pytest.raises(UserError, match=r'notes.config.json cannot be written \(Not a directory\)'):
+    with pytest.raises(UserError, match=r'notes cannot be written \(File exists\): choose'):
         create(tmp_path / 'notes')
     assert (tmp_path / 'notes').read_text() == 'mine'
 

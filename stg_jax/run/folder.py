@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
-from stg_jax.files import check_writable, read_json, write_json
+from stg_jax.files import read_json, write_json
 
 # Keys that may change when a run goes on: they alter no step that was taken before.
 _MAY_CHANGE = (
@@ -68,13 +68,18 @@ class RunFolder:
           UserError: the folder holds a run of another config or another vocabulary, or cannot be
             written.
         """
-        check_writable(self.path / 'config.json')
         if (self.path / 'config.json').exists():
             self._refuse_another(self.open(self.path))
-        self.manifest.save(self.path / 'manifest.json')
-        self.vocab.save(self.path / 'vocab.txt')
-        # Last, so that a folder with a config is complete.
-        write_json(self.path / 'config.json', json.loads(self.config.to_json()))
+        try:
+            self.manifest.save(self.path / 'manifest.json')
+            self.vocab.save(self.path / 'vocab.txt')
+            # Last, so that a folder with a config is complete.
+            write_json(self.path / 'config.json', json.loads(self.config.to_json()))
+        except OSError as error:
+            raise UserError(
+                f'{self.path} cannot be written ({error.strerror or error}): '
+                'choose another --workdir'
+            ) from None
 
     @property
     def checkpoints(self) -> epath.Path:
