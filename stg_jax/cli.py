@@ -16,9 +16,6 @@ USER_ERROR = 2
 INTERRUPTED = 130
 RESTART = 75  # EX_TEMPFAIL: the run saved its state because it was asked to stop
 
-# What Python and ml_collections raise of a config file, or of a value that does not fit it.
-_BAD_CONFIG = (TypeError, ValueError, SyntaxError, ImportError, NameError)
-
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Parse the command line, call `main` with the positional arguments, and exit.
@@ -64,8 +61,6 @@ def required_config(flag: flags.FlagHolder) -> Any:
                 f'there is no config file {path}: those that come with the project are configs/*.py'
             ) from None
         raise UserError(f'the config file {path} could not be read: {_one_line(error)}') from None
-    except (*_BAD_CONFIG, AttributeError, KeyError) as error:
-        raise UserError(f'the config was refused: {_one_line(error)}') from None
     return config
 
 
@@ -87,7 +82,8 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(f'{_one_line(error)} (see --help)') from None
     except (AttributeError, KeyError) as error:  # so does ml_collections refuse a --config.key
         raise UserError(f'the config has no such key: {_one_line(error)}') from None
-    except _BAD_CONFIG as error:
+    # A value of another type, or a config file that Python refuses.
+    except (TypeError, ValueError, SyntaxError, ImportError, NameError) as error:
         raise UserError(f'the config was refused: {_one_line(error)}') from None
     _check_finite()
     return arguments

@@ -239,7 +239,8 @@ def even_batch_size(num_clips: int, most: int, divisor: int = 1) -> int:
       most: clips of a batch at most, rounded up to a multiple of the divisor.
       divisor: what the size is to be a multiple of.
     """
-    num_batches = -(-num_clips // (-(-most // divisor) * divisor))
+    largest = -(-most // divisor) * divisor
+    num_batches = -(-num_clips // largest)
     return -(-num_clips // (num_batches * divisor)) * divisor
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from stg_jax.errors import UserError
 
+# Intervals as mathematicians write them: [ includes the end, ( does not.
 _SOME, _ANY, _POSITIVE = '[1, inf)', '[0, inf)', '(0, inf)'
 LIMITS = {
-    'seed': '[0, 4294967295]',  # beyond, JAX would take the rest
+    'seed': '[0, 4294967295]',  # of a larger one JAX would drop bits: 2 ** 32 would be 0
     'data.frames': _SOME,
     'data.objects': _SOME,
     'data.appearance_dim': _SOME,
@@ -60,7 +61,7 @@ def check_limits(config: Any) -> None:
 
 
 def _lies_in(value: float, interval: str) -> bool:
-    """Return whether a value lies in an interval as mathematicians write it; NaN lies in none."""
+    """Return whether a value lies in an interval; NaN lies in none."""
     least, most = map(float, interval[1:-1].split(','))
     above = operator.ge if interval[0] == '[' else operator.gt
     below = operator.le if interval[-1] == ']' else operator.lt

@@ -38,7 +38,7 @@ class Ahead:
         return self._program(args).result()(*args)
 
     def _program(self, args):
-        # To look at a whole state takes a millisecond, of the few of a small step on a GPU.
+        # To look at a whole state takes half a millisecond, of the few of a small step on a GPU.
         key = _key(args[-1])
         if key not in self._programs:
             shapes = jax.tree.map(_shape, args)
