@@ -67,7 +67,8 @@ def run(config, args):
     batches = [random_batch(config, num_clips, seed) for seed in range(_BATCHES)]
     parity = check_parity(config, args)
     params = jax.device_get(init_params(make_model(config), config, config.seed))
-    ours = Training(config, params, batches, packed=True)
+    at_once = config.train.steps_per_execution
+    ours = Training(config, params, batches, packed=True, at_once=at_once)
     calls = {'train: ours': ours}
     for version in VERSIONS:
         calls[f'train: peer {version}'] = Peer(version, config, params, batches, args)

@@ -32,7 +32,7 @@ def test_each_shape_is_compiled_once_whether_expected_or_not(threads):
     ahead = Ahead(jitted, threads)
     x = jnp.arange(4.0)
     ahead.expect(x)
-    ahead.expect(parallel.resized(x, 6))
+    ahead.expect(parallel.reshaped(x, 6))
     for length in (4, 6, 6, 8, 4):
         y = jnp.arange(float(length))
         np.testing.assert_array_equal(ahead(y), np.cumsum(y))

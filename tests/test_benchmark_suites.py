@@ -41,16 +41,19 @@ def assert_suite(stages, rates):
         assert stage['of_ceiling'] == pytest.approx(share)
 
 
-def test_the_train_suite_compares_ways_to_save_work(config, monkeypatch):
+@pytest.mark.parametrize('at_once', [1, 2])
+def test_the_train_suite_compares_ways_to_save_work(config, monkeypatch, at_once):
     config.model.branches = 'scene'  # compiles in half the time
+    config.train.steps_per_execution = at_once
     monkeypatch.setattr(train, '_ROUNDS', 2)
     monkeypatch.setattr(train, '_BATCHES', 1)
     stages = train.run(config)
     assert_suite(stages, ['captions_per_s', 'gflop_per_s', 'to_first'])
-    first, padded, single, _ = stages
+    first, padded, single, *alone, _ = stages
+    assert [stage['stage'] for stage in alone] == ['one step at a time'][: at_once - 1]
     assert first['to_first'] == {'median': 1, 'min': 1, 'max': 1}
     assert first['gflop'] == padded['gflop'] < single['gflop']
-    assert all(stage['temp_mb'] > 0 for stage in (first, padded, single))
+    assert all(stage['temp_mb'] > 0 for stage in stages[:-1])
 
 
 def test_the_decode_suite_says_what_it_decoded(config, monkeypatch):

@@ -101,23 +101,24 @@ def test_every_clip_is_captioned_once_and_all_as_by_one_process(data, runs):
     assert nothing is None
 
 
-def interrupted(config, workdir, num_steps):
-    """Train as if all hosts were asked to stop after so many steps."""
+def interrupted(config, workdir, num_executions):
+    """Train as if all hosts were asked to stop after so many executions."""
 
     class Interruption(JointStop):
         def after_step(self):
-            nonlocal num_steps
-            num_steps -= 1
-            return num_steps == 0
+            nonlocal num_executions
+            num_executions -= 1
+            return num_executions == 0
 
     loop.JointStop = Interruption  # in this process, which trains nothing else
     return train(config, workdir)
 
 
-def test_a_run_goes_on_with_other_hosts_and_devices(data, tmp_path, runs):
-    config = tiny_config(data)
-    assert fake_pod.run(2, 1, interrupted, config, tmp_path, 10) == [False, False]
-    assert len(log(tmp_path, 'loss')) == 11  # within the second epoch of seven steps
+def test_a_run_goes_on_with_other_hosts_and_devices_and_several_steps_at_once(data, tmp_path, runs):
+    config = tiny_config(data, **{'train.steps_per_execution': 3})
+    # The third execution, a single step, ends the first epoch, where nobody votes.
+    assert fake_pod.run(2, 1, interrupted, config, tmp_path, 3) == [False, False]
+    assert len(log(tmp_path, 'loss')) == 10  # within the second epoch of seven steps
     assert fake_pod.run(1, 2, train, config, tmp_path) == [True]
     np.testing.assert_allclose(log(tmp_path, 'loss'), log(runs[ONE][0], 'loss'), atol=1e-5)
 

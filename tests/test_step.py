@@ -16,8 +16,9 @@ from jax.sharding import Mesh
 from stg_jax.data.vocab import PAD
 from stg_jax.model.target import traced_for
 from stg_jax.train.compact import compact
+from stg_jax.train.feed import stacked
 from stg_jax.train.parallel import AXIS, data_mesh, pmapped, replicate, shard_batch
-from stg_jax.train.step import init_state, make_eval_step, make_train_step, mean_terms
+from stg_jax.train.step import in_turn, init_state, make_eval_step, make_train_step, mean_terms
 from tests.fake_network import fake_batch, loss_spec, small_network
 
 RATE = 0.1
@@ -26,6 +27,7 @@ WAYS = (
     'eight devices',
     'literal pmap',
     'eight devices, packed, accumulated',
+    'eight devices, both steps in one program',
 )
 
 
@@ -71,6 +73,16 @@ def take_steps(step_fn, batches, mesh):
     return jax.device_get(state), metrics
 
 
+def take_steps_at_once(batches, mesh):
+    """Return what `take_steps` does of steps that are one program."""
+    step_fn = pmapped(in_turn(train_step()), mesh, 1)
+    state = replicate(fresh_state(), mesh)
+    state, metrics = step_fn(state, shard_batch(stacked(batches), mesh, 1))
+    metrics = jax.device_get(metrics)
+    of_steps = [{key: x[index] for key, x in metrics.items()} for index in range(len(batches))]
+    return jax.device_get(state), of_steps
+
+
 def packed(batches, num_parts):
     """Return the batches with longer padding, and slots that leave some of it out in all parts."""
     batches = [batch | {'tokens': np.pad(batch['tokens'], WIDER)} for batch in batches]
@@ -109,6 +121,7 @@ def save_all_ways(path):
         take_steps(
             pmapped(train_step(accumulate=2), data_mesh()), packed(batches, 16), data_mesh()
         ),
+        take_steps_at_once(batches, data_mesh()),
     ]
     np.savez(path, *(flat(outcome) for outcome in outcomes))
 
@@ -259,6 +272,21 @@ def test_after_a_loss_that_is_not_finite_nothing_changes_any_more():
     assert before.finite and not after.finite
     assert after.step == 1
     assert_close([after.params, after.opt_state], [before.params, before.opt_state], atol=0)
+
+
+@pytest.mark.parametrize('bad', [0, 1, 2])
+def test_a_program_of_several_steps_is_these_steps_up_to_one_that_is_not_finite(bad):
+    batches = [uneven_batch(), fake_batch(16, seed=1), fake_batch(16, seed=2)]
+    batches[bad]['appearance'] = np.full_like(batches[bad]['appearance'], np.nan)
+    (state, metrics), (expected, of_steps) = (
+        take_steps_at_once(batches, one_device()),
+        run(*batches),
+    )
+    assert state.step == bad
+    assert_close([state.params, state.opt_state], [expected.params, expected.opt_state])
+    finite = [np.isfinite(values['loss']) for values in metrics]
+    assert finite == [np.isfinite(values['loss']) for values in of_steps]
+    assert finite.index(False) == bad
 
 
 def test_the_program_of_accelerators_takes_the_steps_of_a_cpu():

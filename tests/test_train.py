@@ -14,6 +14,7 @@ from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import build_model, param_shapes
 from stg_jax.train.loop import train
+from stg_jax.train.stop import JointStop
 from tests import fake_data, fake_run
 
 
@@ -66,6 +67,14 @@ def signal_at(process, step, number):
 def undisturbed(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('undisturbed')
     assert train(fake_run.tiny_config(data), workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def three_at_once(data, tmp_path_factory):
+    """Return a run whose epochs are two executions of three steps, and one step."""
+    workdir = tmp_path_factory.mktemp('three')
+    assert train(fake_run.tiny_config(data, train__steps_per_execution=3), workdir)
     return workdir
 
 
@@ -122,14 +131,44 @@ def test_where_the_features_lie_changes_nothing(data, tmp_path, undisturbed, cac
     assert scores[0] == scores[1]
 
 
+def test_steps_of_one_execution_train_and_are_logged_as_one_by_one(undisturbed, three_at_once):
+    found, expected = log(three_at_once), log(undisturbed)
+    assert [record['step'] for record in found] == [record['step'] for record in expected]
+    for key in ('loss', 'val_loss', 'tokens'):
+        values = [[r[key] for r in records if key in r] for records in (found, expected)]
+        np.testing.assert_allclose(*values, rtol=1e-4, err_msg=key)
+    assert all(0 < r['captions_per_second'] < np.inf for r in found if 'loss' in r)
+
+
+def test_a_run_that_stops_after_an_execution_goes_on_as_if_it_had_not(
+    data, tmp_path, monkeypatch, three_at_once
+):
+    config = fake_run.tiny_config(
+        data, train__steps_per_execution=3, train__checkpoint_steps=5, profile__start=9
+    )
+    with monkeypatch.context() as patch:
+        wishes = iter([False, False, True])
+        patch.setattr(JointStop, 'after_step', lambda self: next(wishes))
+        assert not train(config, tmp_path)
+    # An epoch of seven steps, of which the last execution is one, and three of the next.
+    assert final_params(tmp_path)[1] == 10
+    assert sorted(int(path.name) for path in (tmp_path / 'checkpoints').iterdir()) == [7, 10]
+    assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+    assert train(config, tmp_path)
+    assert_same(final_params(tmp_path), final_params(three_at_once))
+
+
 def test_a_run_can_be_made_longer(data, tmp_path):
     assert train(scene_config(data, train__epochs=1), tmp_path)
     assert train(scene_config(data, train__epochs=2), tmp_path)
     assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2]
 
 
-def test_an_infinite_loss_stops_with_step_and_clips_and_a_state_from_before(data, tmp_path):
-    config = scene_config(data, optim__lr=1e30, optim__warmup=0.0, train__epochs=1)
+@pytest.mark.parametrize('at_once', [1, 3])
+def test_an_infinite_loss_stops_with_step_and_clips_and_a_state_from_before(
+    data, tmp_path, at_once
+):
+    config = scene_config(data, optim__lr=1e30, train__epochs=1, train__steps_per_execution=at_once)
     with pytest.raises(UserError, match=r'loss of step (\d+) is (nan|inf).*train_\d+') as error:
         train(config, tmp_path)
     step = int(str(error.value).split('loss of step ')[1].split()[0])

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
 from stg_jax.benchmark.ceiling import matrix_ceiling
 from stg_jax.benchmark.flops import training_flops
@@ -13,11 +14,12 @@ from stg_jax.data.vocab import PAD
 from stg_jax.model.losses import LossSpec
 from stg_jax.run.network import init_params
 from stg_jax.train import parallel
-from stg_jax.train.compact import compact
+from stg_jax.train.compact import compact, fullest
+from stg_jax.train.feed import stacked
 from stg_jax.train.optim import make_optimizer
-from stg_jax.train.step import init_state, make_train_step
+from stg_jax.train.step import in_turn, init_state, make_train_step
 
-_BATCHES = 2  # of a round, so that not one draw of caption lengths decides
+_BATCHES = 2  # of a round at least, so that not one draw of caption lengths decides
 _ROUNDS = 5
 
 PyTree = Any
@@ -27,12 +29,21 @@ Stage = dict[str, Any]
 class Training:
     """Train a network on the same batches again and again.
 
+    Args:
+      config: whole.
+      params: to begin with.
+      batches: of all hosts; as many as there are steps in some executions.
+      packed: whether to work on words alone, as training does.
+      at_once: steps of an execution.
+
     Attributes:
       num_captions: captions of all batches together.
       num_tokens: words to predict in them, EOS included.
     """
 
-    def __init__(self, config: Any, params: PyTree, batches: list[Batch], *, packed: bool):
+    def __init__(
+        self, config: Any, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
+    ):
         mesh, accumulate = parallel.data_mesh(), config.train.accumulate
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
@@ -43,24 +54,27 @@ class Training:
             accumulate=accumulate,
         )
         self._state = parallel.replicate(init_state(params, optimizer), mesh)
+        executions = [batches[i : i + at_once] for i in range(0, len(batches), at_once)]
         if packed:
-            parts = mesh.size * accumulate
-            batches = [compact(batch, num_parts=parts) for batch in batches]
-        self._batches = [parallel.shard_batch(parallel.own_rows(batch), mesh) for batch in batches]
-        mapped = parallel.pmapped(train_step, mesh)
-        self._steps = list(_programs(mapped, self._state, self._batches))
+            executions = [_packed(part, mesh.size * accumulate) for part in executions]
+        self._executions = [
+            parallel.shard_batch(stacked([parallel.own_rows(batch) for batch in part]), mesh, 1)
+            for part in executions
+        ]
+        mapped = parallel.pmapped(in_turn(train_step), mesh, 1)
+        self._programs = list(_programs(mapped, self._state, self._executions))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
 
     def __call__(self) -> None:
         """Take one step on each batch and wait for the last."""
-        for step, batch in zip(self._steps, self._batches, strict=True):
-            self._state, _ = step(self._state, batch)
+        for program, batch in zip(self._programs, self._executions, strict=True):
+            self._state, _ = program(self._state, batch)
         jax.block_until_ready(self._state)
 
     def memory_mb(self) -> float:
-        """Return what the program of a step needs besides parameters and batch."""
-        return max(step.memory_analysis().temp_size_in_bytes for step in self._steps) / 1e6
+        """Return what a program needs besides parameters and batches."""
+        return max(x.memory_analysis().temp_size_in_bytes for x in self._programs) / 1e6
 
 
 def run(config: Any) -> list[Stage]:
@@ -72,17 +86,25 @@ def run(config: Any) -> list[Stage]:
       'of_ceiling' (share of a matrix product's), all of the useful work alone; 'temp_mb'.
     """
     num_clips = config.train.batch_size // config.data.captions_per_clip
-    batches = [random_batch(config, num_clips, seed) for seed in range(_BATCHES)]
+    at_once = config.train.steps_per_execution
+    seeds = range(max(_BATCHES, at_once))
+    batches = [random_batch(config, num_clips, seed) for seed in seeds]
     single = config.copy_and_resolve_references()
     single.data.captions_per_clip = 1
-    singles = [random_batch(single, config.train.batch_size, seed) for seed in range(_BATCHES)]
+    singles = [random_batch(single, config.train.batch_size, seed) for seed in seeds]
     # In the host's memory, as each way gives away the arrays that it starts with.
     params = jax.device_get(init_params(make_model(config), config, config.seed))
+
+    def training(config, batches, *, packed=True, at_once=at_once):
+        return config, Training(config, params, batches, packed=packed, at_once=at_once)
+
     ways = {
-        'as configured': (config, Training(config, params, batches, packed=True)),
-        'captions padded': (config, Training(config, params, batches, packed=False)),
-        'one caption a clip': (single, Training(single, params, singles, packed=True)),
+        'as configured': training(config, batches),
+        'captions padded': training(config, batches, packed=False),
+        'one caption a clip': training(single, singles),
     }
+    if at_once > 1:
+        ways['one step at a time'] = training(config, batches, at_once=1)
     seconds = seconds_in_turn({name: way for name, (_, way) in ways.items()}, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
@@ -90,6 +112,13 @@ def run(config: Any) -> list[Stage]:
         for name, (way_config, way) in ways.items()
     ]
     return [*stages, ceiling]
+
+
+def _packed(batches, num_parts):
+    """Make the batches of an execution compact, all as the fullest needs it."""
+    targets_SB = np.stack([(batch['tokens'][..., 1:] != PAD).sum((1, 2)) for batch in batches])
+    most = fullest(targets_SB, num_parts).max()
+    return [compact(batch, num_parts=num_parts, fullest=most) for batch in batches]
 
 
 def _programs(train_step, state, batches):

@@ -25,6 +25,7 @@ _MAY_CHANGE = (
     'data.dir',
     'data.cache',
     'data.skip_damaged',
+    'train.steps_per_execution',
     'train.epochs',
     'train.patience',
     'train.checkpoint_steps',

@@ -35,6 +35,7 @@ LIMITS = {
     'optim.clip': _POSITIVE,
     'train.batch_size': _SOME,
     'train.accumulate': _SOME,
+    'train.steps_per_execution': _SOME,
     'train.epochs': _SOME,
     'train.patience': _ANY,
     'train.keep_best': _SOME,

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -13,7 +13,7 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from stg_jax.data.batches import Clips, open_clips, shares, train_batches, train_targets
+from stg_jax.data.batches import Clips, open_clips, shares
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import Checkpoints
@@ -21,17 +21,19 @@ from stg_jax.run.folder import RunFolder
 from stg_jax.run.network import init_params
 from stg_jax.train import hosts, parallel
 from stg_jax.train.ahead import Ahead, compilers
-from stg_jax.train.compact import compact, fitting, fullest
 from stg_jax.train.digest import digest
+from stg_jax.train.feed import Batch, Feed, LeftOfEpoch, stacked
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
-from stg_jax.train.step import TrainState, init_state, make_train_step
+from stg_jax.train.step import TrainState, in_turn, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
 from stg_jax.train.suspects import suspects
 from stg_jax.train.trace import StepTrace
 from stg_jax.train.validate import SPLIT, Validator
 from stg_jax.train.world import check_same_world
+
+_CLIP_AXIS = 1  # of what the devices are fed; the first is one of steps
 
 
 @dataclasses.dataclass
@@ -97,9 +99,15 @@ class Trainer:
         config = run.config
         self._run, self._config, self._plan = run, config, plan
         self._checkpoints, self._stop = checkpoints, JointStop(stop, plan.mesh)
-        self._world = {'host': parallel.host(), 'num_hosts': parallel.num_hosts()}
         self._clips = clips['train']
-        self._features = parallel.Features(self._clips.take_table(), plan.mesh)
+        self._features = parallel.Features(self._clips.take_table(), plan.mesh, _CLIP_AXIS)
+        self._feed = Feed(
+            self._clips,
+            clips_per_batch=plan.clips_per_batch,
+            num_parts=plan.num_parts,
+            at_once=config.train.steps_per_execution,
+            seed=config.seed,
+        )
         self._num_steps = config.train.epochs * plan.epoch_steps
         self._optimizer = make_optimizer(config.optim, self._num_steps)
         train_step = make_train_step(
@@ -110,7 +118,9 @@ class Trainer:
             accumulate=config.train.accumulate,
         )
         self._compilers = compilers()
-        self._train_step = Ahead(parallel.pmapped(train_step, plan.mesh), self._compilers)
+        self._train_steps = Ahead(
+            parallel.pmapped(in_turn(train_step), plan.mesh, _CLIP_AXIS), self._compilers
+        )
         self._validate = None
         if SPLIT in clips:
             self._validate = hosts.together(
@@ -167,76 +177,67 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
         config, progress, watch = self._config, self._progress, Stopwatch()
-        previous, most_S = None, self._fullest()
-        for index, batch in enumerate(watch.timed(self._batches(most_S))):
-            self._trace.before(progress.step + 1)
-            on_devices = self._features.of(parallel.shard_batch(batch, self._plan.mesh))
+        left, previous = self._feed.left(progress.epoch, progress.step_in_epoch), None
+        for index, batches in enumerate(watch.timed(left)):
+            steps = range(progress.step + 1, progress.step + 1 + len(batches))
+            self._trace.before(steps)
+            on_devices = self._on_devices(batches)
             if index == 0:
-                self._expect(on_devices, most_S)
-            self._state, metrics = self._train_step(self._state, on_devices)
-            # The devices are busy with this step while the host looks at the one before.
+                self._expect(on_devices, left)
+            self._state, metrics = self._train_steps(self._state, on_devices)
+            # The devices are busy with these steps while the host looks at those before.
             self._settle(previous, watch)
-            progress.step += 1
-            progress.step_in_epoch += 1
-            previous = (progress.step, batch, metrics)
-            if self._trace.after(progress.step, metrics):
+            progress.step += len(steps)
+            progress.step_in_epoch += len(steps)
+            previous = (steps, batches, metrics)
+            if self._trace.after(steps, metrics):
                 self._line.say(f'traced steps up to {progress.step}: {self._run.path}/profile')
             if progress.step_in_epoch < self._plan.epoch_steps:
                 if self._stop.after_step():
                     break
-                if _is_multiple(progress.step, config.train.checkpoint_steps):
+                if _multiples(steps, config.train.checkpoint_steps):
                     self._settle(previous, watch)
                     previous = None
                     self._save(score=None)
         self._settle(previous, watch)
         self._trace.close()
 
-    def _left(self) -> dict[str, int]:
-        """Return what tells this host's share of what is left of the epoch."""
-        return self._world | {
-            'clips_per_batch': self._plan.clips_per_batch,
-            'seed': self._config.seed,
-            'epoch': self._progress.epoch,
-            'start_step': self._progress.step_in_epoch,
-        }
+    def _on_devices(self, batches: list[Batch]) -> dict[str, jax.Array]:
+        batch = parallel.shard_batch(stacked(batches), self._plan.mesh, _CLIP_AXIS)
+        return self._features.of(batch)
 
-    def _fullest(self) -> np.ndarray:
-        """Return the words of the fullest part of all hosts in each step that is left (S,)."""
-        # For the whole epoch at once, so that no step waits for the other hosts' numbers.
-        most_S = fullest(train_targets(self._clips, **self._left()), self._plan.num_parts)
-        return parallel.of_all_hosts(most_S).max(0) if parallel.num_hosts() > 1 else most_S
-
-    def _batches(self, most_S: np.ndarray) -> Iterator[dict]:
-        """Yield this host's rows of what is left of the epoch, made compact as on all hosts."""
-        batches = train_batches(self._clips, **self._left())
-        for batch, most in zip(batches, most_S, strict=True):
-            yield compact(batch, num_parts=self._plan.num_parts, fullest=most)
-
-    def _expect(self, batch: dict[str, jax.Array], most_S: np.ndarray) -> None:
-        """Begin to compile the step for each size of batch that is left, and the validation."""
-        self._train_step.expect(self._state, batch)
+    def _expect(self, batch: dict[str, jax.Array], left: LeftOfEpoch) -> None:
+        """Begin to compile for each shape that is left in the epoch, and the validation."""
+        self._train_steps.expect(self._state, batch)
         num_parts = self._plan.num_parts * parallel.num_hosts()
-        num_positions = batch['tokens'][..., 1:].size // num_parts
-        for size in sorted({fitting(most, num_positions) for most in most_S}):
-            slots = parallel.resized(batch['slot'], num_parts * size)
-            self._train_step.expect(self._state, batch | {'slot': slots})
+        num_positions = batch['tokens'][0, ..., 1:].size // num_parts
+        for num_steps, size in sorted(left.sizes(num_positions)):
+            shapes = {k: parallel.reshaped(x, num_steps, *x.shape[1:]) for k, x in batch.items()}
+            slots = parallel.reshaped(batch['slot'], num_steps, num_parts * size)
+            self._train_steps.expect(self._state, shapes | {'slot': slots})
         if self._validate is not None:
             self._validate.expect(self._state.params)
 
-    def _settle(self, step: tuple | None, watch: Stopwatch) -> None:
-        """Check and log a step that was dispatched before."""
-        if step is None:
+    def _settle(self, execution: tuple | None, watch: Stopwatch) -> None:
+        """Check and log steps that were dispatched before."""
+        if execution is None:
             return
-        number, batch, metrics = step
-        loss, grad_norm = float(metrics['loss']), float(metrics['grad_norm'])
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            self._give_up(number, batch, loss, grad_norm)
-        watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * parallel.num_hosts())
-        if _is_multiple(number, self._config.train.log_steps):
-            values = {key: float(value) for key, value in metrics.items()} | watch.read()
-            epoch = self._progress.epoch + 1
-            self._log.write({'step': number, 'epoch': epoch} | values)
-            self._line.show(number, epoch, values)
+        steps, batches, metrics = execution
+        metrics = jax.device_get(metrics)
+        of_steps = [{key: float(x[i]) for key, x in metrics.items()} for i in range(len(steps))]
+        for number, batch, values in zip(steps, batches, of_steps, strict=True):
+            if not (math.isfinite(values['loss']) and math.isfinite(values['grad_norm'])):
+                self._give_up(number, batch, values['loss'], values['grad_norm'])
+            watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * parallel.num_hosts())
+        logged = _multiples(steps, self._config.train.log_steps)
+        if logged:
+            self._log_steps(logged, [of_steps[steps.index(n)] for n in logged], watch.read())
+
+    def _log_steps(self, numbers: list[int], of_steps: list[dict], speed: dict) -> None:
+        epoch = self._progress.epoch + 1
+        for number, values in zip(numbers, of_steps, strict=True):
+            self._log.write({'step': number, 'epoch': epoch} | values | speed)
+        self._line.show(numbers[-1], epoch, of_steps[-1] | speed)
 
     def _end_epoch(self) -> None:
         progress = self._progress
@@ -319,5 +320,6 @@ class Trainer:
             logging.warning('the data has no %s split: no best checkpoint, no early stop', SPLIT)
 
 
-def _is_multiple(step: int, interval: int) -> bool:
-    return bool(interval) and step % interval == 0
+def _multiples(steps: range, interval: int) -> list[int]:
+    """Return the steps at multiples of an interval; there are none of 0."""
+    return [step for step in steps if interval and step % interval == 0]

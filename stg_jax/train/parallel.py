@@ -81,13 +81,13 @@ def describe(mesh: Mesh) -> str:
     return devices if num_hosts() == 1 else f'{devices} of {num_hosts()} hosts'
 
 
-def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
+def pmapped(step_fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
     """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
 
-    This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, 0), out_axes=None)`
-    stands for, on global arrays.
+    This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, clip_axis),
+    out_axes=None)` stands for, on global arrays.
     """
-    return _mapped(step_fn, mesh, out_specs=P(), donate_argnums=0)
+    return _mapped(step_fn, mesh, P(), clip_axis, donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
@@ -101,16 +101,20 @@ def over_devices(tree: PyTree) -> PyTree:
     return restored(jax.lax.psum(flat, AXIS))
 
 
-def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
+def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **options: Any) -> Callable:
     """Map a function of something that all devices have and something that is split by clips."""
     mapped = jax.shard_map(
         _traced_for(mesh, fn),
         mesh=mesh,
-        in_specs=(P(), P(AXIS)),
+        in_specs=(P(), _by_clips(clip_axis)),
         out_specs=out_specs,
         check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
     )
     return jax.jit(mapped, compiler_options=_compiler_options(mesh), **options)
+
+
+def _by_clips(clip_axis: int) -> P:
+    return P(*[None] * clip_axis, AXIS)
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:
@@ -146,9 +150,9 @@ def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
     return traced
 
 
-def mapped_over_clips(fn: Callable, mesh: Mesh) -> Callable:
-    """Map `fn(params, batch)`, whose outputs have leading axis B, over the devices."""
-    return _mapped(fn, mesh, out_specs=P(AXIS))
+def mapped_over_clips(fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+    """Map `fn(params, batch)`, whose outputs are split by clips as the batch is, over devices."""
+    return _mapped(fn, mesh, _by_clips(clip_axis), clip_axis)
 
 
 def summed_over_clips(fn: Callable, mesh: Mesh) -> Callable:
@@ -166,9 +170,11 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     )
 
 
-def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def shard_batch(
+    batch: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0
+) -> dict[str, jax.Array]:
     """Make global arrays, split by clips, of this host's rows; text stays behind."""
-    sharding = NamedSharding(mesh, P(AXIS))
+    sharding = NamedSharding(mesh, _by_clips(clip_axis))
     return {
         key: jax.make_array_from_process_local_data(sharding, value)
         for key, value in batch.items()
@@ -182,20 +188,23 @@ class Features:
     Args:
       table: arrays of one row a clip; nothing where batches bring their features with them.
       mesh: of the devices.
+      clip_axis: of the batches.
 
     Raises:
       UserError: the devices have too little memory.
     """
 
-    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh):
+    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0):
         _check_memory(table)
         self._table = replicate(table, mesh)
         self._rows = mapped_over_clips(
-            lambda table, batch: {name: x[batch['row']] for name, x in table.items()}, mesh
+            lambda table, batch: {name: x[batch['row']] for name, x in table.items()},
+            mesh,
+            clip_axis,
         )
 
     def of(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """Return a batch from `shard_batch` with its features instead of 'row' (B,)."""
+        """Return a batch from `shard_batch` with its features instead of 'row'."""
         if not self._table:
             return batch
         given = {name: value for name, value in batch.items() if name != 'row'}
@@ -243,9 +252,9 @@ def sharded_shapes(batch: Mapping[str, Any], mesh: Mesh) -> PyTree:
     return _shapes(dict(batch), NamedSharding(mesh, P(AXIS)))
 
 
-def resized(array: jax.Array, length: int) -> jax.ShapeDtypeStruct:
-    """Return the shape of an array that has another length, on the same devices."""
-    return jax.ShapeDtypeStruct((length, *array.shape[1:]), array.dtype, sharding=array.sharding)
+def reshaped(array: jax.Array, *shape: int) -> jax.ShapeDtypeStruct:
+    """Return what stands for an array of another shape that is on the same devices."""
+    return jax.ShapeDtypeStruct(shape, array.dtype, sharding=array.sharding)
 
 
 def _shapes(tree, sharding):

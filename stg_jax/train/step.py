@@ -77,6 +77,23 @@ def make_train_step(
     return train_step
 
 
+def in_turn(train_step: Callable) -> Callable:
+    """Return `train_steps(state, batches)`: a step on each batch in turn, as one program.
+
+    Args:
+      train_step: from `make_train_step`.
+
+    Returns:
+      A function of batches with a leading axis of steps S, whose metrics are (S,). The host then
+      looks at all arrays of a state, of which there are hundreds, once in S steps.
+    """
+
+    def train_steps(state: TrainState, batches: Batch):
+        return jax.lax.scan(train_step, state, batches)
+
+    return train_steps
+
+
 def make_eval_step(
     model: CaptioningModel, loss_spec: LossSpec
 ) -> Callable[[PyTree, Batch], dict[str, jax.Array]]:

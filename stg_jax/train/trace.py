@@ -19,15 +19,15 @@ class StepTrace:
         self._last = config.start + config.steps - 1
         self._tracing = False
 
-    def before(self, step: int) -> None:
-        """Begin the trace if `step`, about to be dispatched, is its first."""
-        if step == self._first <= self._last:
+    def before(self, steps: range) -> None:
+        """Begin the trace if its first step is among those that are about to be dispatched."""
+        if self._first in steps and self._first <= self._last:
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._tracing = True
 
-    def after(self, step: int, results: object) -> bool:
+    def after(self, steps: range, results: object) -> bool:
         """End the trace once the `results` of its last step are there; True if that is now."""
-        if not self._tracing or step < self._last:
+        if not self._tracing or steps[-1] < self._last:
             return False
         self.close(results)
         return True
