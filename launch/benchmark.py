@@ -6,7 +6,8 @@
     python launch/benchmark.py --suite input --out bench.json --clips 2000 \
         --config.data.frames=28 --config.data.objects=36
 
-train   optimiser steps as configured, with captions padded, and with one caption a clip.
+train   optimiser steps as configured, with captions padded, and with one caption a clip; where
+        --config.train.steps_per_execution is more than one, also one step at a time.
 decode  greedy and beam search.
 graph   the banded object graph against a dense one, for more and more frames and objects.
 input   writing shards; reading them bare (tf.data, nothing parsed), streamed and cached as training
