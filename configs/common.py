@@ -90,7 +90,7 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
-    train.steps_per_execution = 1  # steps that the host dispatches as one program [D]
+    train.steps_per_execution = 1  # steps dispatched as one program; fewer than an epoch has [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest

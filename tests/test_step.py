@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from stg_jax.data.vocab import PAD
 from stg_jax.model.target import traced_for
 from stg_jax.train.compact import compact
-from stg_jax.train.feed import stacked
+from stg_jax.train.feed import CLIP_AXIS, stacked
 from stg_jax.train.parallel import AXIS, data_mesh, pmapped, replicate, shard_batch
 from stg_jax.train.step import in_turn, init_state, make_eval_step, make_train_step, mean_terms
 from tests.fake_network import fake_batch, loss_spec, small_network
@@ -75,9 +75,9 @@ def take_steps(step_fn, batches, mesh):
 
 def take_steps_at_once(batches, mesh):
     """Return what `take_steps` does of steps that are one program."""
-    step_fn = pmapped(in_turn(train_step()), mesh, 1)
+    step_fn = pmapped(in_turn(train_step()), mesh, CLIP_AXIS)
     state = replicate(fresh_state(), mesh)
-    state, metrics = step_fn(state, shard_batch(stacked(batches), mesh, 1))
+    state, metrics = step_fn(state, shard_batch(stacked(batches), mesh, CLIP_AXIS))
     metrics = jax.device_get(metrics)
     of_steps = [{key: x[index] for key, x in metrics.items()} for index in range(len(batches))]
     return jax.device_get(state), of_steps

@@ -15,7 +15,7 @@ from stg_jax.model.losses import LossSpec
 from stg_jax.run.network import init_params
 from stg_jax.train import parallel
 from stg_jax.train.compact import compact, fullest
-from stg_jax.train.feed import stacked
+from stg_jax.train.feed import CLIP_AXIS, stacked
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import in_turn, init_state, make_train_step
 
@@ -32,9 +32,9 @@ class Training:
     Args:
       config: whole.
       params: to begin with.
-      batches: of all hosts; as many as there are steps in some executions.
+      batches: of all hosts; a round is a step on each of them.
       packed: whether to work on words alone, as training does.
-      at_once: steps of an execution.
+      at_once: steps of an execution, at most.
 
     Attributes:
       num_captions: captions of all batches together.
@@ -58,10 +58,10 @@ class Training:
         if packed:
             executions = [_packed(part, mesh.size * accumulate) for part in executions]
         self._executions = [
-            parallel.shard_batch(stacked([parallel.own_rows(batch) for batch in part]), mesh, 1)
+            parallel.shard_batch(stacked(list(map(parallel.own_rows, part))), mesh, CLIP_AXIS)
             for part in executions
         ]
-        mapped = parallel.pmapped(in_turn(train_step), mesh, 1)
+        mapped = parallel.pmapped(in_turn(train_step), mesh, CLIP_AXIS)
         self._programs = list(_programs(mapped, self._state, self._executions))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)

@@ -10,6 +10,8 @@ from stg_jax.data.batches import Clips, train_batches, train_targets
 from stg_jax.train import parallel
 from stg_jax.train.compact import compact, fitting, fullest
 
+CLIP_AXIS = 1  # of batches that are stacked
+
 Batch = dict[str, np.ndarray]
 
 

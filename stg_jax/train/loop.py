@@ -22,7 +22,7 @@ from stg_jax.run.network import init_params
 from stg_jax.train import hosts, parallel
 from stg_jax.train.ahead import Ahead, compilers
 from stg_jax.train.digest import digest
-from stg_jax.train.feed import Batch, Feed, LeftOfEpoch, stacked
+from stg_jax.train.feed import CLIP_AXIS, Batch, Feed, LeftOfEpoch, stacked
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
@@ -32,8 +32,6 @@ from stg_jax.train.suspects import suspects
 from stg_jax.train.trace import StepTrace
 from stg_jax.train.validate import SPLIT, Validator
 from stg_jax.train.world import check_same_world
-
-_CLIP_AXIS = 1  # of what the devices are fed; the first is one of steps
 
 
 @dataclasses.dataclass
@@ -100,7 +98,7 @@ class Trainer:
         self._run, self._config, self._plan = run, config, plan
         self._checkpoints, self._stop = checkpoints, JointStop(stop, plan.mesh)
         self._clips = clips['train']
-        self._features = parallel.Features(self._clips.take_table(), plan.mesh, _CLIP_AXIS)
+        self._features = parallel.Features(self._clips.take_table(), plan.mesh, CLIP_AXIS)
         self._feed = Feed(
             self._clips,
             clips_per_batch=plan.clips_per_batch,
@@ -119,7 +117,7 @@ class Trainer:
         )
         self._compilers = compilers()
         self._train_steps = Ahead(
-            parallel.pmapped(in_turn(train_step), plan.mesh, _CLIP_AXIS), self._compilers
+            parallel.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS), self._compilers
         )
         self._validate = None
         if SPLIT in clips:
@@ -203,7 +201,7 @@ class Trainer:
         self._trace.close()
 
     def _on_devices(self, batches: list[Batch]) -> dict[str, jax.Array]:
-        batch = parallel.shard_batch(stacked(batches), self._plan.mesh, _CLIP_AXIS)
+        batch = parallel.shard_batch(stacked(batches), self._plan.mesh, CLIP_AXIS)
         return self._features.of(batch)
 
     def _expect(self, batch: dict[str, jax.Array], left: LeftOfEpoch) -> None:

@@ -236,7 +236,8 @@ def naming_lack_of_memory() -> Iterator[None]:
             raise
         raise UserError(
             f'a device has too little memory ({_first_line(error)}): lower '
-            'config.decode.batch_size where validation needs it; else begin another --workdir with '
+            'config.decode.batch_size where validation needs it, or '
+            'config.train.steps_per_execution; else begin another --workdir with '
             'a higher config.train.accumulate, a lower config.train.batch_size or model.dtype '
             'bfloat16'
         ) from None
