@@ -37,9 +37,10 @@ from typing import Any
 from absl import flags
 
 from configs import common
-from stg_jax import cli, files
-from stg_jax.data.ids import SCHEMES
+from stg_jax import files
+from stg_jax.cli import app
 from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
 
 SOURCES = ('toy', 'msvd', 'msrvtt', 'own')
@@ -129,7 +130,7 @@ def main(args: list[str]) -> int | None:
             f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
             '(see --help)'
         )
-    cli.no_arguments(args[1:])
+    app.no_arguments(args[1:])
     # As Ctrl-C, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare(args[0])
@@ -139,7 +140,7 @@ def main(args: list[str]) -> int | None:
 def _prepare(source: str) -> None:
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
     config = importlib.import_module(f'configs.{source}').get_config()
-    out = Path(cli.required(_OUT))
+    out = Path(app.required(_OUT))
     files.refuse_existing(out)
     size = {
         'num_frames': _NUM_FRAMES.value or config.data.frames,
@@ -165,7 +166,7 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
-    from stg_jax.data.annotations import read_annotations
+    from stg_jax.datasets import read_annotations
     from stg_jax.prepare.write import Runner, write_job
 
     _refuse(source, *_TOY)
@@ -173,7 +174,7 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
         _refuse('a run without --runner', _BEAM)
     if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
         raise UserError('pass either --videos, or feature files: --appearance (see --help)')
-    annotations = read_annotations(source, cli.required(_ANNOTATIONS))
+    annotations = read_annotations(source, app.required(_ANNOTATIONS))
     plan = _plan_videos if _VIDEOS.value else _plan_features
     job = plan(annotations, **size)
     if _DRY_RUN.value:
@@ -186,9 +187,9 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
-    from stg_jax.extract import build_parts
-    from stg_jax.extract.features import Models
-    from stg_jax.extract.pixels import PixelExtractor
+    from stg_jax.extract import models
+    from stg_jax.extract.pretrained import Models
+    from stg_jax.extract.toy_pixels.extractor import PixelExtractor
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
@@ -200,7 +201,7 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
         settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
         if _DRY_RUN.value:  # else they are loaded soon enough
             for part in _part_flags():
-                build_parts.check(part.name, part.value)
+                models.check(part.name, part.value)
     job = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
     return dataclasses.replace(job, notes=[*job.notes, *_idle_dtype()])
 
@@ -228,8 +229,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
 
 
 def _inspect(args: list[str]) -> None:
-    from stg_jax.data.annotations import read_annotations
-    from stg_jax.prepare.inspect import inspect
+    from stg_jax.datasets import read_annotations
+    from stg_jax.prepare.inspect.path import inspect
 
     if len(args) != 1:
         raise UserError('name one file or folder to inspect (see --help)')
@@ -240,7 +241,7 @@ def _inspect(args: list[str]) -> None:
 
 
 def _verify(args: list[str]) -> int | None:
-    from stg_jax.prepare.verify import verify
+    from stg_jax.prepare.verify.verify import verify
 
     if len(args) != 1:
         raise UserError('name one data folder to verify (see --help)')
@@ -252,7 +253,7 @@ def _verify(args: list[str]) -> int | None:
         max_words=data.max_words,
     )
     print(card.text())
-    return cli.USER_ERROR if card.problems else None
+    return app.USER_ERROR if card.problems else None
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
@@ -286,4 +287,4 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

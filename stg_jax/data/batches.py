@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_jax.data.cached import CachedClips, IndexedClips
-from stg_jax.data.caption_files import read_captions
-from stg_jax.data.captions import Captions
+from stg_jax.data.cache import CachedClips, IndexedClips
+from stg_jax.data.captions import Captions, read_captions
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.order import Order, Rows
+from stg_jax.data.sampler import Order, Rows
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 
 if TYPE_CHECKING:  # they load TensorFlow, which clips in memory do without
     from stg_jax.data.shards import Split
-    from stg_jax.data.streamed import StreamedClips
+    from stg_jax.data.stream import StreamedClips
 
 Batch = dict[str, np.ndarray]
 
@@ -62,7 +61,7 @@ def stream_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config.
     """
-    from stg_jax.data.streamed import StreamedClips
+    from stg_jax.data.stream import StreamedClips
 
     source = StreamedClips(data_config, split, **share)
     captions = read_captions(data_config.dir, split)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.errors import UserError
-from stg_jax.model.target import is_for_cpu
+from stg_jax.ops.platform import is_for_cpu
 
 _CHOICES = {'kind': ('kl', 'l2'), 'direction': ('student', 'teacher')}
 

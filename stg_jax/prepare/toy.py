@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from stg_jax import files
-from stg_jax.data import toy
+from stg_jax.cli.progress import progress
 from stg_jax.data.clip import Clip
+from stg_jax.data.frame_sampling import sample_index
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.sampling import sample_index
+from stg_jax.datasets import toy
 from stg_jax.errors import UserError
-from stg_jax.extract.pixels import PixelExtractor
+from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.prepare.from_videos import VideoMaker
-from stg_jax.prepare.progress import progress
-from stg_jax.prepare.work import Request, Result, chunked, make_all
+from stg_jax.prepare.workers import Request, Result, chunked, make_all
 
 
 def prepare_toy(

@@ -3,7 +3,7 @@
 import signal
 from types import FrameType
 
-from stg_jax.train import parallel
+from stg_jax.parallel import processes, sharding
 
 
 class StopRequest:
@@ -37,9 +37,9 @@ class JointStop:
     before, so that nobody waits. A single host looks at its own request alone.
     """
 
-    def __init__(self, request: StopRequest, mesh: parallel.Mesh):
+    def __init__(self, request: StopRequest, mesh: sharding.Mesh):
         self._request = request
-        self._vote = parallel.ballot(mesh) if parallel.num_hosts() > 1 else None
+        self._vote = sharding.ballot(mesh) if processes.num_hosts() > 1 else None
         self._cast = None
 
     def after_step(self) -> bool:

@@ -1,5 +1,0 @@
-"""A rendered world of coloured shapes that interact: the data set that needs no download."""
-
-from stg_jax.data.toy.film import ToyClip, render
-
-__all__ = ['ToyClip', 'render']

@@ -1,0 +1,1 @@
+"""Operations tuned for a platform; each file begins with the plain definition."""
