@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from stg_jax.cli import app, heap, multihost
-from stg_jax.run.config_checks import check_limits
+from stg_jax.config import parse_config
 
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
@@ -32,7 +32,7 @@ def main(args: list[str]) -> int:
     """Train, or go on training."""
     app.no_arguments(args)
     config, workdir = app.required_config(_CONFIG), app.required(_WORKDIR)
-    check_limits(config)  # before a toy world is rendered to such numbers
+    parse_config(config)  # refuse bad values before a toy world is rendered with them
     from stg_jax.parallel import processes  # after the flags, so that --help is quick
     from stg_jax.train.loop import train
 

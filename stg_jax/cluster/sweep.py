@@ -15,11 +15,9 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from stg_jax.cli import app
+from stg_jax.config import parse_config
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
-from stg_jax.model.losses import LossSpec
-from stg_jax.model.network import ModelSpec
-from stg_jax.run.config_checks import check_limits
 
 _BASE = 'base'  # the folder of a sweep over seeds alone
 _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9._=+-]')
@@ -193,7 +191,7 @@ class _Child:
 
 
 def check_jobs(jobs: Sequence[Job], typed_flags: Sequence[str]) -> None:
-    """Read the config of each run as train.py will, and describe its network and loss.
+    """Check the config of each run as train.py will.
 
     Args:
       jobs: the runs.
@@ -204,12 +202,7 @@ def check_jobs(jobs: Sequence[Job], typed_flags: Sequence[str]) -> None:
     """
     for job in jobs:
         try:
-            config = _read_config([*typed_flags, *job.flags])
-            check_limits(config)
-            # The vocabulary and the scales come from the data, which are not asked here.
-            data = {'max_words': config.data.max_words, 'vocab_size': 1, 'scale': (1.0, 1.0, 1.0)}
-            ModelSpec(**config.model, **data)
-            LossSpec(**config.loss, **config.kd)
+            parse_config(_read_config([*typed_flags, *job.flags]))
         except (UserError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
             reason = ' '.join(str(error).split())
             raise UserError(f'{job.name} cannot start, and none was started: {reason}') from None

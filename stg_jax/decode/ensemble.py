@@ -43,7 +43,7 @@ class Ensemble:
         for member in members[1:]:
             if member.run.vocab.words != first.run.vocab.words:
                 _refuse(first, member, 'their vocabularies')
-            if feature_shapes(member.run.config) != feature_shapes(first.run.config):
+            if feature_shapes(member.run.config.data) != feature_shapes(first.run.config.data):
                 _refuse(first, member, 'the shapes of their features')
             if member.run.config.data.max_words != first.run.config.data.max_words:
                 _refuse(first, member, 'config.data.max_words')

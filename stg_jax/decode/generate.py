@@ -25,7 +25,7 @@ def make_decode_fn(
 
     Args:
       model: the network.
-      branch: name of the language decoder, one of `model.spec.decoders`.
+      branch: name of the language decoder, one of `model.config.decoders`.
       beam_size: 1 decodes greedily.
       length_penalty: see `beam_search`.
       num_best: captions of each clip that are returned, at most `beam_size`.
@@ -33,7 +33,7 @@ def make_decode_fn(
     Raises:
       UserError: the model has no such branch.
     """
-    branch = model.spec.decoder(branch)
+    branch = model.config.decoder(branch)
 
     def decode(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
         logits_fn, cache = read_clips(model, params, batch, branch, beam_size)
@@ -42,7 +42,7 @@ def make_decode_fn(
             cache,
             batch_size=batch['appearance'].shape[0],
             beam_size=beam_size,
-            max_words=model.spec.max_words,
+            max_words=model.max_words,
             length_penalty=length_penalty,
             num_best=num_best,
         )
@@ -63,7 +63,7 @@ def make_sample_fn(
     Raises:
       UserError: the model has no such branch.
     """
-    branch = model.spec.decoder(branch)
+    branch = model.config.decoder(branch)
 
     def draw(params: PyTree, batch: Mapping[str, jax.Array], seed: jax.Array) -> Hypotheses:
         logits_fn, cache = read_clips(model, params, batch, branch, num_samples)
@@ -73,7 +73,7 @@ def make_sample_fn(
             seed,
             batch_size=batch['appearance'].shape[0],
             num_samples=num_samples,
-            max_words=model.spec.max_words,
+            max_words=model.max_words,
             temperature=temperature,
             length_penalty=length_penalty,
         )

@@ -5,40 +5,14 @@ number of real tokens in the global batch, never a mean of means.
 Source: Pan et al., CVPR 2020, section 3.4, and docs/model.md for what is our decision.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stg_jax.errors import UserError
+from stg_jax.config import LossConfig
 from stg_jax.ops.platform import is_for_cpu
-
-_CHOICES = {'kind': ('kl', 'l2'), 'direction': ('student', 'teacher')}
-
-
-@dataclasses.dataclass(frozen=True)
-class LossSpec:
-    """Weights and variants: `config.loss` and `config.kd` (configs/common.py)."""
-
-    scene_weight: float
-    kd_weight: float
-    label_smoothing: float
-    kind: str
-    direction: str
-    detach_teacher: bool
-    temperature: float
-
-    def __post_init__(self):
-        """Refuse a value that names no variant."""
-        for key, choices in _CHOICES.items():
-            if (value := getattr(self, key)) not in choices:
-                raise UserError(f'config.kd.{key} is {value!r}; it can be {", ".join(choices)}')
-
-    def weight(self, term: str) -> float:
-        """Return the weight of a term in the objective."""
-        return {'xe_scene': self.scene_weight, 'kd': self.kd_weight}.get(term, 1.0)
 
 
 @struct.dataclass
@@ -63,7 +37,7 @@ class Words:
 
 
 def word_terms(
-    logits: Mapping[str, jax.Array], words: Words, spec: LossSpec
+    logits: Mapping[str, jax.Array], words: Words, spec: LossConfig
 ) -> dict[str, jax.Array]:
     """Return the sums over words of 'xe_<decoder>' and, with two decoders, of 'kd' by words.
 
@@ -84,7 +58,7 @@ def word_terms(
 
 
 def feature_terms(
-    feature: Mapping[str, jax.Array], words: Words, spec: LossSpec
+    feature: Mapping[str, jax.Array], words: Words, spec: LossConfig
 ) -> dict[str, jax.Array]:
     """Return the sum over words (B, K, L) of 'kd' by features, where it is that.
 
@@ -110,7 +84,7 @@ def cross_entropy(logits_NV: jax.Array, target_N: jax.Array, label_smoothing: fl
     return (1 - label_smoothing) * nll_N + label_smoothing * (log_sum_N - logits_NV.mean(-1))
 
 
-def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> jax.Array:
+def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossConfig) -> jax.Array:
     """Return the divergence (N,) of the word distributions that two branches' logits stand for.
 
     KL(student || teacher) as the paper prints it, or the other way round for direction 'teacher';

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from stg_jax.config import LossConfig
 from stg_jax.model.language_decoder import word_logits
-from stg_jax.model.losses import LossSpec, Words, feature_terms, word_terms
+from stg_jax.model.losses import Words, feature_terms, word_terms
 from stg_jax.model.network import BranchStates
 from stg_jax.ops.packing import Packing
 
@@ -25,7 +26,7 @@ PyTree = Any
 
 
 def objective(
-    states: Mapping[str, BranchStates], words: Words, packing: Packing, spec: LossSpec
+    states: Mapping[str, BranchStates], words: Words, packing: Packing, spec: LossConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return the weighted sum of the loss terms, and the terms: 'xe_<decoder>' and 'kd'.
 

@@ -13,6 +13,7 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
+from stg_jax.config import Config, parse_config
 from stg_jax.data.batches import Clips, open_clips, shares
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
@@ -54,10 +55,10 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
-    return train_on(open_clips, config, workdir)
+    return train_on(open_clips, processes.together(lambda: parse_config(config)), workdir)
 
 
-def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | Path) -> bool:
+def train_on(open_fn: Callable[..., Clips], config: Config, workdir: str | Path) -> bool:
     """Do what `train` does, on clips that `open_fn` opens, see `data.batches.open_clips`."""
     plan = processes.together(lambda: make_plan(config))
     check_same_world(config, plan)
@@ -72,7 +73,7 @@ def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | P
         return Trainer(run, plan, clips, checkpoints, stop).run()
 
 
-def _open_splits(open_fn: Callable[..., Clips], config: ConfigDict, plan: Plan) -> dict[str, Clips]:
+def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> dict[str, Clips]:
     """Open the clips to train on and, where there are some, those to validate on."""
     world = {'host': processes.host(), 'num_hosts': processes.num_hosts()}
     share = world if shares(config.data, processes.num_hosts()) else {}
@@ -109,7 +110,7 @@ class Trainer:
         self._optimizer = make_optimizer(config.optim, self._num_steps)
         train_step = make_train_step(
             plan.model,
-            plan.loss_spec,
+            config.loss,
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
@@ -160,7 +161,7 @@ class Trainer:
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
-        params = init_params(self._plan.model, self._config, self._config.seed)
+        params = init_params(self._plan.model, self._config.data, self._config.seed)
         start = init_state(params, self._optimizer)
         saved = None
         if self._checkpoints:
@@ -251,9 +252,6 @@ class Trainer:
                 f'epoch {progress.epoch}/{self._config.train.epochs}  '
                 f'validation loss {scores["val_loss"]:.3f}  CIDEr {score:.1f}  ({self._best()})'
             )
-        if self._config.data.skip_damaged:
-            skipped = processes.gather(self._clips.source.skipped.total())
-            self._log.write({'step': progress.step, 'skipped_clips': sum(skipped)})
         self._save_epoch(score)
 
     def _save_epoch(self, score: float | None) -> None:

@@ -25,15 +25,15 @@ class Validator:
     """Score parameters on clips with references, with the branch that will be deployed."""
 
     def __init__(self, run: RunFolder, plan: Plan, clips: Clips, threads: Executor):
-        self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
+        self._run, self._mesh, self._loss = run, plan.mesh, run.config.loss
         self._clips = clips
         self._features = mapped.Features(clips.take_table(), plan.mesh)
         self._references = PreparedReferences(read_captions(run.config.data.dir, SPLIT))
-        eval_step = make_eval_step(plan.model, plan.loss_spec)
+        eval_step = make_eval_step(plan.model, run.config.loss)
         self._eval_step = Ahead(mapped.summed_over_clips(eval_step, plan.mesh), threads)
         # Greedy: the choice among epochs needs a comparable score, not the best caption.
         decode = make_decode_fn(
-            plan.model, branch=plan.model.spec.decoder(), beam_size=1, length_penalty=0.0
+            plan.model, branch=plan.model.config.decoder(), beam_size=1, length_penalty=0.0
         )
         self._decode = Ahead(mapped.mapped_over_clips(decode, plan.mesh), threads)
         self._clips_per_batch = even_batch_size(
@@ -61,7 +61,7 @@ class Validator:
             sums.update(jax.device_get(self._eval_step(params, on_devices)))
             hypotheses = jax.tree.map(sharding.local_rows, self._decode(params, on_devices))
             captions |= best_captions(batch['id'], hypotheses, self._run.vocab)
-        means = mean_terms(sums, self._loss_spec)
+        means = mean_terms(sums, self._loss)
         scores = {f'val_{key}': float(value) for key, value in means.items()}
         predictions = dict(item for part in processes.gather(captions) for item in part.items())
         cider = processes.on_first(lambda: self._references.score(predictions)['CIDEr'])

@@ -74,7 +74,7 @@ def log(workdir, key):
 
 def final_params(workdir):
     run = RunFolder.open(workdir)
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     return restore_params(run.checkpoints, shapes, 'latest')[0]
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from configs import common
+from stg_jax.config import parse_config
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
@@ -23,7 +24,7 @@ VOCAB = Vocabulary.build(['a red ball', 'ein grüner ring'], 1)
 def create(path, vocab=VOCAB, **changes):
     config = common.get_config()
     config.update_from_flattened_dict(changes)
-    run = RunFolder(path, config, MANIFEST, vocab)
+    run = RunFolder(path, parse_config(config), MANIFEST, vocab)
     run.claim()
     return run
 
@@ -31,7 +32,7 @@ def create(path, vocab=VOCAB, **changes):
 def test_a_run_reads_back_as_it_was_created(tmp_path):
     created = create(tmp_path / 'run')
     opened = RunFolder.open(tmp_path / 'run')
-    assert opened.config.to_dict() == created.config.to_dict()
+    assert opened.config == created.config
     assert opened.manifest == MANIFEST
     assert opened.vocab.words == VOCAB.words
 

@@ -78,5 +78,5 @@ def test_training_chooses_without_ever_reading_the_test_split(tmp_path):
     config = fake_run.tiny_config(data, train__epochs=2, train__keep_best=2)
     assert train(config, tmp_path / 'run')
     run = RunFolder.open(tmp_path / 'run')
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     assert len(choose_params(run.checkpoints, shapes, average=2).steps) == 2

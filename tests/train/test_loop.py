@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 
 def final_params(workdir):
     run = RunFolder.open(workdir)
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     return restore_params(run.checkpoints, shapes, 'latest')
 
 
