@@ -16,12 +16,12 @@ from tests.fakes.fake_data import OBJECTS, fake_clips
 VOCAB_SIZE, MAX_WORDS = 13, 5
 
 
-def small_model(*, max_words=MAX_WORDS, vocab_size=VOCAB_SIZE, **changes):
+def small_model(*, max_words=MAX_WORDS, vocab_size=VOCAB_SIZE, scale=(1.0, 0.5, 2.0), **changes):
     """Return the default network, a few units wide and without dropout."""
     sizes = {'width': 8, 'heads': 2, 'feedforward': 12, 'dropout': 0.0}
     layers = {'encoder_layers': 1, 'decoder_layers': 1, 'graph_layers': 1}
     config = ModelConfig(**{**common.get_config().model, **sizes, **layers, **changes})
-    return CaptioningModel(config, max_words, vocab_size, (1.0, 0.5, 2.0))
+    return CaptioningModel(config, max_words, vocab_size, scale)
 
 
 def loss_spec(**changes):
