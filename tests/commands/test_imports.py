@@ -14,7 +14,7 @@ MAY_IMPORT = {
     'data': set(),
     'datasets': {'data'},
     'feature_files': {'data'},
-    'ops': {'model', 'data'},
+    'ops': {'data'},
     'model': {'ops'},
     'parallel': {'ops'},
     'run': {'model', 'data'},
