@@ -22,7 +22,7 @@ MAY_IMPORT = {
     'extract': {'data'},
     'cli': {'parallel', 'evaluate'},
     'evaluate': {'visualize', 'decode', 'run', 'datasets', 'data', 'cli'},
-    'train': {'evaluate', 'decode', 'run', 'parallel', 'model', 'ops', 'data'},
+    'train': {'cli', 'evaluate', 'decode', 'run', 'parallel', 'model', 'ops', 'data'},
     'explain': {'decode', 'run', 'model', 'datasets', 'data'},
     'visualize': {'explain', 'run'},
     'captioning': {'visualize', 'explain', 'extract', 'decode', 'datasets', 'data'},
