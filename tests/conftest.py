@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter):
     skipped = [r for r in terminalreporter.stats.get('skipped', []) if VARIABLE in str(r.longrepr)]
     if skipped:
         terminalreporter.write_line(
-            f'{len(skipped)} tests need real data and were skipped: set {VARIABLE} to a folder that '
-            'holds it (CONTRIBUTING.md says what it contains)',
+            f'{len(skipped)} tests need real data and were skipped: set {VARIABLE} to a folder '
+            'that has it (CONTRIBUTING.md says what it contains)',
             yellow=True,
         )

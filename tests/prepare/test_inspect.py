@@ -221,7 +221,7 @@ def test_inspects_the_real_folder():
     assert 'boxes float32 (36, 4), features float32 (36, 2048)' in regions
     with pytest.raises(UserError, match='holds pickles'):
         seen('features_of_others', 'video_features')
-    number = len(list((REAL / 'msvd' / 'features').glob('*.hdf5')))
+    number = len(list(real_data('msvd', 'features').glob('*.hdf5')))
     with pytest.raises(UserError, match=f'holds {number} HDF5 files: inspect each'):
         seen('msvd', 'features')
     torch = 'v_GGSY1Qvo990_resnet101_None_1_resnet.pt'
