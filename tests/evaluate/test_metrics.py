@@ -322,12 +322,12 @@ print(json.dumps(score({'a': 'a dog runs'}, {'a': ['a dog runs']})))
 SCORING = """
 import sys
 from pathlib import Path
-from stg_jax.evaluate import java, spice
+from stg_jax.evaluate import java
 from stg_jax.evaluate.metrics import score
 java.tokenise = list
 if sys.argv[1] == 'spice':
     java._JAVA = ('sh', '-c', 'exec sleep 100')
-    spice._FOLDER = Path(sys.argv[2])
+    java._FOLDER = Path(sys.argv[2])
 clips = {str(i): 'a man slices a ripe tomato ' * 9 for i in range(20_000)}
 score(clips, {clip: [text] for clip, text in clips.items()}, metrics=sys.argv[1:2])
 print('was not ended')
