@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from stg_jax.benchmark.tpu.chips import Topology
 from stg_jax.benchmark.tpu.estimate import lines
 from stg_jax.benchmark.tpu.topology import topology_mesh, without_tpu
-from stg_jax.cli import app
+from stg_jax.cli import app, config_flag
 from stg_jax.config import parse_config
 from stg_jax.files import write_json
 
@@ -39,7 +39,7 @@ _HLO = flags.DEFINE_string('hlo', None, 'File for the text of the last optimised
 def main(args: list[str]) -> None:
     """Compile and estimate."""
     app.no_arguments(args)
-    config = parse_config(app.required_config(_CONFIG))
+    config = parse_config(config_flag.required_config(_CONFIG))
     topology = Topology.parse(app.required(_TOPOLOGY))
     without_tpu()
     mesh = topology_mesh(topology)
@@ -48,7 +48,7 @@ def main(args: list[str]) -> None:
         estimates[name] = _compiled(name, config, mesh, topology)
         print(*lines(name, topology, estimates[name]), sep='\n', flush=True)
     if _OUT.value:
-        made_with = {'topology': str(topology), 'config': config.tree()}
+        made_with = {'topology': str(topology), 'config': config.to_dict()}
         write_json(_OUT.value, made_with | {'vocab_size': _VOCAB_SIZE.value, **estimates})
 
 
