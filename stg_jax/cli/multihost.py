@@ -5,15 +5,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from absl import flags
 
 from stg_jax.cli import app
 from stg_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from stg_jax.evaluate.share import Share
 
 _MULTIHOST = flags.DEFINE_bool(
     'multihost',
@@ -56,17 +53,6 @@ def host() -> int:
     return processes.host()
 
 
-def share() -> 'Share':
-    """Return this host's share of an evaluation."""
-    from stg_jax.evaluate.share import Share
-
-    if not _MULTIHOST.value:
-        return Share()
-    from stg_jax.parallel import processes
-
-    return Share(processes.host(), processes.num_hosts(), processes.gather)
-
-
 def _join() -> bool:
     given = {flag.name: flag.value for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)}
     if not _MULTIHOST.value:
@@ -87,7 +73,7 @@ def _leave(error: BaseException) -> NoReturn:
     code = 1
     if isinstance(error, UserError | KeyboardInterrupt):
         code = app.explain(error)
-    elif isinstance(error, SystemExit):  # by a signal, see `evaluate.sigterm`
+    elif isinstance(error, SystemExit):  # by a signal, see `cli.signals`
         code = error.code
     elif startup.is_lost_connection(error):
         print(
