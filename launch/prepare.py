@@ -38,7 +38,7 @@ from absl import flags
 
 from configs import common
 from stg_jax import files
-from stg_jax.cli import app
+from stg_jax.cli import app, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
@@ -47,6 +47,7 @@ SOURCES = ('toy', 'msvd', 'msrvtt', 'own')
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show what would be done, and write nothing.')
+flags.DEFINE_alias('dry-run', 'dry_run')
 _NUM_FRAMES = flags.DEFINE_integer(
     'num_frames', None, 'T, frames of a clip; by default what configs/SOURCE.py says.', 1
 )
@@ -132,7 +133,7 @@ def main(args: list[str]) -> int | None:
         )
     app.no_arguments(args[1:])
     # As Ctrl-C, so that nothing half-written stays.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.interrupt_on(signal.SIGTERM)
     _prepare(args[0])
     return None
 

@@ -229,7 +229,7 @@ from stg_jax.parallel import processes
 
 def main(args):
     time.sleep(100 * processes.host())
-    sys.exit(143)  # as the handler of `cli.signals` does
+    sys.exit(143)  # as `signals.exit_on_sigterm` does
 
 app.run(multihost.joining(main))
 """
