@@ -1,5 +1,6 @@
 """Decoding on one device, on eight and on a pod: the same captions by the same program."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,7 @@ from stg_jax.data.records import read_clips
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.decode.ensemble import Ensemble
 from stg_jax.evaluate import evaluate as evaluation
-from stg_jax.parallel.sharding import data_mesh
+from stg_jax.parallel import sharding
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from tests.fakes import fake_data, fake_pod, fake_run
@@ -86,13 +87,26 @@ def test_a_pod_evaluates_as_one_device_does_and_host_0_has_the_result(workdir, o
 
 
 def test_tpu_estimate_compiles_the_search_of_an_evaluation():
-    captioner = fake_captioner()
+    captioner = with_scales_of_one(fake_captioner())
     config, num_words = captioner.run.config, len(captioner.run.vocab)
-    estimated = programs.decoding(config, data_mesh(), num_words).lowered.as_text()
-    network = programs.network(config, num_words)
-    del network
-    batch = {
-        key: np.zeros((config.decode.batch_size, *x.shape), x.dtype)
-        for key, x in programs.feature_shapes(config).items()
-    }
-    assert estimated == captioner.search_program().lower(captioner.params, batch).as_text()
+    estimated = programs.decoding(config, captioner.mesh, num_words).lowered
+    batch = stack_clips(fake_data.fake_clips(config.decode.batch_size), fake_data.OBJECTS)
+    shapes = (
+        sharding.replicated_shapes(captioner.params, captioner.mesh),
+        sharding.sharded_shapes(as_stored(captioner.inputs(batch)), captioner.mesh),
+    )
+    evaluated = captioner.search_program().lower(*shapes)
+    assert estimated.as_text() == evaluated.as_text()
+
+
+def as_stored(batch):
+    """Return the features in the type that records hold."""
+    return {key: value.astype(np.float16) for key, value in batch.items()}
+
+
+def with_scales_of_one(captioner):
+    """Return the captioner with the feature scales that are assumed where there are no data."""
+    scale = dict.fromkeys(captioner.run.manifest.scale, 1.0)
+    manifest = dataclasses.replace(captioner.run.manifest, scale=scale)
+    run = dataclasses.replace(captioner.run, manifest=manifest)
+    return Captioner(run, captioner.params, captioner.step, captioner.branch)
