@@ -50,10 +50,10 @@ def main(args: list[str]) -> None:
     workdirs = app.required(_WORKDIR)
     from stg_jax.evaluate.java import meteor_at_hand
 
-    share = multihost.share()
-    with contextlib.nullcontext() if share.host else meteor_at_hand():
-        results = [_evaluated(workdirs, branch, share) for branch in _BRANCH.value or [None]]
-    if share.host:
+    scores_here = multihost.host() == 0
+    with meteor_at_hand() if scores_here else contextlib.nullcontext():
+        results = [_evaluated(workdirs, branch) for branch in _BRANCH.value or [None]]
+    if not scores_here:
         return
     _print_scores(results)
     if _SHOW.value:
@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
         print(f'wrote {result.folder}/predictions.json, scores.json and index.html')
 
 
-def _evaluated(workdirs: list[str], branch: str | None, share: Any) -> Any:
+def _evaluated(workdirs: list[str], branch: str | None) -> Any:
     from stg_jax.decode.captioner import Captioner
     from stg_jax.decode.ensemble import Ensemble
     from stg_jax.evaluate.evaluate import evaluate
@@ -75,7 +75,7 @@ def _evaluated(workdirs: list[str], branch: str | None, share: Any) -> Any:
     else:
         captioner = Ensemble.load(workdirs, branch=branch, **options)
     search = {'beam_size': _BEAM.value, 'length_penalty': _PENALTY.value}
-    return evaluate(captioner, _SPLIT.value, **search, **options, share=share)
+    return evaluate(captioner, _SPLIT.value, **search, **options)
 
 
 def _print_scores(results: list) -> None:

@@ -10,7 +10,7 @@ import pytest
 from configs import common
 from stg_jax.benchmark import calibrate, decode, end_to_end, flops, graph, synthetic, train
 from stg_jax.data.vocab import BOS, EOS, PAD
-from stg_jax.decode.generate import make_decode_fn
+from stg_jax.decode.generate import make_search
 from stg_jax.errors import UserError
 from stg_jax.run.build import init_params
 from tests.fakes.fake_run import ROOT
@@ -117,7 +117,7 @@ def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monk
     model = synthetic.make_model(config)
     features = synthetic.random_features(config, 8, seed=0)
     untrained = init_params(model, config, 0)
-    decode_fn = jax.jit(make_decode_fn(model, branch='scene', beam_size=3, length_penalty=0.0))
+    decode_fn = jax.jit(make_search(model, branch='scene', beam_size=3, length_penalty=0.0))
 
     def words_and_logp_of_a_token(params):
         found = decode_fn(params, features)
