@@ -138,10 +138,10 @@ def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monk
     assert all(jax.tree.leaves(same))
 
 
-@pytest.mark.parametrize('cache', ['host', 'device'])
-def test_the_e2e_suite_is_a_whole_training(config, cache):
+@pytest.mark.slow
+def test_the_e2e_suite_is_a_whole_training(config):
     config.model.branches = 'scene'  # compiles in half the time
-    config.data.update(cache=cache, max_words=3)
+    config.data.update(cache='device', max_words=3)
     config.train.update(epochs=2, batch_size=40, log_steps=1)
     whole, steps = end_to_end.run(config, num_clips=4)
     assert whole['captions_per_s'] == pytest.approx(2 * 4 * end_to_end.CAPTIONS / whole['seconds'])
