@@ -13,7 +13,7 @@ from stg_jax.benchmark.synthetic import CAPTIONS, open_random_clips, write_capti
 from stg_jax.benchmark.timing import Spread
 from stg_jax.config import Config
 from stg_jax.errors import UserError
-from stg_jax.train.loop import train_on
+from stg_jax.train.loop import train
 
 Stage = dict[str, Any]
 
@@ -34,7 +34,7 @@ def run(config: Config, num_clips: int) -> list[Stage]:
         config = config.changed(data__dir=str(folder / 'data'), train__patience=0)
         write_captions(config, {'train': num_clips, 'val': max(1, num_clips // 12)})
         start = time.perf_counter()
-        if not train_on(functools.partial(open_random_clips, config), config, folder / 'run'):
+        if not train(config, folder / 'run', functools.partial(open_random_clips, config)):
             raise UserError('the run was asked to stop before its end: nothing was measured')
         seconds = time.perf_counter() - start
         logged = [json.loads(line) for line in (folder / 'run' / 'metrics.jsonl').open()]

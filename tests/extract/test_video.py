@@ -263,7 +263,7 @@ def test_every_container_holds_the_same_frames(tmp_path, whole_files, suffix):
     np.testing.assert_allclose(video.frames.mean((1, 2, 3)), np.arange(12) * 6, atol=tolerance)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(list(CONTAINERS)),
     st.sampled_from(list(CONTAINERS)),
