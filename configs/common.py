@@ -110,5 +110,5 @@ def _decode() -> ConfigDict:
     decode = ConfigDict()
     decode.beam_size = 5  # 1: greedy
     decode.length_penalty = 0.6  # alpha of ((5 + length) / 6) ** alpha; 0: plain log-probability
-    decode.batch_size = 128  # clips decoded at once, at most [D]
+    decode.batch_size = 128  # clips decoded at once on each device, at most [D]
     return decode

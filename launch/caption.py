@@ -117,7 +117,7 @@ def _choose_fn(captioner: Any) -> Callable:
             raise UserError('--temperature draws captions and --beam_size searches: pass one')
         options = {'number': _NUMBER.value or 1, 'temperature': _TEMPERATURE.value}
         return functools.partial(random_candidates, captioner, seed=_SEED.value, **options)
-    beam_size = captioner.search(_BEAM.value)['beam_size']
+    beam_size = captioner.search_options(_BEAM.value)['beam_size']
     number = _NUMBER.value or beam_size
     if number > beam_size:
         raise UserError(

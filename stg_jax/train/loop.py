@@ -17,7 +17,7 @@ from stg_jax.data.batches import Clips, open_clips, shares
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
-from stg_jax.parallel.precompile import Ahead, compilers
+from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
@@ -127,14 +127,12 @@ class Trainer:
             seed=config.seed,
             accumulate=config.train.accumulate,
         )
-        self._compilers = compilers()
-        self._train_steps = Ahead(
-            mapped.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS), self._compilers
-        )
+        self._programs = Precompiler()
+        self._train_steps = mapped.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS)
         self._validate = None
         if SPLIT in clips:
             self._validate = processes.together(
-                lambda: Validator(run, plan, clips[SPLIT], self._compilers)
+                lambda: Validator(run, plan, clips[SPLIT], self._programs)
             )
         self._state, self._progress = self._restore_or_start()
         self._log = MetricsLog(run.metrics, self._progress.step, active=processes.is_first())
@@ -150,7 +148,7 @@ class Trainer:
             processes.on_first(lambda: self._checkpoints.wait())
             return finished
         finally:
-            self._compilers.shutdown(cancel_futures=True)
+            self._programs.close()
 
     def _run_epochs(self) -> bool:
         progress = self._progress
@@ -195,7 +193,7 @@ class Trainer:
             on_devices = self._on_devices(batches)
             if index == 0:
                 self._expect(on_devices, left)
-            self._state, metrics = self._train_steps(self._state, on_devices)
+            self._state, metrics = self._programs.call(self._train_steps, self._state, on_devices)
             # The devices are busy with these steps while the host looks at those before.
             self._settle(previous, watch)
             progress.step += len(steps)
@@ -219,13 +217,13 @@ class Trainer:
 
     def _expect(self, batch: dict[str, jax.Array], left: LeftOfEpoch) -> None:
         """Begin to compile for each shape that is left in the epoch, and the validation."""
-        self._train_steps.expect(self._state, batch)
+        self._programs.expect(self._train_steps, self._state, batch)
         num_parts = self._plan.num_parts * processes.num_hosts()
         num_positions = batch['tokens'][0, ..., 1:].size // num_parts
         for num_steps, size in sorted(left.sizes(num_positions)):
             shapes = {k: sharding.reshaped(x, num_steps, *x.shape[1:]) for k, x in batch.items()}
             slots = sharding.reshaped(batch['slot'], num_steps, num_parts * size)
-            self._train_steps.expect(self._state, shapes | {'slot': slots})
+            self._programs.expect(self._train_steps, self._state, shapes | {'slot': slots})
         if self._validate is not None:
             self._validate.expect(self._state.params)
 
