@@ -31,6 +31,7 @@ MAY_IMPORT = {
         *('prepare', 'extract', 'train', 'decode', 'run', 'parallel', 'model', 'ops', 'datasets'),
         *('data', 'cli', 'configs'),
     },
+    'api': {'captioning', 'prepare', 'evaluate', 'train', 'decode', 'run', 'parallel'},
     'cluster': {'cli', 'run', 'model'},
     'configs': set(),
     'launch': {
