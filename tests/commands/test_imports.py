@@ -31,7 +31,7 @@ MAY_IMPORT = {
         *('prepare', 'extract', 'train', 'decode', 'run', 'parallel', 'model', 'ops', 'datasets'),
         *('data', 'cli', 'configs'),
     },
-    'cluster': {'cli', 'run', 'model'},
+    'cluster': {'cli', 'evaluate', 'run', 'model'},
     'configs': set(),
     'launch': {
         *('configs', 'cli', 'cluster', 'benchmark', 'prepare', 'train', 'evaluate', 'captioning'),
