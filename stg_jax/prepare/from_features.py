@@ -1,4 +1,4 @@
-"""A job that joins captions with features from other people's files."""
+"""A plan that joins captions with features from other people's files."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from stg_jax.datasets import Annotations
 from stg_jax.datasets.clip_ids import fit, match_keys
 from stg_jax.feature_files.objects import Fit, best_objects
 from stg_jax.feature_files.open import open_frames, open_objects
-from stg_jax.prepare.plan import Job, left_out, requests
+from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
 
@@ -106,7 +106,7 @@ class FeatureMaker:
         return best_objects(found, index, size[1]), (found.height, found.width)
 
 
-def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None) -> Job:
+def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None) -> DataPlan:
     """Plan the import of every captioned clip that has appearance features.
 
     Args:
@@ -130,7 +130,7 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
     notes += left_out(annotations, present, 'appearance features')
     splits = requests(annotations, dict.fromkeys(present, ''))
     clip_ids = [request.clip_id for wanted in splits.values() for request in wanted]
-    return Job(
+    return DataPlan(
         data_set=annotations.data_set,
         splits=splits,
         maker=FeatureMaker(files, key_of),

@@ -1,4 +1,4 @@
-"""A job that extracts features from a folder of videos."""
+"""A plan that extracts features from a folder of videos."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.registry import build_extractor
 from stg_jax.extract.video.frames import Video
-from stg_jax.prepare.plan import Job, left_out, requests
+from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
 
@@ -55,7 +55,7 @@ class VideoMaker:
 
 def plan_videos(
     annotations: Annotations, videos: str | os.PathLike[str], *, settings: Mapping, ids: str | None
-) -> Job:
+) -> DataPlan:
     """Plan the extraction of every captioned clip that has a video.
 
     Args:
@@ -78,7 +78,7 @@ def plan_videos(
         f'{videos}: {len(found)} videos, named by {mapping.scheme}',
         *left_out(annotations, path_of, 'video'),
     ]
-    return Job(
+    return DataPlan(
         data_set=annotations.data_set,
         splits=requests(annotations, path_of),
         maker=VideoMaker(settings),

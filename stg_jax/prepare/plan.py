@@ -10,7 +10,7 @@ from stg_jax.prepare.workers import Maker, Request
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class DataPlan:
     """What shall be written, from what, by whom.
 
     Attributes:

@@ -133,10 +133,10 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             motion_steps=config.motion_steps,
         )
         annotations = read_annotations(self.data_set, folder / 'annotations')
-        job = plan_features(annotations, files, ids=None)
+        plan = plan_features(annotations, files, ids=None)
         return {
-            split: self._generate_examples(job.maker, requests)
-            for split, requests in job.splits.items()
+            split: self._generate_examples(plan.maker, requests)
+            for split, requests in plan.splits.items()
         }
 
     def _generate_examples(self, maker: Maker, requests: Iterable[Request]) -> _Examples:

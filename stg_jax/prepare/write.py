@@ -1,4 +1,4 @@
-"""Carry out a job: its clips made by workers, written in order, its failures told."""
+"""Carry out a plan: its clips made by workers, written in order, its failures told."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from stg_jax.cli.progress import progress, say
 from stg_jax.data.clip import Clip
 from stg_jax.data.manifest import Manifest
 from stg_jax.errors import UserError
-from stg_jax.prepare.plan import Job
+from stg_jax.prepare.plan import DataPlan
 from stg_jax.prepare.resume_store import ClipStore
 from stg_jax.prepare.workers import Chunk, Failure, Maker, Request, Result, chunked, make_all
 
@@ -38,12 +38,12 @@ class Runner:
     work_dir: str | None = None
 
 
-def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
+def write_data(out: Path, plan: DataPlan, runner: Runner) -> Manifest:
     """Write the data folder `out`, whole or not at all.
 
     The bytes depend on the input alone, not on the runner. A clip that cannot be made is told,
     listed in `out`/failures.json and left out; so is a split without any clip, but for train. When
-    a resumable job is stopped and run again, the clips that it finished are not made again.
+    a resumable plan is stopped and run again, the clips that it finished are not made again.
 
     Raises:
       UserError: `out` exists, no clip or no train clip can be made (OUT.failures.json beside `out`
@@ -52,22 +52,22 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
     with files.write_folder(out) as folder:
         from stg_jax.data import records  # after the checks, so that a mistake shows at once
 
-        for note in job.notes:
+        for note in plan.notes:
             say(note)
-        store = ClipStore(_work_folder(out, runner.work_dir), job.maker.settings)
-        requests = list(itertools.chain.from_iterable(job.splits.values()))
-        results = _make(job, requests, store, runner)
+        store = ClipStore(_work_folder(out, runner.work_dir), plan.maker.settings)
+        requests = list(itertools.chain.from_iterable(plan.splits.values()))
+        results = _make(plan, requests, store, runner)
         failures = _Failures(out, len(requests))
         manifest = records.write_records(
             folder,
             {
                 split: _clips(split, len(wanted), results, failures)
-                for split, wanted in job.splits.items()
+                for split, wanted in plan.splits.items()
             },
-            data_set=job.data_set,
-            extractor=job.extractor,
-            sources=job.sources,
-            missing=job.missing,
+            data_set=plan.data_set,
+            extractor=plan.extractor,
+            sources=plan.sources,
+            missing=plan.missing,
         )
         failures.save(folder / FAILURES)
     store.remove()
@@ -109,14 +109,14 @@ def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
 
 
 def _make(
-    job: Job, requests: Sequence[Request], store: ClipStore, runner: Runner
+    plan: DataPlan, requests: Sequence[Request], store: ClipStore, runner: Runner
 ) -> Iterator[Result]:
     """Yield the result of every request, in order, those that are kept from disk."""
-    if not job.resumable and runner.beam is None:
-        for results in make_all(job.maker, chunked(requests), runner.workers):
+    if not plan.resumable and runner.beam is None:
+        for results in make_all(plan.maker, chunked(requests), runner.workers):
             yield from results
         return
-    if not job.resumable:
+    if not plan.resumable:
         store.remove()  # what an earlier pipeline left may be of files that changed since
     store.forget_failures()
     found = store.find(requests)
@@ -126,10 +126,10 @@ def _make(
     if runner.beam is not None:
         from stg_jax.prepare.beam_runner import make_with_beam
 
-        make_with_beam(job.maker, todo, store, runner.beam)
+        make_with_beam(plan.maker, todo, store, runner.beam)
         yield from store.load(requests, store.find(requests))
         return
-    made = _make_and_keep(job.maker, todo, store, runner.workers)
+    made = _make_and_keep(plan.maker, todo, store, runner.workers)
     for finished, group in itertools.groupby(requests, found.__contains__):
         neighbours = list(group)
         if finished:
