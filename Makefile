@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint format clean
 
 demo: $(VENV)/.installed
 	$(RUN) launch/train.py --config configs/toy.py --workdir runs/toy
@@ -18,6 +18,11 @@ test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m pyright
+
+format: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 

@@ -14,12 +14,13 @@ clips the file covers.
 from absl import flags
 
 from stg_jax.cli import app
+from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
 
 _ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of captions.')
 _DATA_SET = flags.DEFINE_enum(
-    'data_set', 'own', ['msvd', 'msrvtt', 'own'], 'Data set that --annotations belongs to.'
+    'data_set', 'own', list(DATASETS), 'Data set that --annotations belongs to.'
 )
 _IDS = flags.DEFINE_enum('ids', None, list(SCHEMES), 'How keys name clips; inferred by default.')
 

@@ -6,13 +6,8 @@
     python launch/prepare.py msvd --annotations DIR --appearance a.hdf5 --motion m.hdf5 \
         --objects o.hdf5 --out data/msvd
 
-Sources, and what --annotations names:
-toy     renders videos of coloured shapes that interact (kept in OUT/videos). Needs no input.
-msvd    a folder with sents_{train,val,test}_lc_nopunc.txt and youtube_mapping.txt, with
-        AllVideoDescriptions.txt, or with the corpus as *.csv.
-msrvtt  videodatainfo JSON files, plain or zipped, in one folder or as one file.
-own     CSV or JSONL with clip, caption and optionally split; without split, clips are divided
-        80/10/10.
+The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
+input. The others are data sets; the help of --annotations below lists what each of them reads.
 
 Features are extracted from --videos, a folder of files named by clip, or read from feature files:
 HDF5, .npy folders, bottom-up-attention TSV or .npz (docs/data.md describes the layouts).
@@ -40,10 +35,11 @@ from absl import flags
 from stg_jax import files
 from stg_jax.cli import app, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
 
-SOURCES = ('toy', 'msvd', 'msrvtt', 'own')
+SOURCES = ('toy', *DATASETS)
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = {'inspect': 'inspect_file.py', 'verify': 'verify.py'}
 
@@ -51,10 +47,10 @@ _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')
 flags.DEFINE_alias('dry-run', 'dry_run')
 _NUM_FRAMES = flags.DEFINE_integer(
-    'num_frames', None, 'T, frames sampled of a clip; default in configs/SOURCE.py.', 1
+    'num_frames', None, 'T, frames sampled of a clip; default in its config.', 1
 )
 _NUM_OBJECTS = flags.DEFINE_integer(
-    'num_objects', None, 'N, maximum objects of a frame; default in configs/SOURCE.py.', 1
+    'num_objects', None, 'N, maximum objects of a frame; default in its config.', 1
 )
 _WORKERS = flags.DEFINE_integer(
     'workers', None, 'Processes; by default one per core, or one in all if models are used.', 1
@@ -63,9 +59,18 @@ _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split, as train=N,val=N,test=N; default in configs/toy.py.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: seed of the videos.', 0)
-_ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of captions.')
-_IDS = flags.DEFINE_enum('ids', None, list(SCHEMES), 'How files name clips; inferred by default.')
-
+_ANNOTATIONS = flags.DEFINE_string(
+    'annotations',
+    None,
+    'File or folder of captions. '
+    + ' '.join(f'{name}: {row.annotations}.' for name, row in DATASETS.items()),
+)
+_IDS = flags.DEFINE_enum(
+    'ids',
+    None,
+    list(SCHEMES),
+    'How files name clips; inferred by default.',
+)
 _APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
 _MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
 _OBJECTS = flags.DEFINE_string('objects', None, 'Detected objects; clips may lack them.')
@@ -128,7 +133,7 @@ def main(args: list[str]) -> None:
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
     # Like Ctrl-C, so that temporary folders are removed and worker processes are ended.
     signals.interrupt_on(signal.SIGTERM)
-    config = importlib.import_module(f'configs.{source}').get_config()
+    config = importlib.import_module(f'configs.{_config(source)}').get_config()
     out = Path(app.required(_OUT))
     files.refuse_existing(out)
     size = {
@@ -141,6 +146,11 @@ def main(args: list[str]) -> None:
         manifest = _prepare_captioned(source, out, **size)
     if manifest:
         _report(out, manifest, config.data)
+
+
+def _config(source: str) -> str:
+    """Name the file in configs/ that trains on a source."""
+    return DATASETS[source].config if source in DATASETS else source
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
@@ -245,8 +255,9 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     print(f'Wrote {out}: {splits}')
     print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
     changes = as_flags(overrides(manifest, data_config))
-    config = f'--config configs/{manifest.data_set}.py --config.data.dir={out} {changes}'.rstrip()
-    print(f'Next: python launch/train.py {config} --workdir runs/{manifest.data_set}')
+    config = f'--config configs/{_config(manifest.data_set)}.py'
+    data = f'--config.data.dir={out} {changes}'.rstrip()
+    print(f'Next: python launch/train.py {config} {data} --workdir runs/{manifest.data_set}')
 
 
 if __name__ == '__main__':

@@ -5,7 +5,9 @@ import pytest
 from stg_jax.errors import UserError
 from stg_jax.prepare import workers
 from stg_jax.prepare.write import Runner, write_data
-from tests.prepare.test_workers import NAMES, NumberMaker, contents, plan
+from tests.fakes.contents import contents
+from tests.fakes.fake_makers import NumberMaker
+from tests.fakes.fake_plans import NAMES, plan
 
 pytest.importorskip('apache_beam')
 
