@@ -257,10 +257,10 @@ def test_what_cannot_be_inspected_or_verified_is_one_sentence(command, arguments
 
 @pytest.mark.parametrize('name', ['inspect', 'verify'])
 def test_inspect_and_verify_are_also_started_by_prepare(tmp_path, name):
-    fake_data.fake_data_folder(tmp_path, train=2)
-    finished = prepare(name, tmp_path)
+    folder = fake_data.fake_data_folder(tmp_path, train=2)
+    finished = prepare(name, folder)
     assert finished.returncode == 0, finished.stderr
-    assert f'{tmp_path}: ' in finished.stdout and 'train' in finished.stdout
+    assert f'{folder}: ' in finished.stdout and 'train' in finished.stdout
 
 
 def test_flags_that_would_be_ignored_are_refused(tmp_path):
