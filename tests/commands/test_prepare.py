@@ -144,6 +144,7 @@ def test_own_videos_by_any_number_of_workers(tmp_path):
     assert (outs[0] / 'contact_sheet.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path, number):
     captions, videos = write_world(tmp_path, num=30)
