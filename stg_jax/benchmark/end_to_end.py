@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.benchmark.synthetic import CAPTIONS, open_random_clips, write_captions
-from stg_jax.benchmark.timing import Stage
+from stg_jax.benchmark.timing import Stage, Summary
 from stg_jax.errors import UserError
 from stg_jax.train.loop import train_on
 
