@@ -15,6 +15,7 @@ from etils import epath
 
 from stg_jax.cli import app, signals
 from stg_jax.cli.config_flag import read_config
+from stg_jax.config import parse_config
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
 
