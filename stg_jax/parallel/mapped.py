@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from stg_jax.errors import UserError, first_line
 from stg_jax.ops.platform import is_for_cpu, traced_for
 from stg_jax.parallel.processes import num_hosts
-from stg_jax.parallel.sharding import AXIS, by_clips, local_rows, replicate, shard_batch
+from stg_jax.parallel.sharding import AXIS, local_rows, replicate, shard_batch
 
 # By a kernel of its own on NVIDIA GPUs: as plain arithmetic, which XLA copies into whatever reads
 # its numbers, keys of dropout were a third of what there is to compile.
@@ -35,13 +35,13 @@ _GPU_OPTIONS = {
 }
 
 
-def pmapped(step_fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
     """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
 
-    This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, clip_axis),
+    This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, 0),
     out_axes=None)` stands for, on global arrays.
     """
-    return _mapped(step_fn, mesh, P(), clip_axis, donate_argnums=0)
+    return _mapped(step_fn, mesh, P(), donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
@@ -55,12 +55,12 @@ def over_devices(tree: PyTree) -> PyTree:
     return restored(jax.lax.psum(flat, AXIS))
 
 
-def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **options: Any) -> Callable:
+def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
     """Map a function of something that all devices have and something that is split by clips."""
     mapped = jax.shard_map(
         _traced_for(mesh, fn),
         mesh=mesh,
-        in_specs=(P(), by_clips(clip_axis)),
+        in_specs=(P(), P(AXIS)),
         out_specs=out_specs,
         check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
     )
@@ -102,9 +102,9 @@ def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
     return traced
 
 
-def mapped_over_clips(fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+def mapped_over_clips(fn: Callable, mesh: Mesh) -> Callable:
     """Map `fn(params, batch)`, whose outputs are split by clips as the batch is, over devices."""
-    return _mapped(fn, mesh, by_clips(clip_axis), clip_axis)
+    return _mapped(fn, mesh, P(AXIS))
 
 
 def on_all_devices(
@@ -142,19 +142,17 @@ class Features:
     Args:
       table: arrays of one row a clip; nothing where batches bring their features with them.
       mesh: of the devices.
-      clip_axis: of the batches.
 
     Raises:
       UserError: the devices have too little memory.
     """
 
-    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0):
+    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh):
         _check_memory(table)
         self._table = replicate(table, mesh)
         self._rows = mapped_over_clips(
             lambda table, batch: {name: x[batch['row']] for name, x in table.items()},
             mesh,
-            clip_axis,
         )
 
     def of(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
