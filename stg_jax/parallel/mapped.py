@@ -69,14 +69,16 @@ def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **option
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:
-    if mesh.devices.flat[0].platform != 'gpu':
-        return None
-    return {name: value for name, value in _GPU_OPTIONS.items() if _is_known(name, value)}
+    return known_options(_GPU_OPTIONS) if mesh.devices.flat[0].platform == 'gpu' else None
+
+
+def known_options(options: Mapping[str, bool]) -> dict[str, bool]:
+    """Keep those compiler options that this version of XLA has; it refuses all others."""
+    return {name: value for name, value in options.items() if _is_known(name, value)}
 
 
 @functools.cache
 def _is_known(name: str, value: bool) -> bool:
-    """Whether this version of XLA has an option: it refuses to compile with unknown ones."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
