@@ -92,7 +92,7 @@ def test_a_function_stays_one_when_the_package_of_its_name_is_imported(name, bef
 def test_a_video_gets_its_best_caption_as_text(captioner, videos):
     (captioned,) = captioner.captions(videos[0])
     assert captioner.caption(videos[0]) == captioned.caption
-    assert captioned.caption and isinstance(captioned.caption, str)
+    assert any(candidate.caption for candidate in captioned.candidates)
     assert len(captioned.candidates) == captioner.run.config.decode.beam_size
     first, second = (list(captioner.captions(videos[0], window=s)) for s in (0.5, 100))
     assert len(first) > 1 and len(second) == 1
