@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.spice import get_stanford_models, spice
@@ -151,7 +151,7 @@ def _started_meteor() -> Iterator[subprocess.Popen[str]]:
             process.kill()
             # Closing flushes what METEOR never read; that error must not hide the first one.
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                _pipe(process.stdin).close()
 
 
 def _ask_meteor(
@@ -181,10 +181,15 @@ def _send(process: subprocess.Popen[str], *fields: str) -> None:
 
 
 def _receive(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline()
+    line = _pipe(process.stdout).readline()
     if not line:
         raise BrokenPipeError('it ended early')
     return line.strip()
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None, 'METEOR is started with pipes for both'
+    return stream
 
 
 def _refuse_long(clip: int, *captions: str) -> None:

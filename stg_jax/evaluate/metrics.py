@@ -6,11 +6,12 @@ a good system can exceed 100. pycocoevalcap's CIDEr is CIDEr-D.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 from stg_jax.cli.signals import exit_on_sigterm
 from stg_jax.data.text import normalise
@@ -24,7 +25,7 @@ METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
 ON_REQUEST = ('spice',)
 WITHOUT_JAVA = 'words of stg_jax.data.text.normalise'
 
-Scores = dict[str, tuple[float, Sequence[float]]]
+Scores = dict[str, tuple[Any, Any]]  # of the corpus and of each clip: floats, or NumPy scalars
 
 
 def score(
@@ -191,7 +192,7 @@ def _sacrebleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> t
     metric = BLEU(lowercase=True)
     most = max(map(len, grouped))
     # sacreBLEU takes the k-th references of all clips together, None where a clip has fewer.
-    streams = [[refs[k] if k < len(refs) else None for refs in grouped] for k in range(most)]
+    streams: Any = [[refs[k] if k < len(refs) else None for refs in grouped] for k in range(most)]
     result = metric.corpus_score(list(hypotheses), streams)
     return result.score, str(metric.get_signature())
 
@@ -204,5 +205,5 @@ def _versions(tokenizer: str, scores: Collection[str], metrics: Collection[str])
     if 'METEOR' in scores:
         versions['meteor'] = java.METEOR_VERSION
     if tokenizer == java.TOKENIZER or {'METEOR', 'SPICE'} & set(scores):
-        versions['java'] = java.JAVA_VERSION
+        versions['java'] = str(java.JAVA_VERSION)
     return versions
