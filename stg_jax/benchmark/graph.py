@@ -8,6 +8,7 @@ from flax import struct
 
 from stg_jax.benchmark.synthetic import random_features
 from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
+from stg_jax.config import Config
 from stg_jax.model.encoders import ObjectEncoder
 from stg_jax.model.graph import (
     build_graph,
@@ -77,7 +78,7 @@ _CLIPS = 4
 _ROUNDS = 5
 
 
-def run(config: Any) -> list[Stage]:
+def run(config: Config) -> list[Stage]:
     """Measure time and memory while the number of frames grows, then the number of objects.
 
     Returns:
@@ -95,8 +96,7 @@ def run(config: Any) -> list[Stage]:
 
 
 def _stages(config, num_frames, num_objects) -> list[Stage]:
-    config = config.copy_and_resolve_references()
-    config.data.frames, config.data.objects = num_frames, num_objects
+    config = config.changed(data__frames=num_frames, data__objects=num_objects)
     batch = jax.device_put(random_features(config, _CLIPS, 0))
     stages = []
     for part, make in _PARTS.items():
@@ -166,7 +166,8 @@ def _encoder(model, batch, is_dense):
         return method(params, node_BTNC, batch['object_mask'], graph)
 
     def loss(params, batch):
-        return jnp.sum(apply(encoder.apply, params, batch).astype(jnp.float32))
+        encoded: Any = apply(encoder.apply, params, batch)
+        return jnp.sum(encoded.astype(jnp.float32))
 
     params = jax.jit(lambda batch: apply(encoder.init, jax.random.key(0), batch))(batch)
     compiled = _compile(jax.value_and_grad(loss), params, batch)
