@@ -74,8 +74,9 @@ def read_npz(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]
                         f'{path} unpacks to more than {_MAX_UNPACKED:,} bytes: save its arrays as '
                         '.npy files'
                     )
-                with archive.open(member) as file:
-                    arrays[name] = _read_array(file, member.file_size, f'{path}: {name}')
+                where = f'{path}: {name}'
+                with _parsing(where), archive.open(member) as file:
+                    arrays[name] = _read_array(file, member.file_size, where)
     return arrays
 
 
@@ -89,7 +90,7 @@ def npz_headers(path: Path) -> dict[str, Header]:
     with _parsing(path), _archive(path) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix('.npy')
-            with archive.open(member) as file:
+            with _parsing(f'{path}: {name}'), archive.open(member) as file:
                 headers[name] = _read_header(file, f'{path}: {name}')[:2]
     return headers
 

@@ -140,7 +140,7 @@ def open_frames(spec: str) -> FrameSource:
     Raises:
       UserError: there is nothing, it is damaged, of no known layout, or holds objects.
     """
-    columns = None if Path(spec).exists() else _COLUMNS.fullmatch(spec)
+    columns = None if _exists(spec) else _COLUMNS.fullmatch(spec)
     source = _open_all(columns['path'] if columns else spec, _open_frames)
     if not columns:
         return source
@@ -191,12 +191,19 @@ def holds_objects(path: str) -> bool:
         return hdf5.layout(file) in _OF_OBJECTS
 
 
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name that is too long; `content` has the sentence
+        return False
+
+
 _OF_OBJECTS = ('object rows', 'object groups')  # layouts of HDF5 files
 
 
 def _open_all(path: str, open_one: Callable[[str], Source[Features]]) -> Source[Features]:
     """Open one path, or the files that a pattern with `*` names."""
-    if '*' not in path or Path(path).exists():
+    if '*' not in path or _exists(path):
         return open_one(path)
     paths = sorted(map(str, files.visible(Path(path).parent.glob(Path(path).name))))
     if not paths:
@@ -206,7 +213,7 @@ def _open_all(path: str, open_one: Callable[[str], Source[Features]]) -> Source[
 
 def _open_frames(path: str) -> FrameSource:
     folder, colon, name = path.rpartition(':')
-    if colon and not Path(path).exists() and Path(folder).is_dir():
+    if colon and not _exists(path) and Path(folder).is_dir():
         return NpyFolder(folder, name)
     found = content(path)
     if found == 'npy folder':
