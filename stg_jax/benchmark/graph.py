@@ -1,13 +1,12 @@
 """The suite 'graph': the banded object graph against the dense one, forward and backward."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.benchmark.synthetic import random_features
 from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
+from stg_jax.config import Config
 from stg_jax.model.encoders import ObjectEncoder
 from stg_jax.model.graph import (
     build_graph,
@@ -77,7 +76,7 @@ _CLIPS = 4
 _ROUNDS = 5
 
 
-def run(config: Any) -> list[Stage]:
+def run(config: Config) -> list[Stage]:
     """Return time and memory for more and more frames, and for more and more objects.
 
     Returns:
@@ -95,8 +94,7 @@ def run(config: Any) -> list[Stage]:
 
 
 def _stages(config, num_frames, num_objects) -> list[Stage]:
-    config = config.copy_and_resolve_references()
-    config.data.frames, config.data.objects = num_frames, num_objects
+    config = config.changed(data__frames=num_frames, data__objects=num_objects)
     batch = jax.device_put(random_features(config, _CLIPS, 0))
     stages = []
     for part, make in _PARTS.items():

@@ -4,12 +4,13 @@ Every stage runs in a process of its own, so that its peak of memory is its own;
 library that is large.
 """
 
+import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from stg_jax.benchmark import random_files
 from stg_jax.benchmark.timing import Peak, Stage, in_own_process, rate, speedup
+from stg_jax.config import Config, DataConfig
 
 _PASSES = 10  # of an epoch
 _ROUNDS = 8  # of reading
@@ -18,7 +19,7 @@ _RENDERED = 12  # videos
 _MAKING, _READING = 'stg_jax.benchmark.input_writing', 'stg_jax.benchmark.input_reading'
 
 
-def run(config: Any, num_clips: int) -> list[Stage]:
+def run(config: Config, num_clips: int) -> list[Stage]:
     """Return speed and memory of every stage, for random clips of the config's shape.
 
     Args:
@@ -32,7 +33,7 @@ def run(config: Any, num_clips: int) -> list[Stage]:
       relation to what took turns with it, round by round, 'to_bare' (of streaming, to a bare pass
       over the shards) or 'to_memmap' (of the cache, to slicing arrays on disk).
     """
-    data = config.data.copy_and_resolve_references()
+    data = config.data
     shape = random_files.Shape(
         frames=data.frames,
         objects=data.objects,
@@ -43,7 +44,7 @@ def run(config: Any, num_clips: int) -> list[Stage]:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data.dir = str(folder / 'data')
+        data = dataclasses.replace(data, dir=str(folder / 'data'))
         clips_per_batch = config.train.batch_size // data.captions_per_clip
         return [
             _writing(folder / 'data', num_clips, shape),
@@ -58,7 +59,7 @@ def _writing(out: Path, num_clips: int, shape: random_files.Shape) -> Stage:
     return _stage('write shards', written, num_clips, [written.value], _shard_mb(out))
 
 
-def _reading(arrays: Path, data: Any, num_clips: int, clips_per_batch: int) -> list[Stage]:
+def _reading(arrays: Path, data: DataConfig, num_clips: int, clips_per_batch: int) -> list[Stage]:
     in_own_process(_READING, 'write_arrays', data, arrays)
     arguments = data, arrays, clips_per_batch
     num_mb = _PASSES * _shard_mb(Path(data.dir))

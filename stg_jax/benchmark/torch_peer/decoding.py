@@ -43,8 +43,8 @@ def run(config, args):
     """Return a stage for ours and each PyTorch beam, after checking that the captions agree."""
     model = make_model(config)
     features = random_features(config, args.clips, seed=0)
-    params = like_trained(init_params(model, config, config.seed), model, features)
-    branch, search = model.spec.decoder(), config.decode
+    params = like_trained(init_params(model, config.data, config.seed), model, features)
+    branch, search = model.config.decoder(), config.decode
     decode = mapped_search(
         model,
         sharding.data_mesh(),
