@@ -27,7 +27,9 @@ _PREDICTIONS = flags.DEFINE_string('predictions', None, 'File with one caption f
 _REFERENCES = flags.DEFINE_string('references', None, 'File or folder of annotations.')
 _SPLIT = flags.DEFINE_string('split', None, 'Split of the references; by default all their clips.')
 _METRICS = flags.DEFINE_list(
-    'metrics', None, 'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default all but spice.'
+    'metrics',
+    None,
+    'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default not spice.',
 )
 _TRAIN = flags.DEFINE_string(
     'train', None, 'Annotations of what the system was trained on, to count novel captions.'

@@ -61,6 +61,7 @@ def read_references(path: str | os.PathLike[str], split: str | None = None) -> R
         raise UserError(f'the references {path} do not exist')
     if (path / manifest.NAME).is_file():
         return _of_data_folder(path, split)
+    # Other readers first: those of data sets claim every JSON and CSV file.
     rows = _rows_without_splits(path)
     if rows is None:
         return _of_data_set(path, split)
