@@ -184,7 +184,7 @@ class Captioner:
         Raises:
           UserError: see `__call__`.
         """
-        # On the devices a wrong shape would end in an error of XLA, and NaN in a caption of arbitrary
+        # On the devices a wrong shape would end in an error of XLA, NaN in a caption of random
         # words.
         shapes = feature_shapes(self.run.config.data)
         # The student needs no detector at test time; objects are not even sent to the devices.
