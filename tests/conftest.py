@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
+
 from tests.fakes.real_data import VARIABLE
 
 _FAST_COMPILES = (
@@ -18,6 +20,7 @@ _FAST_COMPILES = (
 # The smallest call that reads the flags: 0.1 s, where jax.devices() takes 0.9 s.
 _READ_FLAGS = 'from jaxlib import xla_client; xla_client.make_cpu_client()'
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
+_OWN_CACHE = pytest.StashKey[bool]()
 _LONGEST = ('test_local_pod', 'test_loop', 'test_commands', 'test_prepare', 'test_suites')
 
 
@@ -28,7 +31,10 @@ def pytest_configure(config):
     if not hasattr(config, 'workerinput'):
         flags = known_xla_flags(_FAST_COMPILES)
         os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *flags]).strip()
-        os.environ[_CACHE] = tempfile.mkdtemp(prefix='stg_jax_tests_')
+        # A folder of the caller's stays: a second run then compiles next to nothing.
+        config.stash[_OWN_CACHE] = _CACHE not in os.environ
+        if config.stash[_OWN_CACHE]:
+            os.environ[_CACHE] = tempfile.mkdtemp(prefix='stg_jax_tests_')
 
 
 def known_xla_flags(flags):
@@ -50,7 +56,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_unconfigure(config):
-    if not hasattr(config, 'workerinput'):
+    if config.stash.get(_OWN_CACHE, False):
         shutil.rmtree(os.environ.pop(_CACHE), ignore_errors=True)
 
 

@@ -29,8 +29,8 @@ PyTree = Any
 
 def like_trained(params: PyTree, model: CaptioningModel, features: Batch) -> PyTree:
     """Return parameters whose deployed branch captions these clips like a trained network."""
-    branch = model.spec.decoder()
-    name, layer = f'decoders_{branch}', f'decoder_{model.spec.decoder_layers - 1}'
+    branch = model.config.decoder()
+    name, layer = f'decoders_{branch}', f'decoder_{model.config.decoder_layers - 1}'
     params = params | {name: _sharpened(params[name], layer)}
     eos_D = _eos_vector(params, model, branch, features)
     embedding_VD = jnp.asarray(params[name]['embed']['embedding']).at[EOS].set(eos_D)
@@ -51,15 +51,15 @@ def _eos_vector(params, model, branch, features):
     each clip.
     """
     num_clips = len(features['appearance'])
-    rng, L = np.random.default_rng(0), model.spec.max_words + 1
+    rng, L = np.random.default_rng(0), model.max_words + 1
     length_B = rng.integers(_SHORTEST, _LONGEST + 1, num_clips)
-    token_BKL = rng.integers(4, model.spec.vocab_size, (num_clips, _CAPTIONS, L), np.int32)
+    token_BKL = rng.integers(4, model.vocab_size, (num_clips, _CAPTIONS, L), np.int32)
     states = functools.partial(model.apply, method='states')
     hidden_BKLD = jax.jit(
         lambda params: states({'params': params}, features, token_BKL, False)[branch].hidden_MD
     )(params)
     wanted_BL = np.minimum(_SLOPE * (np.arange(L) - length_B[:, None]), _MOST)
     wanted_BKL = np.broadcast_to(wanted_BL[:, None], token_BKL.shape)
-    x_PD = np.asarray(hidden_BKLD, np.float64).reshape(-1, model.spec.width)
-    square_DD = x_PD.T @ x_PD + _RIDGE * np.eye(model.spec.width)
+    x_PD = np.asarray(hidden_BKLD, np.float64).reshape(-1, model.config.width)
+    square_DD = x_PD.T @ x_PD + _RIDGE * np.eye(model.config.width)
     return np.linalg.solve(square_DD, x_PD.T @ wanted_BKL.reshape(-1))

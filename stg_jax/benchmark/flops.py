@@ -5,20 +5,20 @@ has neither loop nor dropout, neither padding nor anything computed twice.
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
-from stg_jax.model.losses import LossSpec, Words, word_terms
+from stg_jax.model.losses import Words, word_terms
 from stg_jax.model.network import CaptioningModel
 from stg_jax.parallel import sharding
 from stg_jax.run.build import feature_shapes, param_shapes
 
 
 def training_flops(
-    model: CaptioningModel, config: Any, *, num_clips: int, num_captions: int, num_tokens: float
+    model: CaptioningModel, config: Config, *, num_clips: int, num_captions: int, num_tokens: float
 ) -> float:
     """Return the FLOPs of loss and gradient.
 
@@ -29,7 +29,7 @@ def training_flops(
       num_captions: K.
       num_tokens: words to predict in a caption, EOS included, on average.
     """
-    loss_spec = LossSpec(**config.loss, **config.kd)
+    loss_spec = config.loss
 
     def loss(params, batch, token_BKL):
         outputs = model.apply({'params': params}, batch, token_BKL[..., :-1], False)
@@ -44,7 +44,7 @@ def training_flops(
 
 
 def decoding_flops(
-    model: CaptioningModel, config: Any, *, num_clips: int, num_beams: int, num_tokens: float
+    model: CaptioningModel, config: Config, *, num_clips: int, num_beams: int, num_tokens: float
 ) -> float:
     """Return the FLOPs of encoding clips and reading `num_tokens` of each beam, BOS included.
 
@@ -61,12 +61,12 @@ def decoding_flops(
 def _flops(function, model, config, num_clips, shape_KL):
     batch = {
         key: jax.ShapeDtypeStruct((num_clips, *x.shape), x.dtype)
-        for key, x in feature_shapes(config).items()
+        for key, x in feature_shapes(config.data).items()
     }
     token_BKL = jax.ShapeDtypeStruct((num_clips, *shape_KL), jnp.int32)
     # Of an accelerator's program there is a count only after compiling it.
     with sharding.on_cpu():
-        lowered = jax.jit(function).lower(param_shapes(model, config), batch, token_BKL)
+        lowered = jax.jit(function).lower(param_shapes(model, config.data), batch, token_BKL)
         return lowered.cost_analysis()['flops']
 
 

@@ -4,17 +4,17 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from stg_jax.config import Config, DataConfig
 from stg_jax.data.batches import Clips, keeper
 from stg_jax.data.captions import Captions, append_captions, read_captions
 from stg_jax.data.manifest import NAME, Manifest
 from stg_jax.data.sampler import Order, Rows
 from stg_jax.data.vocab import BOS, EOS, PAD, SPECIAL, Vocabulary
-from stg_jax.model.network import CaptioningModel, ModelSpec
-from stg_jax.run.build import feature_shapes
+from stg_jax.model.network import CaptioningModel
+from stg_jax.run.build import build_model_without_data, feature_shapes
 
 VOCAB_SIZE = 9462 + len(SPECIAL)  # MSVD's words
 # Of every 10,000 of MSVD's 48,774 train captions, how many have 1, 2, ... words; the last number
@@ -25,21 +25,15 @@ LENGTHS += (19, 49)
 Batch = dict[str, np.ndarray]
 
 
-def make_model(config: Any) -> CaptioningModel:
+def make_model(config: Config) -> CaptioningModel:
     """Return the network of a config with MSVD's number of words."""
-    spec = ModelSpec(
-        **config.model,
-        max_words=config.data.max_words,
-        vocab_size=VOCAB_SIZE,
-        scale=(1.0, 1.0, 1.0),
-    )
-    return CaptioningModel(spec)
+    return build_model_without_data(config, VOCAB_SIZE)
 
 
-def random_features(config: Any, num_clips: int, seed: int) -> Batch:
+def random_features(config: Config, num_clips: int, seed: int) -> Batch:
     """Return features of clips (B, ...) whose frames hold 0 to N objects, the first at least 1."""
     rng = np.random.default_rng(seed)
-    shapes = feature_shapes(config)
+    shapes = feature_shapes(config.data)
     num_frames, num_objects = shapes['object_mask'].shape
     count_BT = rng.integers(0, num_objects + 1, (num_clips, num_frames))
     count_BT[:, 0] = np.maximum(count_BT[:, 0], 1)
@@ -55,7 +49,7 @@ def random_features(config: Any, num_clips: int, seed: int) -> Batch:
     return {key: batch[key].astype(shapes[key].dtype) for key in shapes}
 
 
-def random_tokens(config: Any, num_clips: int, seed: int) -> np.ndarray:
+def random_tokens(config: Config, num_clips: int, seed: int) -> np.ndarray:
     """Return captions (B, K, L) of random words, their lengths drawn from `LENGTHS`."""
     rng = np.random.default_rng(seed)
     shape = num_clips, config.data.captions_per_clip
@@ -70,7 +64,7 @@ def random_tokens(config: Any, num_clips: int, seed: int) -> np.ndarray:
     return token_BKL
 
 
-def random_batch(config: Any, num_clips: int, seed: int) -> Batch:
+def random_batch(config: Config, num_clips: int, seed: int) -> Batch:
     """Return features and captions of clips."""
     tokens = random_tokens(config, num_clips, seed)
     return random_features(config, num_clips, seed) | {'tokens': tokens}
@@ -79,7 +73,7 @@ def random_batch(config: Any, num_clips: int, seed: int) -> Batch:
 CAPTIONS = 40  # of a clip, as MSVD has
 
 
-def write_captions(config: Any, splits: Mapping[str, int]) -> None:
+def write_captions(config: Config, splits: Mapping[str, int]) -> None:
     """Write a data folder without shards at `config.data.dir`: manifest and random captions.
 
     Args:
@@ -92,7 +86,7 @@ def write_captions(config: Any, splits: Mapping[str, int]) -> None:
         for i in range(number):
             texts = [_random_caption(rng) for _ in range(CAPTIONS)]
             append_captions(folder, split, f'{split}{i}', texts)
-    widths = {kind: data[f'{kind}_dim'] for kind in ('appearance', 'motion', 'object')}
+    widths = {kind: getattr(data, f'{kind}_dim') for kind in ('appearance', 'motion', 'object')}
     Manifest(
         data_set='random',
         frames=data.frames,
@@ -106,7 +100,7 @@ def write_captions(config: Any, splits: Mapping[str, int]) -> None:
     ).save(folder / NAME)
 
 
-def open_random_clips(config: Any, data: Any, vocab: Vocabulary, split: str) -> Clips:
+def open_random_clips(config: Config, data: DataConfig, vocab: Vocabulary, split: str) -> Clips:
     """Open a split of `write_captions` as `data.batches.open_clips` opens one of shards."""
     captions = read_captions(data.dir, split)
     source = keeper(data.cache)(RandomClips(config, split, list(captions)))
@@ -144,7 +138,7 @@ class Whole:
 class RandomClips:
     """Random features in memory, read like those of a stream."""
 
-    def __init__(self, config: Any, split: str, ids: list[str]):
+    def __init__(self, config: Config, split: str, ids: list[str]):
         manifest = Manifest.load(config.data.dir)
         self.split = self.part = Whole(manifest, config.data.dir, split, len(ids))
         self.skipped = collections.Counter()

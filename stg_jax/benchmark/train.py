@@ -1,6 +1,5 @@
 """The suite 'train': optimiser steps on synthetic batches that lie on the devices."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -9,9 +8,9 @@ import numpy as np
 from stg_jax.benchmark.flops import training_flops
 from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import Batch, make_model, random_batch
-from stg_jax.benchmark.timing import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
+from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
-from stg_jax.model.losses import LossSpec
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
 from stg_jax.train.bucketing import compact, fullest
@@ -23,7 +22,6 @@ _BATCHES = 2  # of a round at least, so that not one draw of caption lengths dec
 _ROUNDS = 5
 
 PyTree = Any
-Stage = dict[str, Any]
 
 
 class Training:
@@ -42,13 +40,13 @@ class Training:
     """
 
     def __init__(
-        self, config: Any, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
+        self, config: Config, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
     ):
         mesh, accumulate = sharding.data_mesh(), config.train.accumulate
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
             make_model(config),
-            LossSpec(**config.loss, **config.kd),
+            config.loss,
             optimizer,
             seed=config.seed,
             accumulate=accumulate,
@@ -77,7 +75,7 @@ class Training:
         return max(x.memory_analysis().temp_size_in_bytes for x in self._programs) / 1e6
 
 
-def run(config: Any) -> list[Stage]:
+def run(config: Config) -> list[Stage]:
     """Return the speed of training as the config says, and without each way to save work.
 
     Returns:
@@ -89,11 +87,10 @@ def run(config: Any) -> list[Stage]:
     at_once = config.train.steps_per_execution
     seeds = range(max(_BATCHES, at_once))
     batches = [random_batch(config, num_clips, seed) for seed in seeds]
-    single = config.copy_and_resolve_references()
-    single.data.captions_per_clip = 1
+    single = config.changed(data__captions_per_clip=1)
     singles = [random_batch(single, config.train.batch_size, seed) for seed in seeds]
     # In the host's memory, as each way gives away the arrays that it starts with.
-    params = jax.device_get(init_params(make_model(config), config, config.seed))
+    params = jax.device_get(init_params(make_model(config), config.data, config.seed))
 
     def training(config, batches, *, packed=True, at_once=at_once):
         return config, Training(config, params, batches, packed=packed, at_once=at_once)
@@ -105,7 +102,7 @@ def run(config: Any) -> list[Stage]:
     }
     if at_once > 1:
         ways['one step at a time'] = training(config, batches, at_once=1)
-    seconds = seconds_in_turn({name: way for name, (_, way) in ways.items()}, _ROUNDS)
+    seconds = time_interleaved({name: way for name, (_, way) in ways.items()}, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(name, way_config, way, seconds[name], seconds['as configured'], ceiling)
@@ -143,14 +140,10 @@ def _stage(name, config, training, seconds, first, ceiling) -> Stage:
     speed = rate(flops / 1e9, seconds)
     return {
         'stage': name,
-        'captions_per_s': _fields(rate(training.num_captions, seconds)),
-        'to_first': _fields(ratio(seconds, first)),
+        'captions_per_s': rate(training.num_captions, seconds).as_json(),
+        'to_first': speedup(seconds, first).as_json(),
         'gflop': flops / training.num_captions / 1e9,
-        'gflop_per_s': _fields(speed),
+        'gflop_per_s': speed.as_json(),
         'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
         'temp_mb': training.memory_mb(),
     }
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)

@@ -121,7 +121,7 @@ def features_of(batch, device, dtype) -> dict[str, torch.Tensor]:
 def make_network(config, params, device, *, banded: bool) -> CaptioningNetwork:
     """Return the PyTorch network of a config with our parameters."""
     fields = {field.name for field in dataclasses.fields(Sizes)}
-    values = {**config.model, **config.data, 'vocab_size': VOCAB_SIZE}
+    values = {**vars(config.model), **vars(config.data), 'vocab_size': VOCAB_SIZE}
     sizes = Sizes(**{key: value for key, value in values.items() if key in fields})
     network = CaptioningNetwork(sizes, banded=banded).to(device)
     network.load_state_dict(state_of(params))

@@ -36,6 +36,7 @@ from stg_jax.benchmark import timing
 from stg_jax.benchmark.timing import table
 from stg_jax.benchmark.torch_peer import training
 from stg_jax.cli import heap
+from stg_jax.config import parse_config
 from stg_jax.files import write_json
 
 
@@ -49,9 +50,8 @@ def main() -> None:
         raise SystemExit('the peer runs on one device: make one visible, CUDA_VISIBLE_DEVICES=0')
     # What a user of either framework gets on a GPU that has TF32.
     torch.set_float32_matmul_precision('high')
-    config = common.get_config()
-    config.model.dtype = args.dtype
-    config.train.batch_size = args.batch
+    config = parse_config(common.get_config())
+    config = config.changed(model__dtype=args.dtype, train__batch_size=args.batch)
     stages = []
     if args.suite in ('train', 'both'):
         stages += training.run(config, args)
@@ -59,8 +59,8 @@ def main() -> None:
         from stg_jax.benchmark.torch_peer import decoding
 
         stages += decoding.run(config, args)
-    report = {'suite': 'torch_peer', **timing.describe(), 'arguments': vars(args)}
-    write_json(args.out, report | {'config': config.to_dict(), 'stages': stages})
+    report = {'suite': 'torch_peer', **timing.describe_machine(), 'arguments': vars(args)}
+    write_json(args.out, report | {'config': config.tree(), 'stages': stages})
     print(table(stages))
 
 
