@@ -8,12 +8,8 @@
     python launch/prepare.py inspect FILE [--data_set msvd --annotations DIR]
     python launch/prepare.py verify data/msvd
 
-Sources of captions (--annotations):
-toy     renders videos of coloured shapes that interact (kept in OUT/videos). Needs no input.
-msvd    a folder with sents_{train,val,test}_lc_nopunc.txt and youtube_mapping.txt, with
-        AllVideoDescriptions.txt, or with the corpus as *.csv.
-msrvtt  videodatainfo JSON files, plain or zipped, in one folder or as one file.
-own     CSV or JSONL with clip, caption and perhaps split; else clips are divided 80/10/10.
+The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
+input. The others are data sets: --annotations below says what each of them reads.
 
 Features come from --videos, a folder of files named by clip, or from feature files that you have:
 HDF5, .npy folders, bottom-up-attention TSV or .npz; docs/data.md lists the layouts. `inspect` says
@@ -30,6 +26,7 @@ import dataclasses
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,19 +37,21 @@ from configs import common
 from stg_jax import files
 from stg_jax.cli import app, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
+from stg_jax.run.validation_score import MIN_CLIPS
 
-SOURCES = ('toy', 'msvd', 'msrvtt', 'own')
+SOURCES = ('toy', *DATASETS)
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show what would be done, and write nothing.')
 flags.DEFINE_alias('dry-run', 'dry_run')
 _NUM_FRAMES = flags.DEFINE_integer(
-    'num_frames', None, 'T, frames of a clip; by default what configs/SOURCE.py says.', 1
+    'num_frames', None, 'T, frames of a clip; by default what its config says.', 1
 )
 _NUM_OBJECTS = flags.DEFINE_integer(
-    'num_objects', None, 'N, most objects of a frame; by default what configs/SOURCE.py says.', 1
+    'num_objects', None, 'N, most objects of a frame; by default what its config says.', 1
 )
 _WORKERS = flags.DEFINE_integer(
     'workers', None, 'Processes; by default one a core, or one alone where models are used.', 1
@@ -61,14 +60,21 @@ _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split; by default what configs/toy.py says.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: another seed gives other videos.', 0)
-_ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of captions.')
+_ANNOTATIONS = flags.DEFINE_string(
+    'annotations',
+    None,
+    'File or folder of captions. '
+    + ' '.join(f'{name}: {row.annotations}.' for name, row in DATASETS.items()),
+)
 _IDS = flags.DEFINE_enum(
     'ids',
     None,
     list(SCHEMES),
     'How files name clips, where that cannot be found out.',
 )
-_DATA_SET = flags.DEFINE_enum('data_set', 'own', SOURCES[1:], 'inspect: what --annotations is of.')
+_DATA_SET = flags.DEFINE_enum(
+    'data_set', 'own', list(DATASETS), 'inspect: what --annotations is of.'
+)
 
 _APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
 _MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
@@ -140,7 +146,7 @@ def main(args: list[str]) -> int | None:
 
 def _prepare(source: str) -> None:
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
-    config = importlib.import_module(f'configs.{source}').get_config()
+    config = importlib.import_module(f'configs.{_config(source)}').get_config()
     out = Path(app.required(_OUT))
     files.refuse_existing(out)
     size = {
@@ -153,6 +159,11 @@ def _prepare(source: str) -> None:
         manifest = _prepare_captioned(source, out, **size)
     if manifest:
         _report(out, manifest, config.data)
+
+
+def _config(source: str) -> str:
+    """Name the file in configs/ that trains on a source."""
+    return DATASETS[source].config if source in DATASETS else source
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
@@ -180,6 +191,7 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     job = plan(annotations, **size)
     if _DRY_RUN.value:
         print(job.plan(out, **size))
+        _warn_of_few_clips(len(job.splits.get('val', ())))
         return None
     one = job.extractor['name'] != 'pixels'  # a model, or one HDF5 file, keeps one process busy
     beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
@@ -283,8 +295,21 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     print(f'Wrote {out}: {splits}')
     print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
     changes = as_flags(overrides(manifest, data_config))
-    config = f'--config configs/{manifest.data_set}.py --config.data.dir={out} {changes}'.rstrip()
-    print(f'Next: python launch/train.py {config} --workdir runs/{manifest.data_set}')
+    config = f'--config configs/{_config(manifest.data_set)}.py'
+    data = f'--config.data.dir={out} {changes}'.rstrip()
+    print(f'Next: python launch/train.py {config} {data} --workdir runs/{manifest.data_set}')
+    _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
+
+
+def _warn_of_few_clips(num_clips: int) -> None:
+    """Warn about a validation split that is too small to choose a checkpoint by CIDEr."""
+    if num_clips < MIN_CLIPS:
+        print(
+            f'prepare.py: validation clips: {num_clips}, fewer than {MIN_CLIPS}. CIDEr cannot tell '
+            'checkpoints apart on so few, so training will choose by validation loss. Prepare '
+            'more clips, or put more of them into the split val',
+            file=sys.stderr,
+        )
 
 
 if __name__ == '__main__':
