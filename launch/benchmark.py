@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
     if host:
         return
     made_with = {'config': config.to_dict(), 'clips': _CLIPS.value}
-    write_json(out, {'suite': suite, **timing.describe(), **made_with, 'stages': stages})
+    write_json(out, {'suite': suite, **timing.describe_machine(), **made_with, 'stages': stages})
     print(table(stages))
     print(f'wrote {out}')
 

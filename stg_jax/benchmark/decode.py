@@ -1,6 +1,5 @@
 """The suite 'decode': captions of clips whose features lie on the devices."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -10,15 +9,13 @@ from stg_jax.benchmark.calibrate import like_trained
 from stg_jax.benchmark.flops import decoding_flops
 from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import make_model, random_features
-from stg_jax.benchmark.timing import Spread, rate, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, time_interleaved
 from stg_jax.data.vocab import EOS
 from stg_jax.decode.generate import mapped_search
 from stg_jax.parallel import sharding
 from stg_jax.run.build import init_params
 
 _ROUNDS = 5
-
-Stage = dict[str, Any]
 
 
 def run(config: Any) -> list[Stage]:
@@ -49,7 +46,7 @@ def run(config: Any) -> list[Stage]:
             length_penalty=config.decode.length_penalty,
         )
         calls[num_beams] = _call(search, params, batch)
-    seconds = seconds_in_turn(calls, _ROUNDS)
+    seconds = time_interleaved(calls, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(config, num_beams, np.asarray(call().token_BKL)[:, 0], seconds[num_beams], ceiling)
@@ -74,14 +71,10 @@ def _stage(config, num_beams, token_BL, seconds, ceiling) -> Stage:
     speed = rate(flops / 1e9, seconds)
     return {
         'stage': 'greedy' if num_beams == 1 else f'beam {num_beams}',
-        'captions_per_s': _fields(rate(len(token_BL), seconds)),
+        'captions_per_s': rate(len(token_BL), seconds).as_json(),
         'mean_words': float(num_words_B.mean()),
         'most_words': int(num_words_B.max()),
         'gflop': flops / len(token_BL) / 1e9,
-        'gflop_per_s': _fields(speed),
+        'gflop_per_s': speed.as_json(),
         'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
     }
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)

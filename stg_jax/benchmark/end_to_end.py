@@ -1,6 +1,5 @@
 """The suite 'e2e': a whole training run, to the last checkpoint."""
 
-import dataclasses
 import functools
 import json
 import tempfile
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.benchmark.synthetic import CAPTIONS, open_random_clips, write_captions
-from stg_jax.benchmark.timing import Spread
+from stg_jax.benchmark.timing import Stage, Summary
 from stg_jax.errors import UserError
 from stg_jax.train.loop import train_on
-
-Stage = dict[str, Any]
 
 
 def run(config: Any, num_clips: int) -> list[Stage]:
@@ -52,4 +49,4 @@ def run(config: Any, num_clips: int) -> list[Stage]:
 
 
 def _spread(values: Iterator[float]) -> dict[str, float]:
-    return dataclasses.asdict(Spread.of(list(values)))
+    return Summary.of(list(values)).as_json()

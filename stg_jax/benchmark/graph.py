@@ -1,6 +1,5 @@
 """The suite 'graph': the banded object graph against the dense one, forward and backward."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.benchmark.synthetic import random_features
-from stg_jax.benchmark.timing import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
 from stg_jax.model.encoders import ObjectEncoder
 from stg_jax.model.graph import (
     build_graph,
@@ -77,8 +76,6 @@ FRAMES, OBJECTS = (10, 20, 40, 80, 160, 320), (5, 10, 20, 40, 80)
 _CLIPS = 4
 _ROUNDS = 5
 
-Stage = dict[str, Any]
-
 
 def run(config: Any) -> list[Stage]:
     """Return time and memory for more and more frames, and for more and more objects.
@@ -104,13 +101,13 @@ def _stages(config, num_frames, num_objects) -> list[Stage]:
     stages = []
     for part, make in _PARTS.items():
         calls = {name: make(config.model, batch, name == 'dense') for name in ('banded', 'dense')}
-        seconds = seconds_in_turn({name: call for name, (call, _) in calls.items()}, _ROUNDS)
+        seconds = time_interleaved({name: call for name, (call, _) in calls.items()}, _ROUNDS)
         banded_mb, dense_mb = (memory_mb for _, memory_mb in calls.values())
         stages.append(
             {
                 'stage': f'{part} T={num_frames} N={num_objects}',
-                'clips_per_s': _fields(rate(_CLIPS, seconds['banded'])),
-                'to_dense': _fields(ratio(seconds['banded'], seconds['dense'])),
+                'clips_per_s': rate(_CLIPS, seconds['banded']).as_json(),
+                'to_dense': speedup(seconds['banded'], seconds['dense']).as_json(),
                 'banded_mb': banded_mb,
                 'dense_mb': dense_mb,
                 'mb_to_dense': dense_mb / banded_mb,
@@ -201,10 +198,6 @@ def _temporary_mb(compiled):
 
 def _mb(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree)) / 1e6
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)
 
 
 _PARTS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stg_jax.benchmark.timing import seconds_in_turn
+from stg_jax.benchmark.timing import time_interleaved
 from stg_jax.data.batches import eval_batches, open_clips, passes_per_epoch, train_batches
 from stg_jax.data.captions import read_captions
 from stg_jax.data.manifest import KINDS
@@ -36,7 +36,7 @@ def seconds_of_epochs(
 ) -> dict[str, list[float]]:
     """Return how long each way takes for an epoch, in every round."""
     epochs = {way: epoch_of(way, data_config, arrays, clips_per_batch) for way in ways}
-    return seconds_in_turn(epochs, repeats)
+    return time_interleaved(epochs, repeats)
 
 
 def read_epoch(way: str, data_config: Any, arrays: Path, clips_per_batch: int) -> None:

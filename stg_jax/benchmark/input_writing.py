@@ -9,7 +9,7 @@ from stg_jax.datasets import Annotations, toy
 from stg_jax.extract.toy_pixels.extractor import SIDE, PixelExtractor
 from stg_jax.extract.video.frames import read_frames
 from stg_jax.prepare.from_features import FeatureFiles, plan_features
-from stg_jax.prepare.write import Runner, write_job
+from stg_jax.prepare.write import Runner, write_data
 
 
 def write_shards(out: Path, num_clips: int, shape: Shape) -> float:
@@ -41,7 +41,7 @@ def import_regions(folder: Path, out: Path, num_clips: int, shape: Shape) -> flo
         motion_steps='index',
     )
     start = time.perf_counter()
-    write_job(out, plan_features(annotations, files, None), Runner())
+    write_data(out, plan_features(annotations, files, None), Runner())
     return time.perf_counter() - start
 
 

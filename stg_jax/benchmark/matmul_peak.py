@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from stg_jax.benchmark.timing import seconds_in_turn
+from stg_jax.benchmark.timing import time_interleaved
 from stg_jax.parallel import sharding
 
 SIDES = {'cpu': (1024, 2048), 'gpu': (4096, 8192, 16384), 'tpu': (4096, 8192)}
@@ -18,7 +18,7 @@ def matrix_ceiling(dtype: str) -> dict[str, object]:
     """
     sides = SIDES.get(jax.default_backend(), SIDES['cpu'])
     calls = {side: _product(side, dtype) for side in sides}
-    seconds = seconds_in_turn(calls, _ROUNDS)
+    seconds = time_interleaved(calls, _ROUNDS)
     rates = {side: 2 * side**3 / min(seconds[side]) / 1e9 for side in sides}
     side = max(rates, key=rates.get)
     return {

@@ -1,6 +1,5 @@
 """The suite 'train': optimiser steps on synthetic batches that lie on the devices."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from stg_jax.benchmark.flops import training_flops
 from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import Batch, make_model, random_batch
-from stg_jax.benchmark.timing import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
 from stg_jax.data.vocab import PAD
 from stg_jax.model.losses import LossSpec
 from stg_jax.parallel import mapped, sharding
@@ -23,7 +22,6 @@ _BATCHES = 2  # of a round at least, so that not one draw of caption lengths dec
 _ROUNDS = 5
 
 PyTree = Any
-Stage = dict[str, Any]
 
 
 class Training:
@@ -105,7 +103,7 @@ def run(config: Any) -> list[Stage]:
     }
     if at_once > 1:
         ways['one step at a time'] = training(config, batches, at_once=1)
-    seconds = seconds_in_turn({name: way for name, (_, way) in ways.items()}, _ROUNDS)
+    seconds = time_interleaved({name: way for name, (_, way) in ways.items()}, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(name, way_config, way, seconds[name], seconds['as configured'], ceiling)
@@ -143,14 +141,10 @@ def _stage(name, config, training, seconds, first, ceiling) -> Stage:
     speed = rate(flops / 1e9, seconds)
     return {
         'stage': name,
-        'captions_per_s': _fields(rate(training.num_captions, seconds)),
-        'to_first': _fields(ratio(seconds, first)),
+        'captions_per_s': rate(training.num_captions, seconds).as_json(),
+        'to_first': speedup(seconds, first).as_json(),
         'gflop': flops / training.num_captions / 1e9,
-        'gflop_per_s': _fields(speed),
+        'gflop_per_s': speed.as_json(),
         'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
         'temp_mb': training.memory_mb(),
     }
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)

@@ -32,7 +32,7 @@ MAY_IMPORT = {
         *('data', 'cli', 'configs'),
     },
     'api': {'captioning', 'prepare', 'evaluate', 'train', 'decode', 'run', 'parallel'},
-    'cluster': {'cli', 'run', 'model'},
+    'cluster': {'cli', 'evaluate', 'run', 'model'},
     'configs': set(),
     'launch': {
         *('configs', 'cli', 'cluster', 'benchmark', 'prepare', 'train', 'evaluate', 'captioning'),

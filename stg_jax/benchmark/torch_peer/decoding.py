@@ -1,14 +1,12 @@
 """Decoding: our beam search and PyTorch's, with and without a cache, on the same captions."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import torch
 
 from stg_jax.benchmark.calibrate import like_trained
 from stg_jax.benchmark.synthetic import make_model, random_features
-from stg_jax.benchmark.timing import rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import rate, speedup, time_interleaved
 from stg_jax.benchmark.torch_peer import inputs, search
 from stg_jax.data.vocab import EOS
 from stg_jax.decode.generate import mapped_search
@@ -59,14 +57,14 @@ def run(config, args):
     for name, use_cache in {'without cache': False, 'with cache': True}.items():
         calls[f'decode: peer {name}'] = Peer(config, params, features, args, use_cache=use_cache)
     captions = _checked(calls, config.model.dtype)
-    seconds = seconds_in_turn(calls, args.rounds)
+    seconds = time_interleaved(calls, args.rounds)
     return [
         {'stage': 'captions decoded'} | captions,
         *(
             {
                 'stage': name,
-                'captions_per_s': dataclasses.asdict(rate(args.clips, seconds[name])),
-                'ours_to_it': dataclasses.asdict(ratio(seconds[OURS], seconds[name])),
+                'captions_per_s': rate(args.clips, seconds[name]).as_json(),
+                'ours_to_it': speedup(seconds[OURS], seconds[name]).as_json(),
             }
             for name in calls
         ),

@@ -59,7 +59,7 @@ def main() -> None:
         from stg_jax.benchmark.torch_peer import decoding
 
         stages += decoding.run(config, args)
-    report = {'suite': 'torch_peer', **timing.describe(), 'arguments': vars(args)}
+    report = {'suite': 'torch_peer', **timing.describe_machine(), 'arguments': vars(args)}
     write_json(args.out, report | {'config': config.to_dict(), 'stages': stages})
     print(table(stages))
 

@@ -1,7 +1,6 @@
 """Training: parity first, then our step and both versions of the peer in turn."""
 
 import argparse
-import dataclasses
 
 import jax
 import numpy as np
@@ -9,7 +8,7 @@ import optax
 import torch
 
 from stg_jax.benchmark.synthetic import make_model, random_batch
-from stg_jax.benchmark.timing import rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import rate, speedup, time_interleaved
 from stg_jax.benchmark.torch_peer import inputs, loss
 from stg_jax.benchmark.torch_peer.inputs import state_of
 from stg_jax.benchmark.train import Training
@@ -72,14 +71,14 @@ def run(config, args):
     calls = {'train: ours': ours}
     for version in VERSIONS:
         calls[f'train: peer {version}'] = Peer(version, config, params, batches, args)
-    seconds = seconds_in_turn(calls, args.rounds)
+    seconds = time_interleaved(calls, args.rounds)
     return [
         {'stage': 'parity of training', 'parity': parity},
         *(
             {
                 'stage': name,
-                'captions_per_s': dataclasses.asdict(rate(ours.num_captions, seconds[name])),
-                'ours_to_it': dataclasses.asdict(ratio(seconds['train: ours'], seconds[name])),
+                'captions_per_s': rate(ours.num_captions, seconds[name]).as_json(),
+                'ours_to_it': speedup(seconds['train: ours'], seconds[name]).as_json(),
             }
             for name in calls
         ),
