@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_what_was_left_for_a_long_name_is_removed(tmp_path):
     killed.kill()
     killed.wait()
     with files.write_folder(tmp_path / name):
-        assert not os.path.exists(abandoned)
+        assert not Path(abandoned).exists()
 
 
 def test_a_link_to_nothing_is_not_replaced_by_a_folder(tmp_path):

@@ -269,7 +269,7 @@ def test_a_changed_file_of_the_work_folder_stops_one_start_only(tmp_path):
     changed = bytearray(first.read_bytes())
     changed[200:210] = bytes(10)
     first.write_bytes(changed)
-    with pytest.raises(UserError, match='was damaged .* is deleted: run the same command again'):
+    with pytest.raises(UserError, match=r'was damaged .* is deleted: run the same command again'):
         write_data(tmp_path / 'out', plan(NumberMaker()), Runner())
     write_data(tmp_path / 'out', plan(NumberMaker()), Runner())
     write_data(tmp_path / 'whole', plan(NumberMaker()), Runner())
@@ -296,6 +296,6 @@ def test_a_full_disk_loses_no_finished_clip(tmp_path, monkeypatch):
 
 def test_a_work_folder_that_cannot_be_written_is_refused_before_any_clip_is_made(tmp_path):
     maker = NumberMaker()
-    with pytest.raises(UserError, match='/proc/.* cannot be written'):
+    with pytest.raises(UserError, match=r'/proc/.* cannot be written'):
         write_data(tmp_path / 'out', plan(maker), Runner(work_dir='/proc/work'))
     assert maker.made == 0 and list(tmp_path.iterdir()) == []
