@@ -15,11 +15,9 @@ from etils import epath
 
 from stg_jax.cli import app, signals
 from stg_jax.cli.config_flag import read_config
+from stg_jax.config import parse_config
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
-from stg_jax.model.losses import LossSpec
-from stg_jax.model.network import ModelSpec
-from stg_jax.run.config_checks import check_limits
 
 _BASE = 'base'  # name of the only setting when nothing but the seed changes
 _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9._=+-]')
@@ -128,12 +126,7 @@ def check_runs(runs: Sequence[SweepRun], typed_flags: Sequence[str]) -> None:
     """
     for run in runs:
         try:
-            config = read_config([*typed_flags, *run.flags])
-            check_limits(config)
-            # Placeholders for what is read from the data, which may not be prepared yet.
-            data = {'max_words': config.data.max_words, 'vocab_size': 1, 'scale': (1.0, 1.0, 1.0)}
-            ModelSpec(**config.model, **data)
-            LossSpec(**config.loss, **config.kd)
+            parse_config(read_config([*typed_flags, *run.flags]))
         except (UserError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
             reason = ' '.join(str(error).split())
             raise UserError(f'{run.name} cannot start, and none was started: {reason}') from None

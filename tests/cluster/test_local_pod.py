@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from stg_jax.api import train
 from stg_jax.cluster.local_pod import Pod, free_port
 from stg_jax.data.batches import stream_clips
 from stg_jax.data.captions import read_captions
@@ -19,7 +20,6 @@ from stg_jax.run.build import build_model, param_shapes
 from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.train import loop
-from stg_jax.train.loop import train
 from stg_jax.train.stop import JointStop
 from tests.fakes import chaos, fake_data, fake_pod, fake_run
 
@@ -74,7 +74,7 @@ def log(workdir, key):
 
 def final_params(workdir):
     run = RunFolder.open(workdir)
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     return restore_params(run.checkpoints, shapes, 'latest')[0]
 
 

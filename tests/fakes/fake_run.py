@@ -10,12 +10,13 @@ import tempfile
 from pathlib import Path
 
 from configs import common
+from stg_jax.config import flat
 from tests.fakes import fake_data
 
 ROOT = Path(__file__).parents[2]
 SLOW_TO_IMPORT = ['stg_jax.train.loop', 'stg_jax.evaluate.evaluate', 'stg_jax.data.records']
 
-_SMALL = {
+SMALL = {
     # So few and so short that batches hold about equally many words: few programs to compile.
     'data.captions_per_clip': 2,
     'data.max_words': 3,
@@ -39,7 +40,7 @@ def tiny_config(data_dir, **overrides):
     """Return a config for a folder of `fake_data_folder`; dots of a key are written `__`."""
     config = common.get_config()
     config.data.update(fake_data.fake_data_config(data_dir))
-    config.update_from_flattened_dict(_SMALL)
+    config.update_from_flattened_dict(SMALL)
     config.update_from_flattened_dict(
         {key.replace('__', '.'): value for key, value in overrides.items()}
     )
@@ -48,13 +49,11 @@ def tiny_config(data_dir, **overrides):
 
 def as_flags(config):
     """Return the command line flags that turn configs/common.py into `config`."""
-    given, default = config.to_dict(), common.get_config().to_dict()
+    default = flat(common.get_config().to_dict())
     return ['--config=configs/common.py'] + [
-        f'--config.{group}.{key}={value}'
-        for group, values in given.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if value != default[group][key]
+        f'--config.{key}={value}'
+        for key, value in flat(config.to_dict()).items()
+        if value != default[key]
     ]
 
 
