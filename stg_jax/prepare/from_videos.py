@@ -91,9 +91,9 @@ def plan_videos(
 
 
 def find_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the video files below a folder, in order of name.
+    """Find the video files below a folder, in order of name.
 
-    They are called by their stems, and where several have one by their path inside the folder.
+    The key of a file is its stem or, if several files share the stem, its path inside the folder.
 
     Raises:
       UserError: there is no such folder, or no video in it.
