@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -18,8 +17,9 @@ from stg_jax.captioning.caption_video import Captioned
 from stg_jax.errors import UserError
 from stg_jax.extract.video import container
 from stg_jax.extract.video.segments import Timeline, read_timeline, timed_frames
+from stg_jax.visualize.matplotlib import font_file
 
-_SHARE, SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
+_SHARE, _SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
 _BAND = (0, 0, 0, 150)  # RGBA
 _INK = (255, 255, 255, 255)
 
@@ -33,7 +33,9 @@ class Lettering:
 
     def __init__(self, height: int, width: int):
         self._size = height, width
-        self._font = dejavu(max(SMALLEST, round(height * _SHARE)))
+        from PIL import ImageFont
+
+        self._font = ImageFont.truetype(font_file(), max(_SMALLEST, round(height * _SHARE)))
 
     def write(self, picture: np.ndarray, text: str) -> None:
         """Write text (untrusted) on a dark band at the foot of `picture` (h, w, 3) uint8 RGB."""
@@ -70,23 +72,6 @@ class Lettering:
             else:
                 lines.append(word)
         return lines
-
-
-def dejavu(pixels: int) -> Any:
-    """Return the font that Matplotlib brings, so high.
-
-    Raises:
-      UserError: Matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-        from PIL import ImageFont
-    except ImportError:
-        raise UserError(
-            "writing on videos needs matplotlib's font: pip install -e '.[plot]'"
-        ) from None
-    font = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-    return ImageFont.truetype(font, pixels)
 
 
 _TICK = fractions.Fraction(1, 90_000)  # seconds; every usual frame rate is a whole number of them
