@@ -128,7 +128,7 @@ def _choose_fn(captioner: Any) -> Callable:
 
 
 def _say(captioned: Any, captioner: Any, entries: list) -> Any:
-    """Print a caption, after explaining it where a report asks for it; return it without pictures."""
+    """Print a caption, explained if a report asks for it; return it without pictures."""
     if _REPORT.value or _FIGURE.value:
         from stg_jax.captioning.explained import explain_captioned
 

@@ -98,16 +98,16 @@ def test_each_mark_is_labelled_with_the_branch_that_it_explains():
 
 def test_the_strongest_links_come_first_and_absent_ones_never():
     strength_TNN = np.array([[[0, 0.5, 0.2, 0.9, 0.4], [0.0, -0.3, 0.95, 0, 0]]])
-    expected = [[0, 1, 2, 0.95], [0, 0, 3, 0.9], [0, 0, 1, 0.5], [0, 0, 4, 0.4]]
+    expected = [(0, 1, 2, 0.95), (0, 0, 3, 0.9), (0, 0, 1, 0.5), (0, 0, 4, 0.4)]
     assert strongest(strength_TNN) == expected
 
 
 def test_only_objects_that_stand_out_light_up():
     relevance_LTN = np.array([[[1.0, 0.31, 0.29]], [[0.04, 0.03, -1.0]], [[0.06, 0.0, 0.055]]])
     first, noise, weak = lit_objects(relevance_LTN)
-    assert [row[:2] for row in first] == [[0, 0], [0, 1]]
+    assert [row[:2] for row in first] == [(0, 0), (0, 1)]
     assert noise == []
-    assert weak == [[0, 0, 0.06], [0, 2, 0.055]]
+    assert weak == [(0, 0, 0.06), (0, 2, 0.055)]
 
 
 def test_a_pair_of_objects_overlaps_once():
@@ -171,7 +171,7 @@ def test_the_strongest_links_stand_in_a_table():
 
 def test_frames_must_be_those_that_are_explained():
     entry = fake_entry()
-    with pytest.raises(ValueError, match='4 frames are explained'):
+    with pytest.raises(ValueError, match='the explanation has 4 frames'):
         ReportEntry('clip', entry.frames[:3], entry.captions, entry.explanation)
 
 
