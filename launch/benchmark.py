@@ -31,7 +31,7 @@ from ml_collections import config_flags
 from configs import common
 from stg_jax.benchmark import timing
 from stg_jax.benchmark.timing import table
-from stg_jax.cli import app, heap, multihost
+from stg_jax.cli import app, config_flag, heap, multihost
 from stg_jax.errors import UserError
 from stg_jax.files import write_json
 from stg_jax.run.config_checks import check_limits
@@ -41,7 +41,7 @@ _OF_CLIPS = ('input', 'e2e')  # suites over a set of clips
 _SUITE = flags.DEFINE_enum(
     'suite', None, ['train', 'decode', 'graph', *_OF_CLIPS], 'What to measure.'
 )
-_CONFIG = config_flags.DEFINE_config_dict('config', common.get_config())
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file.')
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
 _CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips of the set (input, e2e).', 1)
 
@@ -66,4 +66,4 @@ def main(args: list[str]) -> None:
 
 if __name__ == '__main__':
     heap.keep_freed_memory()
-    app.run(multihost.joining(main))
+    app.run(multihost.joining(main), config_flag.default_config(common.__file__))

@@ -56,10 +56,11 @@ def main(names: list[str]) -> int:
     if not names:
         raise UserError('no video given: name one or more files or folders (see --help)')
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.caption_video import caption_video, list_videos
+    from stg_jax.captioning.caption_video import caption_video
     from stg_jax.captioning.subtitles import name_subtitles, parse_seconds, write_subtitles
     from stg_jax.decode.captioner import Captioner
     from stg_jax.extract.registry import build_extractor
+    from stg_jax.extract.video.files import list_videos
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
     paths = list_videos(names)

@@ -24,7 +24,8 @@ _DEVICES = flags.DEFINE_integer('devices', 1, 'CPU devices of each process.', 1)
 _RESTARTS = flags.DEFINE_integer('restarts', 0, 'How often to start again.', 0)
 _CHAOS = flags.DEFINE_integer('chaos', 0, 'How often to kill a process.', 0)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the moments and victims of --chaos.', 0)
-_DRY_RUN = flags.DEFINE_bool('dry-run', False, 'Print the commands and run nothing.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the commands and run nothing.')
+flags.DEFINE_alias('dry-run', 'dry_run')
 
 
 def main(args: list[str]) -> int:

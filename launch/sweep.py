@@ -21,7 +21,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from stg_jax.cli import app
+from stg_jax.cli import app, config_flag
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
 _OUT = flags.DEFINE_string('out', None, 'Folder of the sweep, new or to be continued.')
@@ -35,7 +35,7 @@ _JOB = flags.DEFINE_integer('job', None, 'Run only the run of this number, as ar
 def main(args: list[str]) -> int:
     """Run the sweep, or submit it."""
     app.no_arguments(args)
-    config, out = app.required_config(_CONFIG), app.required(_OUT)
+    config, out = config_flag.required_config(_CONFIG), app.required(_OUT)
     from etils import epath
 
     from stg_jax.cluster.sweep import check_jobs, make_jobs, parse_settings
@@ -49,7 +49,10 @@ def main(args: list[str]) -> int:
     jobs = make_jobs(out, settings, _SEEDS.value, config.seed)
     if _SPLIT.value == HELD_OUT and len(jobs) > _SEEDS.value:
         _refuse_without_validation(jobs)
-    check_jobs(jobs if _JOB.value is None else jobs[_JOB.value :][:1], _config_flags(sys.argv[1:]))
+    check_jobs(
+        jobs if _JOB.value is None else jobs[_JOB.value :][:1],
+        config_flag.typed_flags(sys.argv[1:]),
+    )
     if _SLURM.value is not None:
         from stg_jax.cluster.slurm_array import submit
 
@@ -82,7 +85,7 @@ def _run(jobs: list) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    if run_jobs(jobs, _config_flags(sys.argv[1:]), _SPLIT.value, say):
+    if run_jobs(jobs, config_flag.typed_flags(sys.argv[1:]), _SPLIT.value, say):
         return 0
     say('asked to stop: the same command goes on')
     return app.RESTART
@@ -108,16 +111,6 @@ def _report(jobs: list, out) -> int:
     print(text, end='')
     write_text(out / 'scores.md', text)
     return 0
-
-
-def _config_flags(argv: list[str]) -> list[str]:
-    """Return the flags of the config as they were typed, for train.py to read again."""
-    found, rest = [], iter(argv)
-    for arg in rest:
-        name, equals, _ = arg.lstrip('-').partition('=')
-        if arg.startswith('-') and (name == 'config' or name.startswith('config.')):
-            found += [arg] if equals else [arg, next(rest)]
-    return found
 
 
 def _without_slurm(argv: list[str]) -> list[str]:

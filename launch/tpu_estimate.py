@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from stg_jax.benchmark.tpu.chips import Topology
 from stg_jax.benchmark.tpu.estimate import lines
 from stg_jax.benchmark.tpu.topology import topology_mesh, without_tpu
-from stg_jax.cli import app
+from stg_jax.cli import app, config_flag
 from stg_jax.files import write_json
 from stg_jax.run.config_checks import check_limits
 
@@ -39,7 +39,7 @@ _HLO = flags.DEFINE_string('hlo', None, 'File for the text of the last optimised
 def main(args: list[str]) -> None:
     """Compile and estimate."""
     app.no_arguments(args)
-    config = app.required_config(_CONFIG)
+    config = config_flag.required_config(_CONFIG)
     check_limits(config)
     topology = Topology.parse(app.required(_TOPOLOGY))
     without_tpu()

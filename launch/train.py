@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stg_jax.cli import app, heap, multihost
+from stg_jax.cli import app, config_flag, heap, multihost
 from stg_jax.run.config_checks import check_limits
 
 flags.adopt_module_key_flags(multihost)
@@ -31,7 +31,7 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be
 def main(args: list[str]) -> int:
     """Train, or go on training."""
     app.no_arguments(args)
-    config, workdir = app.required_config(_CONFIG), app.required(_WORKDIR)
+    config, workdir = config_flag.required_config(_CONFIG), app.required(_WORKDIR)
     check_limits(config)  # before a toy world is rendered to such numbers
     from stg_jax.parallel import processes  # after the flags, so that --help is quick
     from stg_jax.train.loop import train

@@ -4,6 +4,8 @@ import os
 import shutil
 import tempfile
 
+from tests.fakes.real_data import VARIABLE
+
 _FAST_COMPILES = (
     '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true '
     '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
@@ -29,3 +31,13 @@ def pytest_collection_modifyitems(items):
 def pytest_unconfigure(config):
     if not hasattr(config, 'workerinput'):
         shutil.rmtree(os.environ.pop(_CACHE), ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [r for r in terminalreporter.stats.get('skipped', []) if VARIABLE in str(r.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f'{len(skipped)} tests need real data and were skipped: set {VARIABLE} to a folder '
+            'that has it (CONTRIBUTING.md says what it contains)',
+            yellow=True,
+        )

@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from stg_jax.captioning.caption_video import Captioned
 from stg_jax.errors import UserError
 from stg_jax.extract.video import container
-from stg_jax.extract.video.segments import Timeline, read_timeline, timed_frames
+from stg_jax.extract.video.timeline import Timeline, read_timeline, timed_frames
 from stg_jax.visualize.matplotlib import font_file
 
 _SHARE, _SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
@@ -156,7 +156,9 @@ def _drawn(
         for second, frame in timed_frames(stream, timeline):
             if size is None:
                 # Colours are stored for two by two pixels.
-                size = tuple(max(2, side // 2 * 2) for side in container.upright_size(frame))
+                size = tuple(
+                    max(2, side // 2 * 2) for side in container.upright_size(frame, stream)
+                )
                 lettering = Lettering(*size)
             picture = np.ascontiguousarray(container.upright(frame, size, reformatter))
             now = captioned[max(0, bisect.bisect_right(starts, second) - 1)]

@@ -13,7 +13,7 @@ from stg_jax.decode.candidates import best_candidates
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor
-from stg_jax.extract.video.segments import read_timeline
+from stg_jax.extract.video.timeline import read_timeline
 from stg_jax.visualize.explanation_page import render_page
 
 WAITING = 20  # people in the queue, after whom others are asked to come back later

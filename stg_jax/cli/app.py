@@ -1,43 +1,90 @@
-"""How a command starts and how it ends: exit code 0, 2 for a user's mistake, 75 to be restarted."""
+"""How a command starts and ends: exit code 0, 2 for a user error, 75 to be restarted."""
 
-import itertools
+import errno
 import math
+import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
 
-from stg_jax.cli import signals
+from stg_jax.cli import config_flag, signals
 from stg_jax.errors import UserError
 
 USER_ERROR = 2
 INTERRUPTED = 130
 RESTART = 75  # EX_TEMPFAIL: the run saved its state because it was asked to stop
+_BROKEN_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
+
+# Advice for system errors that users can resolve. Some libraries keep only the text of the error.
+_ADVICE = {
+    errno.ENOSPC: 'make room and run the same command again',
+    errno.EDQUOT: 'make room and run the same command again',
+    errno.EROFS: 'name a folder that can be written',
+    errno.EACCES: 'check the permissions, or name another path',
+    errno.EPERM: 'check the permissions, or name another path',
+    errno.ENAMETOOLONG: 'use a shorter name',
+}
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
+def run(main: Callable[[list[str]], int | None], defaults: Sequence[str] = ()) -> None:
     """Parse the command line, call `main` with the positional arguments, and exit.
 
-    A `UserError`, an unknown flag or an unknown config key ends with one sentence on standard
-    error and exit code 2.
+    A `UserError`, an unknown flag, an unknown config key or a system error such as a full disk ends
+    with one sentence on standard error and exit code 2.
+
+    Args:
+      main: takes the positional arguments and returns the exit code, None for 0.
+      defaults: flags that are parsed before those that the user typed.
     """
-    signals.send_again()
+    signals.resend_lost_signals()
     try:
-        sys.exit(main(_parse(sys.argv)) or 0)
-    except (UserError, KeyboardInterrupt) as error:
-        sys.exit(explain(error))
+        arguments = _parse([sys.argv[0], *defaults, *sys.argv[1:]])
+        code = 0 if arguments is None else main(arguments) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        code = _BROKEN_PIPE
+    except (Exception, KeyboardInterrupt) as error:
+        code = report_error(error)
+        if code is None:
+            raise
+    sys.exit(code)
 
 
-def explain(error: UserError | KeyboardInterrupt) -> int:
-    """Print the one sentence that a user sees, and return the exit code that goes with it."""
+def report_error(error: BaseException) -> int | None:
+    """Print the one sentence that a user sees, and return the exit code that goes with it.
+
+    Returns:
+      None, and prints nothing, if the error is a bug: its traceback is needed.
+    """
     command = Path(sys.argv[0]).name
-    if isinstance(error, UserError):
-        print(f'{command}: {error}', file=sys.stderr)
-        return USER_ERROR
-    print(f'{command}: interrupted', file=sys.stderr)
-    return INTERRUPTED
+    if isinstance(error, KeyboardInterrupt):
+        print(f'{command}: interrupted', file=sys.stderr)
+        return INTERRUPTED
+    sentence = str(error) if isinstance(error, UserError) else system_error(error)
+    if sentence is None:
+        return None
+    print(f'{command}: {sentence}', file=sys.stderr)
+    return USER_ERROR
+
+
+def system_error(error: BaseException) -> str | None:
+    """Describe an error of the file system or of memory in one sentence; None for all others."""
+    if isinstance(error, MemoryError):
+        detail = f' ({_one_line(error)})' if str(error) else ''
+        return f'memory ran out{detail}: use smaller batches or fewer workers'
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        advice = _ADVICE.get(error.errno or 0, 'check the path')
+        return f'{os.fsdecode(error.filename)}: {error.strerror}: {advice}'
+    for number, advice in _ADVICE.items():
+        if os.strerror(number) in str(error):
+            return f'{_one_line(error)}: {advice}'
+    return None
 
 
 def required(flag: flags.FlagHolder) -> Any:
@@ -47,41 +94,27 @@ def required(flag: flags.FlagHolder) -> Any:
     return flag.value
 
 
-def required_config(flag: flags.FlagHolder) -> Any:
-    """Return the config of a config file flag, whose file is only read at its first use."""
-    config = required(flag)
-    try:
-        config.keys()
-    except OSError as error:
-        from ml_collections import config_flags
-
-        path = config_flags.get_config_filename(flags.FLAGS[flag.name])
-        if not Path(path).is_file():
-            raise UserError(
-                f'there is no config file {path}: those that come with the project are configs/*.py'
-            ) from None
-        raise UserError(f'the config file {path} could not be read: {_one_line(error)}') from None
-    return config
-
-
 def no_arguments(args: list[str]) -> None:
     """Refuse positional arguments, which are mostly mistyped flags."""
     if args:
         raise UserError(f'unexpected {" ".join(args)!r}: flags start with -- (see --help)')
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Return the positional arguments; print the help and exit when asked for it."""
+def _parse(argv: list[str]) -> list[str] | None:
+    """Return the positional arguments, or None after printing the help."""
     if {'-h', '--help', '-help'} & set(argv[1:]):
         print(_help())
-        sys.exit(0)
+        return None
     logging.set_verbosity(logging.WARNING)  # libraries below us are chatty at INFO
     try:
-        arguments = flags.FLAGS(_as_defined(argv))[1:]
+        arguments = flags.FLAGS(argv)[1:]
     except flags.Error as error:
         raise UserError(f'{_one_line(error)} (see --help)') from None
-    except (AttributeError, KeyError) as error:  # so does ml_collections refuse a --config.key
-        raise UserError(f'the config has no such key: {_one_line(error)}') from None
+    # ml_collections raises these for an unknown --config.key.
+    except (AttributeError, KeyError) as error:
+        raise config_flag.unknown_key(argv) or UserError(
+            f'the config has no such key: {_one_line(error)}'
+        ) from None
     # A value of another type, or a config file that Python refuses.
     except (TypeError, ValueError, SyntaxError, ImportError, NameError) as error:
         raise UserError(f'the config was refused: {_one_line(error)}') from None
@@ -97,33 +130,18 @@ def _check_finite() -> None:
             raise UserError(f'--{name} is {value}: it must be a number')
 
 
-def _as_defined(argv: list[str]) -> list[str]:
-    """Return a command line in which `--dry-run` and `--dry_run` are the name that is defined."""
-    defined = {name.replace('-', '_'): name for name in flags.FLAGS}
-    found, args = argv[:1], iter(argv[1:])
-    for arg in args:
-        if arg == '--':
-            return [*found, arg, *args]
-        dashes, name, equals, value = _split(arg)
-        # Names with a dot, which are keys of a config, are never found here.
-        name = defined.get(name.replace('-', '_'), name)
-        no, positive = name[:2], name[2:].replace('-', '_')
-        if name not in flags.FLAGS and no == 'no' and positive in defined:
-            name = f'{no}{defined[positive]}'
-        found.append(f'{dashes}{name}{equals}{value}')
-        if dashes and not equals and name in flags.FLAGS and not flags.FLAGS[name].boolean:
-            found += itertools.islice(args, 1)  # its value, however that begins
-    return found
+def _stdout_is_closed() -> bool:
+    """Find out whether the reader of standard output has gone, as with `--help | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = bool(poll.poll(0))
+    if closed:
+        # The interpreter flushes once more at exit, and would print what fails there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed
 
 
-def _split(arg: str) -> tuple[str, str, str, str]:
-    """Return the dashes, the name, the = and the value of a flag; all is value where it is none."""
-    name, equals, value = arg.lstrip('-').partition('=')
-    dashes = arg[: len(arg) - len(arg.lstrip('-'))]
-    return (dashes, name, equals, value) if dashes else ('', '', '', arg)
-
-
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]  # ml_collections wraps a KeyError, whose text would be quoted
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

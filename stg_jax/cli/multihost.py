@@ -81,13 +81,13 @@ def _join() -> bool:
 
 
 def _leave(error: BaseException) -> NoReturn:
-    """Say what went wrong and end without the farewell that hosts exchange: it would block."""
+    """Report the error and exit hard: the shutdown barrier of jax.distributed would hang."""
     from stg_jax.parallel import startup
 
-    code = 1
-    if isinstance(error, UserError | KeyboardInterrupt):
-        code = app.explain(error)
-    elif isinstance(error, SystemExit):  # by a signal, see `evaluate.sigterm`
+    code = app.report_error(error)
+    if code is not None:
+        pass
+    elif isinstance(error, SystemExit):  # by a signal, see `signals.exit_on_sigterm`
         code = error.code
     elif startup.is_lost_connection(error):
         print(
@@ -102,4 +102,4 @@ def _leave(error: BaseException) -> NoReturn:
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(code if isinstance(code, int) else 1)

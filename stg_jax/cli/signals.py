@@ -1,18 +1,59 @@
-"""SIGTERM as an exception, so that other programs end and temporary files go before the process."""
+"""All signal handling: SIGTERM and Ctrl-C as exceptions, or as a call that asks for a stop."""
 
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-_PAUSE = 0.1  # seconds; sent at once, it would end the hook and be thrown away again
+# Seconds. A signal sent at once would be raised inside the same hook and be lost again.
+_PAUSE = 0.1
+_EXIT_CODE = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
 
 
-def send_again() -> None:
-    """From now on, send a signal again whose KeyboardInterrupt or SystemExit was thrown away."""
+def interrupt_on(number: int) -> None:
+    """Let a signal raise KeyboardInterrupt from now on, as Ctrl-C does by default."""
+    signal.signal(number, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def on_stop(notify: Callable[[], None]) -> Iterator[None]:
+    """Call `notify` on SIGTERM and Ctrl-C inside the block, instead of ending the process."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: notify()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit inside the block, so that `finally` clauses run.
+
+    A handler that is already installed stays: whoever set it knows better how to end. Only the main
+    thread receives signals, so nothing changes in other threads.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(_EXIT_CODE))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def resend_lost_signals() -> None:
+    """Send a signal again if the exception that it raised was discarded.
+
+    Python discards exceptions raised inside finalizers and garbage collector callbacks. A signal
+    that arrives during one of them would otherwise have no effect at all.
+    """
     sys.unraisablehook = _hook
 
 
@@ -27,7 +68,7 @@ def _hook(unraisable: Any) -> None:
 
 
 def _signal_of(exception: type[BaseException]) -> int | None:
-    """Return the signal that raises such an exception here, None where none does."""
+    """Find the signal whose handler raises such an exception in this process."""
     if issubclass(exception, SystemExit) and callable(signal.getsignal(signal.SIGTERM)):
         return signal.SIGTERM
     if issubclass(exception, KeyboardInterrupt):
@@ -35,24 +76,3 @@ def _signal_of(exception: type[BaseException]) -> int | None:
             if signal.getsignal(number) is signal.default_int_handler:
                 return number
     return None
-
-
-_EXIT_CODE = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
-
-
-@contextlib.contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit inside of the block, where it would end the process at once.
-
-    A handler that is there already stays: whoever set it knows better how to end. Signals reach
-    the main thread alone, so that elsewhere nothing changes.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(_EXIT_CODE))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -12,9 +12,9 @@ from typing import Any
 
 from absl import flags
 from etils import epath
-from ml_collections import ConfigDict, config_flags
 
 from stg_jax.cli import app
+from stg_jax.cli.config_flag import read_config
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
 from stg_jax.model.losses import LossSpec
@@ -204,7 +204,7 @@ def check_jobs(jobs: Sequence[Job], typed_flags: Sequence[str]) -> None:
     """
     for job in jobs:
         try:
-            config = _read_config([*typed_flags, *job.flags])
+            config = read_config([*typed_flags, *job.flags])
             check_limits(config)
             # The vocabulary and the scales come from the data, which are not asked here.
             data = {'max_words': config.data.max_words, 'vocab_size': 1, 'scale': (1.0, 1.0, 1.0)}
@@ -213,10 +213,3 @@ def check_jobs(jobs: Sequence[Job], typed_flags: Sequence[str]) -> None:
         except (UserError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
             reason = ' '.join(str(error).split())
             raise UserError(f'{job.name} cannot start, and none was started: {reason}') from None
-
-
-def _read_config(args: Sequence[str]) -> ConfigDict:
-    values, argv = flags.FlagValues(), ['train.py', *args]
-    holder = config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
-    values(argv)
-    return holder.value

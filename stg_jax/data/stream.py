@@ -8,7 +8,8 @@ import numpy as np
 from absl import logging
 
 from stg_jax.data.manifest import check_manifest
-from stg_jax.data.sampler import Order, Rows, of_this_host
+from stg_jax.data.reorder import of_this_host
+from stg_jax.data.sampler import Order, Rows
 from stg_jax.data.shards import LOST, Part, naming_damage, open_split
 from stg_jax.data.tf import tf, tfds
 

@@ -1,41 +1,42 @@
-"""Which captions count, and whether they are as many as were published."""
+"""What every reader of annotations returns, and the checks that several of them share."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Clean = Callable[[str], str]  # applied to every caption
+Splits = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """The captioned clips of a data set, split as everybody splits them.
+    """The captioned clips of a data set in its official split.
 
     Attributes:
-      data_set: 'msvd', 'msrvtt' or 'own'.
+      data_set: a name of `stg_jax.datasets.DATASETS`.
       splits: {split: {clip id: normalised captions}}, splits and clips in their official order.
       number: zero-based number of every known clip, also of those without captions, by which
         other people's files count them; empty where clips have names only.
       source: the video that a clip was cut from, by clip id; empty where unknown.
-      notes: one sentence for every difference from what is published, and for all left out.
+      notes: one sentence for every difference from what was published, and for what is left out.
     """
 
     data_set: str
-    splits: Mapping[str, Mapping[str, Sequence[str]]]
+    splits: Splits
     number: Mapping[str, int]
     source: Mapping[str, str]
     notes: Sequence[str]
 
     @property
     def clip_ids(self) -> list[str]:
-        """Return the ids of all captioned clips, split after split."""
+        """The ids of all captioned clips, split after split."""
         return [clip_id for captions in self.splits.values() for clip_id in captions]
-
-
-Splits = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def without_wordless(
     captions: Mapping[str, Sequence[str]],
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Return normalised captions by clip without empty ones, and a note if there were any.
+    """Drop empty captions; return the others by clip, and a note if any were dropped.
 
     A clip stays even if none of its captions holds a word.
     """
@@ -45,7 +46,7 @@ def without_wordless(
 
 
 def differences(splits: Splits, published: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Return a note for each split whose (clips, captions) are not the published ones."""
+    """Note each split whose (clips, captions) differ from the published numbers."""
     notes = []
     for split, (num_clips, num_captions) in published.items():
         found = len(splits[split]), sum(map(len, splits[split].values()))
@@ -55,3 +56,24 @@ def differences(splits: Splits, published: Mapping[str, tuple[int, int]]) -> lis
                 f'{num_clips:,} with {num_captions:,} are published'
             )
     return notes
+
+
+SPLITS = ('train', 'val', 'test')
+_HELD_OUT = 10  # one of ten clips is for validation, another one for the test
+
+
+def split_by_hash(clip_ids: Iterable[str]) -> dict[str, str]:
+    """Divide clips 80/10/10 by the SHA-256 of their ids: {clip id: split}.
+
+    The largest tenth is the test, the next validation. Three clips give one of each split, fewer
+    are all train.
+    """
+    # Python's own hash() differs from run to run.
+    ranked = sorted(clip_ids, key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
+    held_out = max(1, len(ranked) // _HELD_OUT) if len(ranked) >= len(SPLITS) else 0
+    names = ['test'] * held_out + ['val'] * held_out
+    names += ['train'] * (len(ranked) - len(names))
+    return dict(zip(reversed(ranked), names, strict=True))
+
+
+SPLIT_BY_HASH = 'there are no splits, so the SHA-256 of the clip ids splits 80/10/10'

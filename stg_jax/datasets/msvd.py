@@ -8,11 +8,12 @@ import collections
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from stg_jax import files
 from stg_jax.data.text import normalise
-from stg_jax.datasets.base import Annotations, differences, without_wordless
+from stg_jax.datasets.base import Annotations, Clean, differences, without_wordless
 from stg_jax.datasets.text_files import LATIN1, numbered_lines
 from stg_jax.errors import UserError
 
@@ -23,9 +24,20 @@ _PUBLISHED = {'train': (1200, 48774), 'val': (100, 4290), 'test': (670, 27763)}
 _SENTENCES = 'sents_*_lc_nopunc.txt'
 _DESCRIPTIONS = 'AllVideoDescriptions.txt'
 _CORPUS_COLUMNS = ('VideoID', 'Start', 'End', 'Language', 'Description')
+_KINDS = (_SENTENCES, _DESCRIPTIONS, '*.csv')
 _CLIP = re.compile(r'\S+_\d+_\d+')
+_ENGLISH = re.compile(r'english|eng?|en[-_]\w+', re.IGNORECASE)
 
-Clean = Callable[[str], str]
+
+def recognizes(path: Path) -> bool:
+    """Whether a file, or a file of a folder, has the name or the columns of MSVD captions."""
+    sentences, descriptions, tables = _sort(path)
+    return bool(sentences or descriptions) or any(map(_is_corpus, tables))
+
+
+def _is_corpus(path: Path) -> bool:
+    with path.open(encoding='utf-8-sig', errors='replace', newline='') as lines:
+        return _CORPUS_COLUMNS[0] in lines.readline(1 << 16)
 
 
 def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
@@ -33,9 +45,9 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
 
     Understood are `sents_{train,val,test}_lc_nopunc.txt` (`vidK<TAB>caption`) with
     `youtube_mapping.txt` (`<clip> vidK`), `AllVideoDescriptions.txt` (`<clip> <caption>`), and the
-    MSVD corpus (`*.csv`), of which the English rows count. A clip in several keeps the captions of
-    the first kind. Without a mapping, the ranks come from files that name all clips. Clips are in
-    the order of their numbers, and the source of a clip is its YouTube id.
+    English rows of the MSVD corpus (`*.csv`). A clip in several keeps the captions of the first
+    kind. Without a mapping, the ranks come from files that name all clips. Clips are in the order
+    of their numbers, and the source of a clip is its YouTube id.
 
     Raises:
       UserError: there is nothing to read, a line is broken, or a clip has no known number.
@@ -44,14 +56,18 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
     if not path.exists():
         raise UserError(f'the MSVD annotations {path} do not exist: name their folder')
     sentences, descriptions, corpora = _sort(path)
+    if path.is_file() and not (sentences or descriptions or corpora):
+        # A mapping, for example: the words that follow its names are no captions.
+        raise UserError(
+            f'{path} is not called like MSVD captions, {", ".join(_KINDS)}: name one of those '
+            'files or their folder'
+        )
     named = read_corpus(corpora, clean) | read_descriptions(descriptions, clean)
     number = _numbers(path, named)
     numbered = _named(read_sentences(sentences, clean), number)
     captions, notes = without_wordless(named | numbered)
     if not captions:
-        raise UserError(
-            f'{path} holds no captions: expected {_SENTENCES}, {_DESCRIPTIONS} or *.csv'
-        )
+        raise UserError(f'{path} holds no captions: expected {" or ".join(_KINDS)}')
     splits = _divide(captions, number)
     return Annotations(
         data_set='msvd',
@@ -63,16 +79,18 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
 
 
 def read_mapping(path: str | os.PathLike[str]) -> dict[str, int]:
-    """Read `<clip> vidK` lines: {clip name: K}.
+    """Read `<clip> vidK` lines, separated by blanks or a tab: {clip name: K}.
 
     Raises:
-      UserError: a line is broken, two clips share a number, or a complete mapping is not in ASCII
-        order.
+      UserError: a line is broken, a clip comes twice, two clips share a number, or a complete
+        mapping is not in ASCII order.
     """
     number = {}
     for where, line in numbered_lines(path):
-        clip, _, vid = line.partition(' ')
-        number[clip] = _vid(vid.strip(), where)
+        clip, *rest = line.split()
+        vid = _vid(' '.join(rest), where)
+        if number.setdefault(clip, vid) != vid:
+            raise UserError(f'{where}: {clip} is vid{number[clip]} already: keep one of the lines')
     for vid, count in collections.Counter(number.values()).most_common(1):
         if count > 1:
             raise UserError(f'{path} gives vid{vid} to {count} clips: use the original mapping')
@@ -98,7 +116,7 @@ def read_sentences(paths: Sequence[Path], clean: Clean = normalise) -> dict[int,
             vid, tab, caption = line.partition('\t')
             if not tab:
                 raise UserError(f'{where}: expected vidN<TAB>caption')
-            captions[_vid(vid, where)].append(clean(caption))
+            captions[_vid(vid.strip(), where)].append(clean(caption))
     return captions
 
 
@@ -124,44 +142,73 @@ def read_corpus(paths: Sequence[Path], clean: Clean = normalise) -> dict[str, li
     """Read the English rows of corpus files: {clip: cleaned captions}.
 
     Raises:
-      UserError: a file lacks a column or is no CSV.
+      UserError: a file lacks a column, has no English row, or a row is broken.
     """
     captions = collections.defaultdict(list)
     for path in paths:
-        with path.open(encoding='utf-8-sig', errors=LATIN1, newline='') as lines:
-            rows = csv.DictReader(lines)
-            try:
-                _check_columns(path, rows.fieldnames)
-                for row in rows:
-                    if row['Language'] == 'English' and row['Description']:
-                        clip = f'{row["VideoID"]}_{row["Start"]}_{row["End"]}'
-                        captions[clip].append(clean(row['Description']))
-            except csv.Error as error:
-                raise UserError(f'{path} line {rows.reader.line_num} is no CSV ({error})') from None
+        languages = collections.Counter()
+        for row in _corpus_rows(path):
+            language = row['Language'].strip()
+            languages[language] += 1
+            if _ENGLISH.fullmatch(language) and row['Description']:
+                clip = '_'.join(row[name].strip() for name in ('VideoID', 'Start', 'End'))
+                captions[clip].append(clean(row['Description']))
+        if languages and not any(map(_ENGLISH.fullmatch, languages)):
+            others = ', '.join(repr(name) for name, _ in languages.most_common(3))
+            raise UserError(f'{path} has no row whose Language is English, only {others}')
     return captions
 
 
-def _check_columns(path: Path, columns: Sequence[str] | None) -> None:
-    lacking = [name for name in _CORPUS_COLUMNS if name not in (columns or ())]
-    if lacking:
-        raise UserError(f'{path} is not the MSVD corpus: it lacks the column {lacking[0]}')
+def _corpus_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a corpus file; what follows a comma in the last column belongs to it."""
+    with path.open(encoding='utf-8-sig', errors=LATIN1, newline='') as lines:
+        rows = csv.reader(lines)
+        try:
+            names = [name.strip() for name in next(rows, [])]
+            _check_columns(path, names)
+            before = rows.line_num
+            for row in filter(None, rows):
+                where = f'{path} line {before + 1}'
+                before = rows.line_num
+                if len(row) > len(names) and names[-1] == 'Description':
+                    # Some copies of the corpus lost their quotes, and with them every caption
+                    # that holds a comma fell apart.
+                    row[len(names) - 1 :] = [','.join(row[len(names) - 1 :])]
+                if len(row) != len(names):
+                    raise UserError(
+                        f'{where} has {len(row)} fields, but the first line {len(names)}: put '
+                        'captions with a comma into double quotes'
+                    )
+                _check_quotes(where, row, len(names))
+                yield dict(zip(names, row, strict=True))
+        except csv.Error as error:
+            raise UserError(f'{path} line {rows.line_num} is no CSV ({error})') from None
 
 
-def _sort(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Return the files of sentences, of descriptions and of the corpus.
+def _check_quotes(where: str, row: Sequence[str], num_columns: int) -> None:
+    """Refuse a field that a stray double quote made swallow the rows after it."""
+    for field in row:
+        for line in field.splitlines()[1:]:
+            if line.count(',') >= num_columns - 1:
+                raise UserError(
+                    f'{where}: a double quote opens a caption that ends in a later row: write it '
+                    'twice inside of double quotes, or remove it'
+                )
 
-    Raises:
-      UserError: a file is called like none of them: what follows its names may be no captions.
-    """
-    kinds = (_SENTENCES, _DESCRIPTIONS, '*.csv')
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    for name in _CORPUS_COLUMNS:
+        if name not in columns:
+            raise UserError(f'{path} is not the MSVD corpus: it lacks the column {name}')
+        if columns.count(name) > 1:
+            raise UserError(f'{path} has two columns called {name}: remove one of them')
+
+
+def _sort(path: Path) -> tuple[list[Path], ...]:
+    """Sort a file, or those of a folder, into sentences, descriptions and corpus."""
     if path.is_dir():
-        return tuple(sorted(path.glob(kind)) for kind in kinds)
-    if not any(map(path.match, kinds)):
-        raise UserError(
-            f'{path} is not called like MSVD captions, {", ".join(kinds)}: name one of those files '
-            'or their folder'
-        )
-    return tuple([path] if path.match(kind) else [] for kind in kinds)
+        return tuple(sorted(files.visible(path.glob(kind))) for kind in _KINDS)
+    return tuple([path] if path.match(kind) else [] for kind in _KINDS)
 
 
 def _numbers(path: Path, named: Mapping[str, list[str]]) -> dict[str, int]:
@@ -177,7 +224,7 @@ def _numbers(path: Path, named: Mapping[str, list[str]]) -> dict[str, int]:
 
 
 def _named(captions: Mapping[int, list[str]], number: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return captions by clip instead of by number."""
+    """Name the clips of captions that are known by number."""
     clip_of = {vid: clip for clip, vid in number.items()}
     for vid in captions:
         if vid not in clip_of:

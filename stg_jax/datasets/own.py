@@ -1,37 +1,48 @@
 """Annotations of one's own clips: a CSV or JSONL file of `clip, caption[, split]`."""
 
 import csv
-import hashlib
-import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from stg_jax import files
 from stg_jax.data.text import normalise
-from stg_jax.datasets.base import Annotations, without_wordless
-from stg_jax.datasets.text_files import numbered_lines
+from stg_jax.datasets.base import (
+    SPLIT_BY_HASH,
+    SPLITS,
+    Annotations,
+    Clean,
+    split_by_hash,
+    without_wordless,
+)
+from stg_jax.datasets.text_files import numbered_lines, parse_json
 from stg_jax.errors import UserError
 
-_SPLITS = ('train', 'val', 'test')
 _VAL = ('val', 'valid', 'validation', 'validate', 'dev')
 _SPLIT_OF_NAME = {'train': 'train', 'training': 'train', 'test': 'test'} | dict.fromkeys(
     _VAL, 'val'
 )
 _NOT_IN_IDS = ('Cc', 'Cs', 'Zl', 'Zp')  # controls, halves of characters, line separators
-_HELD_OUT = 10  # one of so many clips is for validation, another one for the test
+_COLUMNS = ('clip', 'caption', 'split')
 
 Row = tuple[str, str, list[str], str]  # where it is, clip id, captions, split or ''
 
 
-def read(path: str | os.PathLike[str], clean: Callable[[str], str] = normalise) -> Annotations:
+def recognizes(path: Path) -> bool:
+    """Whether a file is a CSV or JSONL file, as no other data set's is."""
+    return path.suffix.lower() in _READERS
+
+
+def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
     """Read a file with one row per caption, and any number of rows per clip.
 
     A CSV file begins with the names of its columns, in any case: `clip`, `caption` and perhaps
     `split`; it is separated by commas, or by the semicolons of a spreadsheet. A line of a JSONL
-    file is an object with these names, or with a list `captions`. Without splits, the SHA-256 of
-    the clip ids decides: the largest tenth is the test, the next validation.
+    file is an object with these names, or with a list `captions`. Clip names are compared without
+    the blanks around them and in one Unicode form (NFC). Without splits, the SHA-256 of the clip
+    ids decides, see `split_by_hash`.
 
     Raises:
       UserError: the file is missing, broken or without captions, a clip is in two splits or has a
@@ -42,6 +53,8 @@ def read(path: str | os.PathLike[str], clean: Callable[[str], str] = normalise) 
         raise UserError(f'the annotations {path} are missing or no file: name a CSV or JSONL file')
     captions, split_of = {}, {}
     for where, clip_id, texts, split in _rows(path):
+        # macOS decomposes accents in file names: one clip may be written in two forms.
+        clip_id = unicodedata.normalize('NFC', clip_id.strip())
         _check_id(where, clip_id)
         captions.setdefault(clip_id, []).extend(map(clean, texts))
         if split_of.setdefault(clip_id, split) != split:
@@ -51,17 +64,20 @@ def read(path: str | os.PathLike[str], clean: Callable[[str], str] = normalise) 
     if not any(captions.values()):
         raise UserError(f'{path} holds no caption')
     if not any(split_of.values()):
-        split_of = _split_by_hash(captions)
-        notes.append('there are no splits, so the SHA-256 of the clip ids splits 80/10/10')
+        split_of = split_by_hash(captions)
+        notes.append(SPLIT_BY_HASH)
     splits = _divide(path, captions, split_of)
     return Annotations('own', splits, number={}, source={}, notes=notes)
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    readers = {'.csv': _csv_rows, '.jsonl': _jsonl_rows}
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in _READERS:
         raise UserError(f'{path} must end in .csv or .jsonl, with clip, caption and perhaps split')
-    return readers[path.suffix.lower()](path)
+    with path.open('rb') as file:
+        other = files.not_data(file.read(512))
+    if other:
+        raise UserError(f'{path} {other}')
+    return _READERS[path.suffix.lower()](path)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -72,9 +88,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             )
             names = [name.strip().lower() for name in rows.fieldnames or ()]
             rows.fieldnames = names
-            for name in ('clip', 'caption'):
-                if name not in names:
-                    raise UserError(f'{path} line 1 must name the column {name!r}: clip,caption')
+            _check_columns(path, names)
             for row in rows:
                 where = f'{path} line {rows.line_num}'
                 if None in row or None in row.values():
@@ -89,8 +103,20 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
 
 
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    for name in ('clip', 'caption'):
+        if name not in names:
+            raise UserError(f'{path} line 1 must name the column {name!r}: clip,caption')
+    for name in _COLUMNS:
+        if names.count(name) > 1:  # of which csv would keep the last
+            raise UserError(
+                f'{path} line 1 names two columns {name!r}: keep one, and write several captions '
+                'of a clip in several rows'
+            )
+
+
 def _separator(lines: TextIO) -> str:
-    """Return what separates the names in the first line, and go back to it."""
+    """Find what separates the names in the first line, and go back to it."""
     first = lines.readline()
     lines.seek(0)
     return ';' if ';' in first and ',' not in first else ','
@@ -98,10 +124,7 @@ def _separator(lines: TextIO) -> str:
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
     for where, line in numbered_lines(path):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f'{where} is not valid JSON ({error})') from None
+        row = parse_json(where, line)
         if not isinstance(row, dict) or ('caption' in row) == ('captions' in row):
             raise UserError(f'{where}: expected an object with clip and either caption or captions')
         captions = row.get('captions', [row.get('caption')])
@@ -111,15 +134,18 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         yield where, clip_id, captions, _split(where, split)
 
 
+_READERS = {'.csv': _csv_rows, '.jsonl': _jsonl_rows}
+
+
 def _all_text(values: Sequence[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
 def _split(where: str, name: str) -> str:
-    """Return 'train', 'val', 'test', or '' where nothing is written."""
+    """Read the name of a split, in any of its spellings; '' where nothing is written."""
     name = name.strip().lower()
     if name and name not in _SPLIT_OF_NAME:
-        raise UserError(f'{where}: the split is {name!r}, expected {", ".join(_SPLITS)}')
+        raise UserError(f'{where}: the split is {name!r}, expected {", ".join(SPLITS)}')
     return _SPLIT_OF_NAME.get(name, '')
 
 
@@ -130,18 +156,10 @@ def _check_id(where: str, clip_id: str) -> None:
         raise UserError(f'{where}: the clip name {clip_id!r} holds a control character: rename it')
 
 
-def _split_by_hash(clip_ids: Sequence[str]) -> dict[str, str]:
-    """Return the split of each clip; three clips give one of each split, fewer are all train."""
-    # Python's own hash() differs from run to run.
-    ranked = sorted(clip_ids, key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
-    held_out = max(1, len(ranked) // _HELD_OUT) if len(ranked) >= len(_SPLITS) else 0
-    names = ['test'] * held_out + ['val'] * held_out
-    names += ['train'] * (len(ranked) - len(names))
-    return dict(zip(reversed(ranked), names, strict=True))
-
-
-def _divide(path: Path, captions: dict[str, list[str]], split_of: dict[str, str]) -> dict:
-    splits = {split: {} for split in _SPLITS}
+def _divide(
+    path: Path, captions: dict[str, list[str]], split_of: dict[str, str]
+) -> dict[str, dict[str, list[str]]]:
+    splits = {split: {} for split in SPLITS}
     for clip_id, texts in captions.items():
         split = split_of[clip_id]
         if not split:

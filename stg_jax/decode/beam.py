@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
-from stg_jax.ops.top_tokens import best_tokens
+from stg_jax.ops.top_tokens import top_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _read(
     prefixes = Prefixes(token_R, hypothesis_R // K, trail_RL)
     logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
     only_eos = state.step >= rules.max_words
-    best = best_tokens(logp_R, logits_RV, K, banned=rules.banned, only_eos=only_eos)
+    best = top_tokens(logp_R, logits_RV, K, banned=rules.banned, only_eos=only_eos)
     return *best, entry
 
 

@@ -7,7 +7,6 @@ annotations, {clip: [captions]}, lines of clip<TAB>caption, and data folders of 
 import csv
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 from stg_jax.data import manifest
 from stg_jax.data.captions import read_captions
-from stg_jax.datasets import Annotations, msvd, read_annotations
+from stg_jax.datasets import DATASETS, Annotations, find_data_set, msvd, read_annotations
 from stg_jax.datasets.clip_ids import IdMapping, match_keys
-from stg_jax.datasets.text_files import numbered_lines
+from stg_jax.datasets.text_files import numbered_lines, parse_json
 from stg_jax.errors import UserError
 from stg_jax.evaluate.metrics import made_with
 
@@ -95,27 +94,6 @@ def caption_text(where: str, clip: str, caption: Any) -> str:
     return caption
 
 
-def parse_json(where: str | os.PathLike[str], text: str | bytes) -> Any:
-    """Parse JSON in which no object has a key twice.
-
-    Raises:
-      UserError: it is not such JSON.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _as_dict(where, pairs))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{where} is not valid JSON ({error})') from None
-
-
-def _as_dict(where: str | os.PathLike[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise UserError(f'{where} has {twice!r} twice in one object: keep one of them')
-    return found
-
-
 def _json_rows(path: Path) -> Rows:
     document = parse_json(path, path.read_bytes())
     if isinstance(document, dict):
@@ -185,7 +163,10 @@ def read_references(path: str | os.PathLike[str], split: str | None = None) -> R
         if split is not None:
             raise UserError(f'{path} has no splits: leave --split out')
         return References(captions)
-    annotations = read_annotations(_data_set(path), path, clean=str.strip)
+    data_set = find_data_set(path)
+    if data_set is None:
+        raise UserError(f'{path} holds no references of {", ".join(DATASETS)}: see --help')
+    annotations = read_annotations(data_set, path, clean=str.strip)
     return _of_annotations(path, annotations, split)
 
 
@@ -316,19 +297,3 @@ def _coco_captions(path: Path, document: Mapping[str, Any], rows: list) -> dict[
         clip = clip_name(where, row['image_id'])
         captions.setdefault(clip, []).append(caption_text(where, clip, row['caption']))
     return captions
-
-
-def _data_set(path: Path) -> str:
-    """Return whose layout the files have, by their names and first lines."""
-    suffix = path.suffix.lower()
-    if suffix == '.jsonl':
-        return 'own'
-    if suffix in ('.json', '.zip'):
-        return 'msrvtt'
-    if suffix == '.csv':
-        with path.open(encoding='utf-8-sig', errors='replace', newline='') as lines:
-            return 'msvd' if 'VideoID' in next(csv.reader(lines), []) else 'own'
-    is_msrvtt = path.is_dir() and any(
-        file.suffix.lower() in ('.json', '.zip') for file in path.iterdir()
-    )
-    return 'msrvtt' if is_msrvtt else 'msvd'

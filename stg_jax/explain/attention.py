@@ -4,18 +4,16 @@ The network itself never stores attention weights: training would pay for them a
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.model.network import CaptioningModel
 from stg_jax.model.transformer import MASKED
-
-PyTree = Any
 
 
 def logits_and_attention(
@@ -66,7 +64,7 @@ def capture_attention(
         method=forward.logits,
         capture_intermediates=is_wanted,
     )
-    taken = state['intermediates']
+    taken: Any = state['intermediates']
     decoder = taken[f'decoders_{branch}']
     layers = []
     for number in range(len(decoder)):
@@ -74,4 +72,4 @@ def capture_attention(
         parts = {part: layer[part]['__call__'][0] for part in ('query', 'key', 'value')}
         layers.append(parts | {'attend': layer['attend'][0]})
     _, mask_BS = taken['sequence'][0]
-    return logits_BKLV, layers, mask_BS
+    return cast(jax.Array, logits_BKLV), layers, mask_BS

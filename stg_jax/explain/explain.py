@@ -14,14 +14,12 @@ from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.explain import forward
 from stg_jax.explain.attention import logits_and_attention
-from stg_jax.explain.forward import Batch
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, frame_saliency
 from stg_jax.explain.relevance import PATH, object_relevance
 from stg_jax.model.graph import pairwise_cosine, pairwise_iou
 from stg_jax.model.network import CaptioningModel
 from stg_jax.run.build import build_model
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,21 +93,23 @@ def explain_caption(
     """
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
-    batch = stack_clips([clip], run.config.data.objects)
-    captioner.inputs(batch)  # refuses features that do not fit
+    features = stack_clips([clip], run.config.data.objects)
+    captioner.inputs(features)  # refuses features that do not fit
+    batch = forward.as_batch(features)
     ids = word_ids(token_L)[: model.spec.max_words]
     has_cells = cells_make_frames(run.manifest.extractor, batch)
-    explain_fn = _explain_fn(model, has_cells)
+    # Linen modules are dataclasses that hash by their fields.
+    explain_fn = _explain_fn(model, has_cells)  # pyright: ignore[reportArgumentType]
     found = explain_fn(captioner.params, batch, pad_words(ids, model.spec.max_words))
     per_word = jax.tree.map(lambda x_L: np.asarray(x_L)[: len(ids)], found)
-    num_objects = batch['object_mask'].shape[2]
+    num_objects = features['object_mask'].shape[2]
     teacher = forward.teacher_of(model)
     return Explanation(
         words=tuple(run.vocab.words[i] for i in ids),
-        box_TN4=batch['box'][0],
+        box_TN4=features['box'][0],
         score_TN=_fit_objects(clip.score, num_objects, 0),
         label_TN=_fit_objects(clip.label, num_objects, -1),
-        object_mask_TN=batch['object_mask'][0],
+        object_mask_TN=features['object_mask'][0],
         teacher=teacher,
         student=forward.student_of(model),
         links=object_links(batch) if teacher else None,

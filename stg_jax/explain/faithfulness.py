@@ -14,7 +14,7 @@ import numpy as np
 from stg_jax.data.clip import Clip
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
-from stg_jax.explain import pointing_game
+from stg_jax.explain import forward, pointing_game
 from stg_jax.explain.explain import Explanation, explain_caption, pad_words, word_ids
 from stg_jax.explain.occlusion import shown_log_p_fn
 from stg_jax.run.build import build_model
@@ -123,13 +123,14 @@ def _first(value_LP: np.ndarray, share_S: np.ndarray) -> np.ndarray:
 
 def _clip_curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> dict[str, Curves]:
     """Compute the curves of objects in the teacher and of frames in the student."""
-    batch = stack_clips([clip], captioner.run.config.data.objects)
-    hypotheses = captioner.decode_fn()(captioner.params, captioner.inputs(batch))
+    features = stack_clips([clip], captioner.run.config.data.objects)
+    batch = forward.as_batch(captioner.inputs(features))
+    hypotheses = captioner.decode_fn()(captioner.params, batch)
     ids = word_ids(np.asarray(hypotheses.token_BKL)[0, 0])
     if not ids:
         return {}
     explanation = explain_caption(captioner, clip, ids)
-    log_p_fn = functools.partial(_log_p_fn, captioner, batch, ids)
+    log_p_fn = functools.partial(_log_p_fn, captioner, forward.as_batch(features), ids)
     return {
         branch: follow(log_p_fn(branch), relevance_L, present, rng)
         for branch, relevance_L, present in _items(explanation)
@@ -139,7 +140,11 @@ def _clip_curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> 
 def _items(explanation: Explanation) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """List (branch, relevance, presence) for objects and for frames, if the run reads them."""
     items = []
-    if explanation.relevance_LTN is not None and explanation.object_mask_TN.any():
+    if (
+        explanation.teacher
+        and explanation.relevance_LTN is not None
+        and explanation.object_mask_TN.any()
+    ):
         items.append((explanation.teacher, explanation.relevance_LTN, explanation.object_mask_TN))
     if explanation.saliency_LT is not None and explanation.student != explanation.teacher:
         num_frames = len(explanation.box_TN4)
@@ -147,12 +152,13 @@ def _items(explanation: Explanation) -> list[tuple[str, np.ndarray, np.ndarray]]
     return items
 
 
-def _log_p_fn(captioner: Captioner, batch: Any, ids: list[int], branch: str) -> LogPFn:
+def _log_p_fn(captioner: Captioner, batch: forward.Batch, ids: list[int], branch: str) -> LogPFn:
     """Build the function from versions of a clip to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
     token_L = pad_words(ids, model.spec.max_words)
-    compiled = shown_log_p_fn(model, branch)
+    # Linen modules are dataclasses that hash by their fields.
+    compiled = shown_log_p_fn(model, branch)  # pyright: ignore[reportArgumentType]
 
     def log_p(shown_P: np.ndarray) -> np.ndarray:
         parts = []

@@ -1,6 +1,7 @@
 """Run one branch over a given caption, with the whole clip or only some of its frames."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 
 from stg_jax.model.network import CaptioningModel
 
-Batch = Mapping[str, jax.Array | np.ndarray]
+PyTree = Any
+Batch = Mapping[str, jax.Array]
 
 
 def teacher_of(model: CaptioningModel) -> str | None:
@@ -19,6 +21,24 @@ def teacher_of(model: CaptioningModel) -> str | None:
 def student_of(model: CaptioningModel) -> str | None:
     """Name the branch that reads frames, None if the run has none."""
     return next((name for name in ('scene', 'joint') if name in model.spec.decoders), None)
+
+
+def as_batch(features: Mapping[str, np.ndarray]) -> Batch:
+    """Move features to the device once, for the many calls that an explanation takes."""
+    return {key: jnp.asarray(value) for key, value in features.items()}
+
+
+def apply_logits(
+    model: CaptioningModel,
+    params: PyTree,
+    batch: Batch,
+    token_BKL: jax.Array,
+    branch: str,
+    shown_BT: jax.Array | None = None,
+) -> jax.Array:
+    """Compute `logits` with the given parameters."""
+    found = model.apply({'params': params}, batch, token_BKL, branch, shown_BT, method=logits)
+    return cast(jax.Array, found)
 
 
 def logits(

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.model.network import CaptioningModel
-
-PyTree = Any
 
 _AT_ONCE = 64  # versions of a clip that are in memory together
 
@@ -42,14 +40,8 @@ def log_p_of_shown(
             frames = shown[None]
         else:
             seen['object_mask'] = batch['object_mask'] & shown
-        logits_BKLV = model.apply(
-            {'params': params},
-            seen,
-            token_L[None, None, :-1],
-            branch,
-            frames,
-            method=forward.logits,
-        )
+        token_BKL = token_L[None, None, :-1]
+        logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch, frames)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     return jax.lax.map(log_p, shown_P, batch_size=_AT_ONCE)
@@ -84,9 +76,8 @@ def cell_saliency(
             'appearance': appearance_TC.at[t].set(rest_C)[None],
             'object_mask': batch['object_mask'].at[0, t, n].set(False),
         }
-        logits_BKLV = model.apply(
-            {'params': params}, seen, token_L[None, None, :-1], branch, method=forward.logits
-        )
+        token_BKL = token_L[None, None, :-1]
+        logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     whole_1L = log_p_of_shown(model, params, batch, token_L, branch, jnp.ones((1, T), bool))

@@ -1,16 +1,12 @@
 """How much each object speaks for each word: integrated gradients of the object branch."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.model.network import CaptioningModel
-
-PyTree = Any
 
 # Midpoints of 8 equal steps on the path from no objects (0) to all of them (1).
 PATH = (np.arange(8) + 0.5) / 8
@@ -35,9 +31,8 @@ def object_relevance(
 
     def log_p(factor_TN: jax.Array) -> jax.Array:
         scaled = dict(batch) | {'object': object_BTNC * factor_TN[..., None]}
-        logits_BKLV = model.apply(
-            {'params': params}, scaled, token_L[None, None, :-1], branch, method=forward.logits
-        )
+        token_BKL = token_L[None, None, :-1]
+        logits_BKLV = forward.apply_logits(model, params, scaled, token_BKL, branch)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     ones_TN = jnp.ones(batch['object_mask'].shape[1:])

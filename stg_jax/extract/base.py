@@ -31,13 +31,12 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds objects in frames.
+    """Finds objects in frames."""
 
-    Attributes:
-      class_names: by class number, '' for a class without a name; empty if unknown.
-    """
-
-    class_names: Sequence[str]
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names by class number, '' for a class without one; empty if unknown."""
+        ...
 
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
         """Find at most `max_objects` objects in each of F frames.
@@ -113,7 +112,6 @@ class ModelLibrary:
     example: ClassVar[str]
     needs_model: ClassVar[bool] = True
 
-
     def detector(self, model: str, options: ModelOptions) -> Detector:
         """Load a detector."""
         raise self._lacks('detector', model)
@@ -185,7 +183,7 @@ class Extractor(abc.ABC):
           UserError: a model file is missing, or options contradict each other.
         """
 
-    @classmethod
+    @classmethod  # noqa: B027 - an extractor without models has nothing to check
     def check(cls, settings: Mapping[str, Any]) -> None:
         """Refuse settings whose models do not exist, without loading any.
 
@@ -258,7 +256,7 @@ def to_clip(
     return Clip(
         id=clip_id,
         captions=tuple(captions),
-        **arrays,
+        **arrays,  # pyright: ignore[reportArgumentType] - keys are names of array fields
         true_box=np.zeros((len(video.index), 0, 4), np.float32),
         fps=video.fps,
         height=video.height,

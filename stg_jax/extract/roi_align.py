@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def roi_align(
@@ -27,7 +28,7 @@ def roi_align(
     return _pool(map_FhwC, row_FNh, column_FNw)
 
 
-def grid_nodes(map_FhwC: jax.Array, num_objects: int) -> tuple[jax.Array, jax.Array]:
+def grid_nodes(map_FhwC: jax.Array | np.ndarray, num_objects: int) -> tuple[jax.Array, jax.Array]:
     """Average a feature map over the cells of an R x R grid, R = floor(sqrt(num_objects)).
 
     Map cells are weighted by their area inside of the grid cell.
@@ -46,7 +47,7 @@ def grid_nodes(map_FhwC: jax.Array, num_objects: int) -> tuple[jax.Array, jax.Ar
     return _pool(map_FhwC, row_FNh, column_FNw), box_FN4
 
 
-def _pool(map_FhwC: jax.Array, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:
+def _pool(map_FhwC: jax.Array | np.ndarray, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:
     """Compute the weighted mean of a map for each pair of row and column weights, (F, N, C)."""
     # Highest precision: with an accelerator's default, bfloat16 or TF32 products, features would
     # depend on the machine that extracted them.

@@ -11,7 +11,7 @@ from flax import struct
 from stg_jax.model import transformer
 from stg_jax.model.transformer import KeyValue
 from stg_jax.ops.dropout import Dropout
-from stg_jax.ops.einsum import float32_product
+from stg_jax.ops.einsum import einsum_float32
 from stg_jax.ops.packing import WHOLE, Packing
 
 
@@ -33,7 +33,7 @@ class CrossMemory:
 
 def word_logits(hidden_D: jax.Array, vector_VD: jax.Array) -> jax.Array:
     """Return float32 logits (..., V), multiplied in the dtype of the states (..., D)."""
-    return float32_product('...D,VD->...V', hidden_D, vector_VD.astype(hidden_D.dtype))
+    return einsum_float32('...D,VD->...V', hidden_D, vector_VD.astype(hidden_D.dtype))
 
 
 # Self-attention keys and values of each layer: (R, H, E) of the token that R prefixes read last,

@@ -16,7 +16,7 @@ from flax import struct
 
 from stg_jax.ops.dense import Dense, DenseGeneral
 from stg_jax.ops.dropout import Dropout
-from stg_jax.ops.einsum import float32_product
+from stg_jax.ops.einsum import einsum_float32
 from stg_jax.ops.packed_attention import attend_packed
 from stg_jax.ops.packing import WHOLE, Packing
 from stg_jax.ops.platform import is_for_cpu
@@ -76,7 +76,7 @@ class Attention(nn.Module):
 
     def attend(self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
         """Return what each head reads (..., Q, H, E), before the output projection."""
-        logit_HQS = float32_product('...QHE,...SHE->...HQS', self._scaled(query_QHE), memory.key)
+        logit_HQS = einsum_float32('...QHE,...SHE->...HQS', self._scaled(query_QHE), memory.key)
         logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
         weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
         return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
@@ -93,7 +93,7 @@ class Attention(nn.Module):
         query_RHE = self._scaled(query_RHE)
 
         def compare(s, logit_SRH):
-            logit_RH = float32_product('RHE,RHE->RH', query_RHE, memory.at(s).key)
+            logit_RH = einsum_float32('RHE,RHE->RH', query_RHE, memory.at(s).key)
             return logit_SRH.at[s].set(logit_RH)
 
         def read(s, read_RHE):

@@ -1,64 +1,50 @@
-"""The training objective from the states of a network, without a logit for every word at once.
+"""A loss over many tokens, one chunk at a time, so that all logits never exist at once.
 
-The logits of all words outweigh everything else in a step. Here they exist for one chunk of words
-at a time, of both branches together, and with them what they contribute to the gradient: so none
-is kept for the backward pass, and none computed twice.
+The logits of all tokens outweigh everything else in a training step. The plain definition,
+`loss_fn(vector, hidden, words)` over all rows, would keep them for the backward pass. The chunked
+form computes, chunk by chunk, the loss and at once its gradient with respect to states and word
+vectors; nothing is kept for the backward pass and nothing is computed twice.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from stg_jax.model.language_decoder import word_logits
-from stg_jax.model.losses import LossSpec, Words, feature_terms, word_terms
-from stg_jax.model.network import BranchStates
-from stg_jax.ops.packing import Packing
-
-CHUNK = 512  # words at most, unless MOST_CHUNKS are too few
-MOST_CHUNKS = 8  # each costs a pass over the gradient of the word vectors
-TILE = 128  # a TPU sums over 1,140 words 2.7 times as slowly as over 1,152
+CHUNK = 512  # tokens at most, unless that takes more than MOST_CHUNKS chunks
+MOST_CHUNKS = 8  # each chunk costs a pass over the gradient of the word vectors
+TILE = (
+    128  # chunks are multiples of it: a TPU sums over 1,140 rows 2.7 times slower than over 1,152
+)
 
 PyTree = Any
-
-
-def objective(
-    states: Mapping[str, BranchStates], words: Words, packing: Packing, spec: LossSpec
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Return the weighted sum of the loss terms, and the terms: 'xe_<decoder>' and 'kd'.
-
-    The gradient is that of the weighted sum; the terms are to be looked at.
-
-    Args:
-      states: by decoder name.
-      words: (B, K, L) that follow the tokens read.
-      packing: that of the states.
-      spec: weights and variants.
-    """
-    D = next(iter(states.values())).hidden_MD.shape[-1]
-    total, terms = _word_sums(
-        spec,
-        {name: of.vector_VD for name, of in states.items()},
-        {name: of.hidden_MD.reshape(-1, D) for name, of in states.items()},
-        jax.tree.map(lambda x_BKL: packing.pack(x_BKL).reshape(-1), words),
-    )
-    features = {name: of.feature_BD for name, of in states.items()}
-    of_features = feature_terms(features, words, spec)
-    return total + _weighted(spec, of_features), terms | of_features
+# loss_fn(vector, hidden, words) -> (total, terms): sums over the rows of hidden and words, of which
+# rows of zeros count nowhere.
+LossFn = Callable[[PyTree, PyTree, PyTree], tuple[jax.Array, PyTree]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _word_sums(spec, vector, hidden, words):
-    """Return what `objective` does, of the terms that need logits."""
-    return _over_chunks(lambda *chunk: (_chunk_sums(spec, vector, *chunk), ()), hidden, words)[0]
+def chunked_loss(
+    loss_fn: LossFn, vector: PyTree, hidden: PyTree, words: PyTree
+) -> tuple[jax.Array, PyTree]:
+    """Compute `loss_fn(vector, hidden, words)` in chunks of rows.
+
+    Only the total has a gradient; the terms are for looking at.
+
+    Args:
+      loss_fn: hashable, see `LossFn`.
+      vector: arrays that all rows share, such as word vectors (V, D).
+      hidden: arrays (M, ...), one row per token.
+      words: integer or boolean arrays (M, ...), such as targets and masks.
+    """
+    return _over_chunks(lambda *chunk: (loss_fn(vector, *chunk), ()), hidden, words)[0]
 
 
-def _word_sums_forward(spec, vector, hidden, words):
+def _forward(loss_fn, vector, hidden, words):
     def chunk_gradient(hidden, words):
-        sums_fn = functools.partial(_chunk_sums, spec)
-        gradient_fn = jax.value_and_grad(sums_fn, argnums=(0, 1), has_aux=True)
+        gradient_fn = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
         sums, (of_vector, of_hidden) = gradient_fn(vector, hidden, words)
         return (sums, of_vector), of_hidden
 
@@ -66,27 +52,17 @@ def _word_sums_forward(spec, vector, hidden, words):
     return sums, (of_vector, of_hidden)
 
 
-def _word_sums_backward(spec, gradient, cotangent):
+def _backward(loss_fn, gradient, cotangent):
     of_vector, of_hidden = jax.tree.map(lambda x: (x * cotangent[0]).astype(x.dtype), gradient)
     return of_vector, of_hidden, None
 
 
-_word_sums.defvjp(_word_sums_forward, _word_sums_backward)
+chunked_loss.defvjp(_forward, _backward)
 
 
-def _chunk_sums(spec, vector, hidden, words):
-    logits = {name: word_logits(hidden[name], vector[name]) for name in hidden}
-    terms = word_terms(logits, words, spec)
-    return _weighted(spec, terms), terms
-
-
-def _weighted(spec, terms):
-    return sum(spec.weight(name) * value for name, value in terms.items())
-
-
-def _over_chunks(fn: Callable, hidden: PyTree, words: Words) -> tuple[PyTree, PyTree]:
-    """Return the sum of what `fn` gives first for chunks of words, and its second joined again."""
-    M = words.target_N.shape[0]
+def _over_chunks(fn: Callable, hidden: PyTree, words: PyTree) -> tuple[PyTree, PyTree]:
+    """Apply `fn` to chunks of rows; sum its first result and concatenate its second."""
+    M = len(jax.tree.leaves(words)[0])
     num_chunks = min(-(-M // CHUNK), MOST_CHUNKS)
     size = -(-M // num_chunks)
     if size > 4 * TILE:
@@ -94,7 +70,7 @@ def _over_chunks(fn: Callable, hidden: PyTree, words: Words) -> tuple[PyTree, Py
         num_chunks = -(-M // size)
 
     def cut(x):
-        # Chunks are of one size: what is missing is not real, and counts nowhere.
+        # The last chunk is filled up with rows of zeros, which count nowhere.
         x = jnp.pad(x, [(0, num_chunks * size - M)] + [(0, 0)] * (x.ndim - 1))
         return x.reshape(num_chunks, size, *x.shape[1:])
 

@@ -1,4 +1,4 @@
-"""Products summed up in float32, whose gradients a GPU need not multiply in float32."""
+"""Einsum accumulated in float32, whose gradient a GPU multiplies in the inputs' dtype."""
 
 import functools
 
@@ -8,24 +8,25 @@ import jax.numpy as jnp
 from stg_jax.ops.platform import is_for_gpu
 
 
-def float32_product(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    """Return `jnp.einsum(subscripts, left, right)` in float32, of two arrays of one dtype.
+def einsum_float32(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    """Compute `jnp.einsum(subscripts, left, right)` in float32 from two arrays of one dtype.
 
-    Autodiff multiplies the float32 gradient of a bfloat16 product in float32. A TPU rounds it as it
-    reads it; a GPU takes twice the time and memory, unless it is rounded first.
+    Autodiff multiplies the float32 gradient of a bfloat16 product in float32. A TPU rounds it on
+    the way into the matrix unit; a GPU would take twice the time and memory, so there the gradient
+    is rounded to the inputs' dtype first.
     """
-    return (_of_rounded_gradient if is_for_gpu() else _product)(subscripts, left, right)
+    return (_with_rounded_gradient if is_for_gpu() else _einsum)(subscripts, left, right)
 
 
-def _product(subscripts, left, right):
+def _einsum(subscripts, left, right):
     return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
 
 
-_of_rounded_gradient = jax.custom_vjp(_product, nondiff_argnums=(0,))
+_with_rounded_gradient = jax.custom_vjp(_einsum, nondiff_argnums=(0,))
 
 
 def _forward(subscripts, left, right):
-    return _product(subscripts, left, right), (left, right)
+    return _einsum(subscripts, left, right), (left, right)
 
 
 def _backward(subscripts, arguments, gradient):
@@ -33,4 +34,4 @@ def _backward(subscripts, arguments, gradient):
     return pull_back(gradient.astype(arguments[0].dtype))
 
 
-_of_rounded_gradient.defvjp(_forward, _backward)
+_with_rounded_gradient.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""The platform that a program is being traced for, where the fastest way depends on it."""
+"""The platform a program is traced for, where the fastest form of an operation depends on it."""
 
 import contextlib
 import contextvars
@@ -6,28 +6,31 @@ from collections.abc import Iterator
 
 import jax
 
-_TARGET = contextvars.ContextVar('target', default=None)
+_PLATFORM: contextvars.ContextVar[str | None] = contextvars.ContextVar('platform', default=None)
 
 
 @contextlib.contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """Let what is traced meanwhile be for 'cpu', 'gpu' or 'tpu', whatever this machine has."""
-    token = _TARGET.set(platform)
+    """Trace for 'cpu', 'gpu' or 'tpu' inside this context, whatever this machine has.
+
+    Cross-compilation (a TPU program on a laptop) and the tests of tuned forms need it.
+    """
+    token = _PLATFORM.set(platform)
     try:
         yield
     finally:
-        _TARGET.reset(token)
+        _PLATFORM.reset(token)
 
 
 def is_for_cpu() -> bool:
-    """Return whether it is for a CPU: by default where this process would run it."""
+    """Tell whether the trace is for a CPU; outside `traced_for` that is the default backend."""
     return _platform() == 'cpu'
 
 
 def is_for_gpu() -> bool:
-    """Return whether it is for a GPU, in the same way."""
+    """Tell whether the trace is for a GPU; outside `traced_for` that is the default backend."""
     return _platform() == 'gpu'
 
 
-def _platform():
-    return _TARGET.get() or jax.default_backend()
+def _platform() -> str:
+    return _PLATFORM.get() or jax.default_backend()

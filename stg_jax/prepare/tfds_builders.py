@@ -23,7 +23,7 @@ import numpy as np
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.records import example_of, features_of
 from stg_jax.data.tf import tfds
-from stg_jax.datasets import read_annotations, toy
+from stg_jax.datasets import DATASETS, read_annotations, toy
 from stg_jax.datasets.toy.scenes import SPLITS
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
@@ -147,16 +147,18 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 yield result.id, example_of(result)
 
 
-class StgMsvd(_FeatureBuilder):
-    """MSVD: 1,970 clips of YouTube videos, 80,827 captions."""
+def _builder(data_set: str) -> type[tfds.core.GeneratorBasedBuilder]:
+    """Make the builder `stg_<data set>`; TFDS registers it by its name."""
+    attributes = {
+        '__doc__': f'Captions of {data_set} with feature files.',
+        '__module__': __name__,
+        'name': f'stg_{data_set}',
+        'data_set': data_set,
+    }
+    return type(f'Stg{data_set.capitalize()}', (_FeatureBuilder,), attributes)
 
-    data_set = 'msvd'
 
-
-class StgMsrVtt(_FeatureBuilder):
-    """MSR-VTT: 10,000 clips of YouTube videos, 200,000 captions."""
-
-    data_set = 'msrvtt'
+BUILDERS = {data_set: _builder(data_set) for data_set in DATASETS}
 
 
 def _info(

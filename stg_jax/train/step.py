@@ -9,9 +9,8 @@ import optax
 from flax import struct
 
 from stg_jax.data.vocab import PAD
-from stg_jax.model.losses import LossSpec, Words
+from stg_jax.model.losses import LossSpec, Words, objective
 from stg_jax.model.network import CaptioningModel
-from stg_jax.ops.chunked_loss import objective
 from stg_jax.ops.packing import Packing
 from stg_jax.ops.platform import is_for_cpu
 from stg_jax.parallel.mapped import over_devices

@@ -74,6 +74,7 @@ def render_page(entries: Sequence[ReportEntry]) -> str:
         'page.html',
         style='page.css',
         scripts=_SCRIPTS,
+        images='img-src data:; ',
         title=html.escape(_title(entries)),
         nav=_nav(entries),
         clips=''.join(_clip(number, each, num_pixels) for number, each in enumerate(entries)),

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def fill_page(template: str, *, style: str, scripts: Sequence[str], **fields: str) -> str:
+def fill_page(
+    template: str, *, style: str, scripts: Sequence[str], images: str = '', **fields: str
+) -> str:
     """Fill a page template with its style, its scripts and a policy that admits only these.
 
     Captions and file names are untrusted. The content security policy is the second line of
@@ -19,12 +21,13 @@ def fill_page(template: str, *, style: str, scripts: Sequence[str], **fields: st
       template: file name of the page, see `fill`; it has the fields policy, style and script.
       style: file name of the CSS.
       scripts: file names of the JavaScript, concatenated in this order.
+      images: further sources that the policy admits, for a page with embedded pictures.
       **fields: the other fields of the template, as HTML.
     """
     css = read_part(style)
     script = "'use strict';\n\n" + '\n'.join(map(read_part, scripts))
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_csp_hash(css)}; "
+        f"default-src 'none'; {images}style-src {_csp_hash(css)}; "
         f"script-src {_csp_hash(script)}; base-uri 'none'; form-action 'none'"
     )
     return fill(template, policy=policy, style=css, script=script, **fields)

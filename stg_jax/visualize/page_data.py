@@ -76,7 +76,8 @@ def strongest(strength_TNN: np.ndarray) -> list[Link]:
     kept = np.argwhere((rank_TNN < LINKS_PER_OBJECT) & (strength_TNN > 0))
     strength = strength_TNN[tuple(kept.T)]
     order = (-strength).argsort(kind='stable')
-    return [(*map(int, kept[i]), round(float(strength[i]), 3)) for i in order]
+    found = [(*kept[i].tolist(), float(strength[i])) for i in order]
+    return [(t, i, j, round(value, 3)) for t, i, j, value in found]
 
 
 def lit_objects(relevance_LTN: np.ndarray | None) -> list[list[tuple[int, int, float]]]:

@@ -155,7 +155,7 @@ def test_a_run_that_was_asked_to_stop_gives_no_figures(config, monkeypatch):
         end_to_end.run(config, num_clips=4)
 
 
-@pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'e2e'])
+@pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'end_to_end'])
 def test_suites_work_without_tensorflow(suite):
     code = f'import sys, stg_jax.benchmark.{suite}; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

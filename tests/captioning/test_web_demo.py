@@ -8,8 +8,8 @@ from stg_jax.captioning.explained import in_frame
 from stg_jax.captioning.web_demo import Limits, build_demo, launch_demo
 from stg_jax.errors import UserError
 from stg_jax.visualize.explanation_page import render_page
-from tests.extract.test_video import grey_ramp, write_video
 from tests.fakes.fake_report import ATTACK, fake_entry
+from tests.fakes.fake_video import grey_ramp, write_video
 
 LIMITS = Limits(seconds=4.5, megabytes=0.5)
 

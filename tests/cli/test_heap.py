@@ -11,7 +11,7 @@ from tests.fakes.fake_run import ROOT
 _TAKE_AND_FREE = """
 import resource, threading
 import numpy as np
-from stg_jax import heap
+from stg_jax.cli import heap
 {keep}
 
 def page_faults():

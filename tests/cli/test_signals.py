@@ -9,7 +9,7 @@ from tests.fakes import fake_run
 
 COMMAND = """
 import contextlib, gc, os, signal, time
-from stg_jax import cli
+from stg_jax.cli import app
 from stg_jax.cli.signals import exit_on_sigterm
 
 def signal_once(phase, info):
@@ -25,7 +25,7 @@ def main(args):
         gc.collect()
         time.sleep(30)
 
-cli.run(main)
+app.run(main)
 """
 
 
@@ -48,8 +48,8 @@ def test_a_signal_that_meets_the_garbage_collector_ends_the_command(name, interr
 
 
 OF_A_FINALIZER = """
-from stg_jax import lost_signals
-lost_signals.send_again()
+from stg_jax.cli import signals
+signals.resend_lost_signals()
 
 class Fails:
     def __del__(self):

@@ -225,14 +225,14 @@ def test_a_mistake_on_one_host_is_told_by_all(data, tmp_path):
 
 ENDED_BY_A_SIGNAL = """
 import sys, time
-from stg_jax import cli, multihost
-from stg_jax.train import parallel
+from stg_jax.cli import app, multihost
+from stg_jax.parallel import processes
 
 def main(args):
-    time.sleep(100 * parallel.host())
-    sys.exit(143)  # as the handler of `evaluate.sigterm` does
+    time.sleep(100 * processes.host())
+    sys.exit(143)  # as `signals.exit_on_sigterm` does
 
-cli.run(multihost.joining(main))
+app.run(multihost.joining(main))
 """
 
 

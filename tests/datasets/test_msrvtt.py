@@ -1,13 +1,11 @@
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from stg_jax.datasets import msrvtt, read_annotations
+from stg_jax.datasets import msrvtt, read_annotations, text_files
 from stg_jax.errors import UserError
-
-REAL = Path(__file__).parents[3] / 'shared' / 'real' / 'msrvtt'
+from tests.fakes.real_data import real_data
 
 
 def document(captions, *, splits=None, first=0):
@@ -88,6 +86,62 @@ def test_reads_captions_by_sentence_id(tmp_path):
     assert found.notes[-1] == '1 captions without any word are left out'
 
 
+def sentences(*rows):
+    """Return a document of (clip, sentence id, caption)."""
+    keys = ('video_id', 'sen_id', 'caption')
+    return json.dumps({'sentences': [dict(zip(keys, row, strict=True)) for row in rows]})
+
+
+def test_a_sentence_id_twice_in_one_file_is_refused_for_what_it_is(tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text(sentences(('video0', 0, 'a man'), ('video0', 0, 'a dog')))
+    with pytest.raises(UserError, match='two captions of video0 with the sentence id 0'):
+        msrvtt.read(path)
+    # The ids of other clips are others, and an exact copy loses nothing.
+    rows = [('video0', 0, 'a man'), ('video1', 0, 'a dog'), ('video0 ', 0, 'A man.')]
+    path.write_text(sentences(*rows))
+    assert msrvtt.read(path).splits['train'] == {'video0': ['a man'], 'video1': ['a dog']}
+
+
+@pytest.mark.parametrize(
+    'images',
+    [
+        [{'id': 'video7'}, {'id': 'video6513'}],
+        [{'id': 7, 'file_name': 'all/video7.mp4'}, {'id': 6513, 'file_name': 'video6513.mp4'}],
+        [{'id': 7}, {'id': 6513}],
+        [{'id': 0, 'file_name': 'video7'}, {'id': 1, 'file_name': 'video6513'}],
+    ],
+)
+def test_reads_coco_style_annotations(tmp_path, images):
+    texts = [(0, 'A man RUNS.'), (1, 'a dog'), (0, 'two men')]
+    rows = [
+        {'id': i, 'image_id': images[image]['id'], 'caption': text}
+        for i, (image, text) in enumerate(texts)
+    ]
+    path = tmp_path / 'coco.json'
+    path.write_text(json.dumps({'images': images, 'annotations': rows, 'type': 'captions'}))
+    found = msrvtt.read(path)
+    assert found.splits == {
+        'train': {'video7': ['a man runs', 'two men']},
+        'val': {'video6513': ['a dog']},
+        'test': {},
+    }
+
+
+def test_hidden_files_and_a_zip_that_unpacks_to_too_much(tmp_path, monkeypatch):
+    (tmp_path / 'a.json').write_text(json.dumps(TRAIN_VAL))
+    (tmp_path / '._a.json').write_bytes(b'\x00\x05\x16\x07')
+    (tmp_path / '._b.zip').write_bytes(b'\x00\x05\x16\x07')
+    assert msrvtt.read(tmp_path) == msrvtt.read(tmp_path / 'a.json')
+    monkeypatch.setattr(text_files, '_MAX_BYTES', 1000)
+    bomb = tmp_path / 'bomb.zip'
+    with zipfile.ZipFile(bomb, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name in 'ab':  # neither alone is too large
+            archive.writestr(f'{name}.json', '{"video1": {"0": "a man"}}' + ' ' * 700)
+    with pytest.raises(UserError, match='unpacks to 1,452 bytes'):
+        msrvtt.read(bomb)
+
+
 def test_the_official_split_wins_and_the_difference_is_told(tmp_path):
     splits = {'video6513': 'validate', 'video7': 'test', 'video6512': 'train'}
     each = document([(clip, 'a man') for clip in splits], splits=splits)
@@ -106,9 +160,17 @@ def test_the_official_split_wins_and_the_difference_is_told(tmp_path):
         ('[' * 100_000, 'not valid JSON'),
         ('[]', 'is a JSON list'),
         ('{"info": 1}', 'is neither videodatainfo'),
-        ('{"sentences": [{"video_id": "video1"}]}', 'is neither videodatainfo'),
-        ('{"sentences": 3}', 'is neither videodatainfo'),
-        ('{"sentences": [], "videos": [3]}', '"videos" is no list of objects'),
+        ('{"sentences": [{"video_id": "video1"}]}', 'caption 1 has no sen_id'),
+        ('{"sentences": [{"video_id": "video1", "sen_id": 0}]}', 'caption 1 has no caption'),
+        ('{"sentences": [{"sen_id": 0, "caption": "a man"}]}', 'caption 1 has no video_id'),
+        ('{"sentences": [5]}', 'caption 1 is no object with video_id, sen_id, caption'),
+        ('{"sentences": 3}', 'has no list of captions'),
+        ('{"sentences": [], "videos": [3]}', "'videos' is no list of objects"),
+        ('{"annotations": [], "images": 3}', "'images' is no list of objects"),
+        ('{"annotations": [{"image_id": "video1", "caption": "x"}]}', 'caption 1 has no id'),
+        ('{"video1": {"0": "a man"}, "video1": {"1": "a dog"}}', "has 'video1' twice in one"),
+        ('<!DOCTYPE html><html>', 'is a web page, not data'),
+        ('version https://git-lfs.github.com/spec/v1\noid sha256:1', 'is a pointer of Git LFS'),
         ('{"clip1": {"0": "a man"}}', "a clip is called 'clip1', expected videoN"),
         ('{"video1": {"0": 5}}', 'caption 0 of video1 is not text'),
         (json.dumps(document([('video10000', 'a man')])), '2017 challenge'),
@@ -139,9 +201,7 @@ def test_refuses_broken_zips_and_empty_folders(tmp_path):
 
 
 def test_the_real_annotations_are_complete():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    found = msrvtt.read(REAL)
+    found = msrvtt.read(real_data('msrvtt'))
     assert found.notes == []
     assert {split: len(clips) for split, clips in found.splits.items()} == {
         'train': 6513, 'val': 497, 'test': 2990,

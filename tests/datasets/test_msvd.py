@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 from stg_jax.datasets import msvd
 from stg_jax.errors import UserError
+from tests.fakes.real_data import real_data
 
-REAL = Path(__file__).parents[3] / 'shared' / 'real' / 'msvd' / 'annotations'
 CORPUS = 'VideoID,Start,End,WorkerID,Source,AnnotationTime,Language,Description\n'
 
 
@@ -94,6 +92,82 @@ def test_keeps_the_letters_of_files_in_two_encodings(tmp_path, kind):
     assert texts[0].split()[:2] == ['her', 'café']
 
 
+def corpus_of(tmp_path, *rows, head=CORPUS):
+    """Read a corpus file of the clip a_1_2."""
+    return msvd.read_corpus([annotations(tmp_path, corpus=head + ''.join(rows)) / 'corpus.csv'])
+
+
+@pytest.mark.parametrize(
+    ('text', 'caption'),
+    [
+        ('a tall man, with a hat, runs', 'a tall man with a hat runs'),
+        ('"a tall man, with a hat", runs', 'a tall man with a hat runs'),
+        ('a 5" nail, bent', 'a 5 nail bent'),
+        ('"a man\nruns, and jumps"', 'a man runs and jumps'),
+        (
+            'one, two, three, four, five, six, seven, eight',
+            'one two three four five six seven eight',
+        ),
+    ],
+)
+def test_a_corpus_caption_with_commas_without_quotes_stays_whole(tmp_path, text, caption):
+    rows = f'a,1,2,9,clean,5,English,{text}\na,1,2,9,clean,5,English,a dog\n'
+    assert corpus_of(tmp_path, rows) == {'a_1_2': [caption, 'a dog']}
+
+
+def test_a_comma_is_refused_where_the_captions_are_not_the_last_column(tmp_path):
+    head = 'VideoID,Start,End,Language,Description,Source\n'
+    rows = 'a,1,2,English,a dog,clean\n', 'a,1,2,English,a man, running,clean\n'
+    with pytest.raises(UserError, match=r'corpus.csv line 3 has 7 fields, but the first line 6'):
+        corpus_of(tmp_path, *rows, head=head)
+    assert corpus_of(tmp_path, rows[0], head=head) == {'a_1_2': ['a dog']}
+
+
+@pytest.mark.parametrize('quoted', ['a cat', '"a cat, asleep"'])
+def test_a_stray_quote_that_would_swallow_captions_is_refused(tmp_path, quoted):
+    rows = [
+        'a,1,2,9,clean,5,English,a dog\n',
+        'a,1,2,9,clean,5,English,"a man\n',
+        f'a,1,2,9,clean,5,English,{quoted}\n',
+    ]
+    with pytest.raises(UserError, match=r'corpus.csv line 3: a double quote opens a caption'):
+        corpus_of(tmp_path, *rows)
+
+
+@pytest.mark.parametrize('language', ['english', 'ENGLISH ', 'en', 'eng', 'en-US', 'En_gb'])
+def test_english_has_many_spellings(tmp_path, language):
+    rows = f'a,1,2,9,clean,5,{language},a man\na,1,2,9,clean,5,Greek,x\n'
+    assert corpus_of(tmp_path, rows) == {'a_1_2': ['a man']}
+
+
+def test_a_corpus_without_english_or_with_two_columns_of_a_name_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no row whose Language is English, only 'Greek', 'enkel'"):
+        corpus_of(tmp_path, 'a,1,2,9,clean,5,Greek,x\n' * 2, 'a,1,2,9,clean,5,enkel,x\n')
+    with pytest.raises(UserError, match='two columns called Description'):
+        corpus_of(tmp_path, head=CORPUS.strip() + ',Description\n')
+    # Columns that are not used may have any name, or none.
+    head = f',{CORPUS.strip()},\n'
+    assert corpus_of(tmp_path, '7,a,1,2,9,clean,5,English,a man,\n', head=head) == {
+        'a_1_2': ['a man']
+    }
+
+
+def test_blanks_and_tabs_separate_the_names_of_a_mapping(tmp_path):
+    folder = annotations(
+        tmp_path,
+        mapping='a_1_2\tvid1\n  b_1_2   vid2 \nc_1_2 \t vid1201\r\n',
+        train='vid1 \ta man\nvid2\ta dog\nvid1201\ta cat\n',
+        corpus=CORPUS + ' c , 1,2 ,9,clean,5,English,other words\n',
+    )
+    (folder / '._corpus.csv').write_bytes(b'\x00\x05\x16\x07')
+    splits = msvd.read(folder).splits
+    assert splits['train'] == {'a_1_2': ['a man'], 'b_1_2': ['a dog']}
+    assert splits['val'] == {'c_1_2': ['a cat']}
+    (folder / msvd.MAPPING).write_text('a_1_2 vid1\na_1_2 vid2\n')
+    with pytest.raises(UserError, match=r'line 2: a_1_2 is vid1 already'):
+        msvd.read(folder)
+
+
 def test_numbers_a_complete_corpus_by_ascii_rank(tmp_path):
     clips = sorted(f'{letter}{i:03d}' for letter in '-_aB' for i in range(500))[: msvd.NUM_CLIPS]
     rows = ''.join(f'{clip},0,1,9,clean,5,English,a thing\n' for clip in reversed(clips))
@@ -155,9 +229,8 @@ def test_refuses_other_encodings_and_missing_folders(tmp_path):
 
 
 def test_reads_the_real_annotations():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    found = msvd.read(REAL)
+    real = real_data('msvd', 'annotations')
+    found = msvd.read(real)
     splits = found.splits
     counts = {name: (len(clips), sum(map(len, clips.values()))) for name, clips in splits.items()}
     assert counts == {'train': (1200, 48774), 'val': (100, 4290), 'test': (71, 2935)}
@@ -168,26 +241,24 @@ def test_reads_the_real_annotations():
 
 
 def test_the_descriptions_file_gives_what_the_real_sentences_give(tmp_path):
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    expected = msvd.read(REAL)
-    mapping = (REAL / msvd.MAPPING).read_text().split()
+    real = real_data('msvd', 'annotations')
+    expected = msvd.read(real)
+    mapping = (real / msvd.MAPPING).read_text().split()
     name = dict(zip(mapping[1::2], mapping[::2], strict=True))
     lines = ['#Author: somebody', '#', '']
-    for path in sorted(REAL.glob('sents_*')):
+    for path in sorted(real.glob('sents_*')):
         rows = [line.split('\t') for line in path.read_text().splitlines()]
         lines += [f'{name[vid]} {caption}' for vid, caption in rows]
     (tmp_path / 'AllVideoDescriptions.txt').write_text('\n'.join(lines))
-    (tmp_path / msvd.MAPPING).write_text((REAL / msvd.MAPPING).read_text())
+    (tmp_path / msvd.MAPPING).write_text((real / msvd.MAPPING).read_text())
     assert msvd.read(tmp_path) == expected
     assert msvd.read(tmp_path / 'AllVideoDescriptions.txt') == expected
 
 
 def test_the_real_corpus_agrees_with_the_sentences_about_clips():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    corpus = msvd.read_corpus([REAL / 'corpus_val.csv'])
-    sentences = msvd.read(REAL).splits['val']
+    real = real_data('msvd', 'annotations')
+    corpus = msvd.read_corpus([real / 'corpus_val.csv'])
+    sentences = msvd.read(real).splits['val']
     assert set(corpus) == set(sentences)
     same = sum(
         text in sentences[clip_id] for clip_id, captions in corpus.items() for text in captions

@@ -62,6 +62,15 @@ def test_validation_has_many_names(tmp_path, name):
     assert list(found.splits['val']) == ['a']
 
 
+def test_one_clip_may_be_written_with_blanks_and_in_two_unicode_forms(tmp_path):
+    composed, decomposed = 'caf\u00e9', 'cafe\u0301'
+    table = f'clip,caption,note,note\n{composed} ,a man,,\n{decomposed},a dog,,\n"  b",a cat,,\n'
+    lines = [(f' {composed}', 'a man'), (f'{decomposed}\t', 'a dog'), ('b ', 'a cat')]
+    text = '\n'.join(json.dumps({'clip': clip, 'caption': caption}) for clip, caption in lines)
+    for found in (own.read(write(tmp_path, table)), own.read(write(tmp_path, text, 'a.jsonl'))):
+        assert found.splits['train'] == {composed: ['a man', 'a dog'], 'b': ['a cat']}
+
+
 def test_wordless_captions_are_left_out_and_counted(tmp_path):
     text = 'clip,caption,split\na,a man,train\na,,train\na,?!,train\nb,,test\n'
     found = own.read(write(tmp_path, text))
@@ -105,6 +114,10 @@ def test_three_clips_are_enough_for_every_split(tmp_path_factory, num):
         ('clip,caption\na\n', 'line 2 has not the 2 fields'),
         ('clip,caption\na,"one\n', 'line 2 is no CSV'),
         ('clip,caption\na,' + 'x' * 200_000, 'line 2 is no CSV'),
+        ('clip,caption,caption\na,one,two\n', "names two columns 'caption'"),
+        ('clip,Caption, CAPTION\na,one,two\n', "names two columns 'caption'"),
+        ('clip,caption,split,split\na,one,val,test\n', "names two columns 'split'"),
+        ('<!doctype html>\n<html>', 'is a web page, not data'),
         ('clip,caption\n ,one\n', 'line 2: the clip has no name'),
         ('clip,caption\n"a\nb",one\n', 'holds a control character'),
         ('clip,caption\na\x00b,one\n', r'(control character|is no CSV)'),
@@ -127,6 +140,7 @@ def test_refuses_broken_csv(tmp_path, text, sentence):
         ('{"clip": "a", ', 'not valid JSON'),
         ('[' * 100_000, 'not valid JSON'),
         ('["a", "b"]', 'expected an object'),
+        ('{"clip": "a", "caption": "x", "caption": "y"}', "has 'caption' twice"),
         ('{"clip": "a"}', 'either caption or captions'),
         ('{"clip": "a", "caption": "x", "captions": []}', 'either caption or captions'),
         ('{"clip": 7, "caption": "x"}', 'must be text'),
@@ -146,5 +160,5 @@ def test_refuses_other_files_and_data_sets(tmp_path):
         own.read(write(tmp_path, 'x', 'a.txt'))
     with pytest.raises(UserError, match='missing or no file'):
         own.read(tmp_path)
-    with pytest.raises(UserError, match="no annotations of 'vatex': use msvd, msrvtt, own"):
-        read_annotations('vatex', tmp_path)
+    with pytest.raises(UserError, match="no annotations of 'coco': use msvd, vatex, msrvtt, own"):
+        read_annotations('coco', tmp_path)

@@ -7,15 +7,7 @@ import pytest
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
 from stg_jax.decode.generate import make_decode_fn
 from stg_jax.errors import UserError
-from stg_jax.model.network import CaptioningModel
-from tests.fakes.fake_network import MAX_WORDS, fake_batch, random_params, small_network, small_spec
-
-
-def talkative_network(**changes):
-    """Return a network whose parameters are so large that clips get different captions."""
-    model = CaptioningModel(small_spec(width=16, **changes))
-    batch = fake_batch(1, 1)
-    return model, random_params(model, batch, batch['tokens'][..., :-1], False, gain=2.0)
+from tests.fakes.fake_network import MAX_WORDS, fake_batch, small_network, talkative_network
 
 
 def naive_captions(model, params, batch, branch):

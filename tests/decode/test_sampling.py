@@ -8,9 +8,8 @@ import pytest
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
 from stg_jax.decode.generate import make_decode_fn, make_sample_fn
 from stg_jax.decode.sampling import sample
-from tests.decode.test_beam import WORDS, HistoryModel, greedy, words_of
-from tests.decode.test_generate import talkative_network
-from tests.fakes.fake_network import fake_batch
+from tests.fakes.fake_network import fake_batch, talkative_network
+from tests.fakes.history_model import WORDS, HistoryModel, greedy, words_of
 
 
 def draw(model, num_samples, *, seed=0, temperature=1.0, alpha=0.6):

@@ -13,31 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stg_jax.data.frame_sampling import sample_index, window_index
+from stg_jax.data.frame_sampling import context_index, sample_index
 from stg_jax.errors import UserError
 from stg_jax.extract.video.frames import read_frames
-
-REAL = Path(__file__).parents[3] / 'shared' / 'real'
-
-
-def write_video(path, frames, codec='libx264', pix_fmt='yuv420p', options=None):
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream(codec, rate=10, options=options or {})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pix_fmt
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
-        container.mux(stream.encode())
-    return path
-
-
-def grey_ramp(count=40, step=6, size=(32, 48)):
-    """Return frames whose brightness tells their rank."""
-    return [np.full((*size, 3), step * rank, np.uint8) for rank in range(count)]
-
-
-def ranks(frames, step=6):
-    return np.round(frames.mean((-1, -2, -3)) / step).astype(int)
+from tests.fakes.fake_video import grey_ramp, ranks, write_video
+from tests.fakes.real_data import real_data
 
 
 def quarter_turned(path, clockwise):
@@ -76,9 +56,9 @@ def test_samples_are_spread_evenly(num_frames, num_samples):
 
 def test_windows_repeat_the_ends():
     index = np.array([0, 4, 8])
-    assert window_index(index, 3, 9).tolist() == [[0, 0, 1], [3, 4, 5], [7, 8, 8]]
-    assert window_index(index, 2, 9).tolist() == [[0, 0], [3, 4], [7, 8]]
-    assert window_index(index, 4, 9).tolist() == [[0, 0, 0, 1], [2, 3, 4, 5], [6, 7, 8, 8]]
+    assert context_index(index, 3, 9).tolist() == [[0, 0, 1], [3, 4, 5], [7, 8, 8]]
+    assert context_index(index, 2, 9).tolist() == [[0, 0], [3, 4], [7, 8]]
+    assert context_index(index, 4, 9).tolist() == [[0, 0, 0, 1], [2, 3, 4, 5], [6, 7, 8, 8]]
 
 
 @pytest.mark.parametrize('window', [1, 2, 3, 16])
@@ -86,10 +66,10 @@ def test_windows_repeat_the_ends():
 def test_frames_come_in_presentation_order(tmp_path, num_frames, window):
     options = {'bf': '3', 'b-adapt': '0', 'g': '12'}
     path = write_video(tmp_path / 'ramp.mp4', grey_ramp(), options=options)
-    video = read_frames(path, num_frames, window=window)
+    video = read_frames(path, num_frames, context=window)
     assert video.num_frames == 40
     np.testing.assert_array_equal(video.index, sample_index(40, num_frames))
-    np.testing.assert_array_equal(ranks(video.windows), window_index(video.index, window, 40))
+    np.testing.assert_array_equal(ranks(video.contexts), context_index(video.index, window, 40))
     np.testing.assert_array_equal(ranks(video.frames), video.index)
     assert (video.fps, video.height, video.width) == (10, 32, 48)
 
@@ -304,25 +284,19 @@ def test_damage_anywhere_gives_frames_or_one_sentence(
         path = Path(folder) / f'damaged.{name}'
         path.write_bytes(content)
         try:
-            video = read_frames(path, 3, window=2, max_side=32)
+            video = read_frames(path, 3, context=2, max_side=32)
         except UserError as error:
             assert 'damaged' in str(error)
             assert '\n' not in str(error)
         else:
-            assert video.windows.shape[:2] == (3, 2)
-            assert max(video.windows.shape[2:4]) <= 32
+            assert video.contexts.shape[:2] == (3, 2)
+            assert max(video.contexts.shape[2:4]) <= 32
             assert video.num_frames >= 1
             assert 0 <= video.index[0] <= video.index[-1] < video.num_frames
 
 
-def real_folder(name):
-    if not (REAL / name).is_dir():
-        pytest.skip(f'{REAL / name} is absent')
-    return sorted((REAL / name).iterdir())
-
-
 def test_real_videos_are_read_to_their_end():
-    for path in real_folder('videos')[:6]:
+    for path in sorted(real_data('videos').iterdir())[:6]:
         video = read_frames(path, 10, size=(90, 120))
         assert video.index[-1] >= 0.9 * video.num_frames - 1
         assert video.num_frames > video.fps

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stg_jax.ops.einsum import float32_product
+from stg_jax.ops.einsum import einsum_float32
 from stg_jax.ops.platform import traced_for
 
 PRODUCTS = {
@@ -34,7 +34,7 @@ def test_in_float32_value_and_gradient_are_those_of_einsum(platform, subscripts,
         with traced_for(platform):
             return jax.value_and_grad(total, argnums=(0, 1))(*pair)
 
-    found, expected = gradient(float32_product), gradient(jnp.einsum)
+    found, expected = gradient(einsum_float32), gradient(jnp.einsum)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected
     )
@@ -44,11 +44,11 @@ def test_a_gpu_sums_bfloat16_in_float32_and_no_product_reads_float32():
     left, right = random((4, 512), 0, jnp.bfloat16), random((6, 512), 1, jnp.bfloat16)
     exact = np.asarray(left, np.float64) @ np.asarray(right, np.float64).T
     np.testing.assert_allclose(
-        float32_product('ND,VD->NV', left, right), exact, rtol=1e-4, atol=1e-4
+        einsum_float32('ND,VD->NV', left, right), exact, rtol=1e-4, atol=1e-4
     )
 
     def total(left, right):
-        return jnp.sum(float32_product('ND,VD->NV', left, right) ** 2)
+        return jnp.sum(einsum_float32('ND,VD->NV', left, right) ** 2)
 
     with traced_for('gpu'):
         program = jax.jit(jax.grad(total, argnums=(0, 1))).lower(left, right).as_text()

@@ -1,7 +1,5 @@
 """The blockwise search for the best tokens against ranking the whole vocabulary."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 
 from stg_jax.data.vocab import EOS
 from stg_jax.ops.platform import traced_for
-from stg_jax.ops.top_tokens import BLOCK, best_tokens
+from stg_jax.ops.top_tokens import BLOCK, plain_top_tokens, top_tokens
 
 BANNED = (0, 1, 3)
 
@@ -19,7 +17,7 @@ BANNED = (0, 1, 3)
 def _compiled_for(platform):
     def traced(*args, **rule):
         with traced_for(platform):
-            return best_tokens(*args, **rule)
+            return top_tokens(*args, **rule)
 
     return jax.jit(traced, static_argnums=2, static_argnames='banned')
 
@@ -27,26 +25,20 @@ def _compiled_for(platform):
 COMPILED = {platform: _compiled_for(platform) for platform in ('cpu', 'tpu')}
 
 
-def fast_best_tokens(logp_R, logits_RV, num_tokens, **rule):
+def tuned(logp_R, logits_RV, num_tokens, **rule):
     """Return what is found as on a CPU, after making sure that other devices find the same."""
     found, elsewhere = (run(logp_R, logits_RV, num_tokens, **rule) for run in COMPILED.values())
     jax.tree.map(np.testing.assert_array_equal, found, elsewhere)
     return found
 
 
-@functools.partial(jax.jit, static_argnames=('num_tokens', 'banned'))
-def plain_best_tokens(logp_R, logits_RV, num_tokens, *, banned, only_eos):
-    id_V = np.arange(logits_RV.shape[1])
-    allowed_V = ~np.isin(id_V, banned) & ((id_V == EOS) | ~only_eos)
-    allowed_RV = allowed_V & (logits_RV > -jnp.inf)
-    total_RV = logp_R[:, None] + jax.nn.log_softmax(logits_RV)
-    return jax.lax.top_k(jnp.where(allowed_RV, total_RV, -jnp.inf), num_tokens)
+plain = jax.jit(plain_top_tokens, static_argnames=('num_tokens', 'banned'))
 
 
 def assert_same(logp_R, logits_RV, num_tokens, *, only_eos=False, banned=BANNED):
     rule = {'num_tokens': num_tokens, 'banned': banned, 'only_eos': np.bool_(only_eos)}
-    logp_RC, id_RC = fast_best_tokens(logp_R, logits_RV, **rule)
-    expected_RC, expected_id_RC = plain_best_tokens(logp_R, logits_RV, **rule)
+    logp_RC, id_RC = tuned(logp_R, logits_RV, **rule)
+    expected_RC, expected_id_RC = plain(logp_R, logits_RV, **rule)
     np.testing.assert_allclose(logp_RC, expected_RC, rtol=1e-6)
     possible_RC = np.isfinite(expected_RC)
     np.testing.assert_array_equal(id_RC[possible_RC], expected_id_RC[possible_RC])
@@ -71,9 +63,7 @@ def test_logits_that_rounding_makes_equal_keep_the_order_of_their_ids():
     logits_1V = np.zeros((1, 1000), np.float32)
     best = [900, 901, 400, 70, 20]
     logits_1V[0, best] = 10 + 1e-6 * np.arange(5)
-    _, id_1C = fast_best_tokens(
-        np.float32([-1e4]), logits_1V, 5, banned=(), only_eos=np.bool_(False)
-    )
+    _, id_1C = tuned(np.float32([-1e4]), logits_1V, 5, banned=(), only_eos=np.bool_(False))
     assert id_1C[0].tolist() == sorted(best)
 
 
@@ -89,21 +79,19 @@ def test_a_dead_prefix_has_no_continuation(V):
     logp_R = np.float32([-np.inf, -1.0])
     logits_RV = np.random.default_rng(0).normal(size=(2, V)).astype(np.float32)
     assert_same(logp_R, logits_RV, 5)
-    assert np.all(
-        fast_best_tokens(logp_R, logits_RV, 5, banned=BANNED, only_eos=False)[0][0] == -np.inf
-    )
+    assert np.all(tuned(logp_R, logits_RV, 5, banned=BANNED, only_eos=False)[0][0] == -np.inf)
 
 
 def test_banned_tokens_keep_their_probability():
     logits_RV = np.zeros((1, 1000), np.float32)
     logits_RV[0, 1] = 50.0
-    logp_RC, _ = fast_best_tokens(np.zeros(1), logits_RV, 2, banned=BANNED, only_eos=False)
+    logp_RC, _ = tuned(np.zeros(1), logits_RV, 2, banned=BANNED, only_eos=False)
     np.testing.assert_allclose(logp_RC, -50.0, rtol=1e-6)
 
 
 def test_half_precision_logits_are_normalised_in_float32():
     logits_RV = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float16)
     assert_same(np.zeros(2, np.float32), jnp.asarray(logits_RV, jnp.float32), 5)
-    half = fast_best_tokens(np.zeros(2), jnp.asarray(logits_RV), 5, banned=BANNED, only_eos=False)
-    full = fast_best_tokens(np.zeros(2), logits_RV.astype('f4'), 5, banned=BANNED, only_eos=False)
+    half = tuned(np.zeros(2), jnp.asarray(logits_RV), 5, banned=BANNED, only_eos=False)
+    full = tuned(np.zeros(2), logits_RV.astype('f4'), 5, banned=BANNED, only_eos=False)
     jax.tree.map(np.testing.assert_array_equal, half, full)

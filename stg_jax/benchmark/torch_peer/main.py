@@ -1,7 +1,7 @@
-"""Time our network against the same one in idiomatic PyTorch, in one run.
+r"""Time our network against the same one in idiomatic PyTorch, in one run.
 
     python -m stg_jax.benchmark.torch_peer.main --out peer.json
-    python -m stg_jax.benchmark.torch_peer.main --out peer.json \\
+    python -m stg_jax.benchmark.torch_peer.main --out peer.json \
         --device cuda --dtype bfloat16 --compile
 
 Two versions of the peer:

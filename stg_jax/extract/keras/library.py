@@ -14,13 +14,18 @@ class KerasLibrary(ModelLibrary):
         """See `ModelLibrary`."""
         from stg_jax.extract.keras.detector import KerasDetector
 
-        return KerasDetector(model, options)
+        return KerasDetector(
+            model,
+            min_score=options.min_score,
+            batch_size=options.batch_size,
+            dtype=options.dtype,
+        )
 
     def frame_encoder(self, model: str, options: ModelOptions) -> FrameEncoder:
         """See `ModelLibrary`."""
         from stg_jax.extract.keras.frame_encoder import KerasFrameEncoder
 
-        return KerasFrameEncoder(model, options)
+        return KerasFrameEncoder(model, batch_size=options.batch_size, dtype=options.dtype)
 
     def clip_encoder(
         self, model: str, options: ModelOptions, frame_encoder: FrameEncoder
@@ -28,7 +33,7 @@ class KerasLibrary(ModelLibrary):
         """See `ModelLibrary`."""
         from stg_jax.extract.keras.clip_encoder import KerasClipEncoder
 
-        return KerasClipEncoder(model, options)
+        return KerasClipEncoder(model, batch_size=options.batch_size, dtype=options.dtype)
 
     def check(self, part: str, model: str) -> None:
         """See `ModelLibrary`."""

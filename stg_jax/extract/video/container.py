@@ -12,7 +12,6 @@ import numpy as np
 from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError
 from av.format import Flags
-from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -29,10 +28,36 @@ MAX_PIXELS = 8192 * 8192
 _FORMATS = ','.join(
     [
         *('mov', 'matroska', 'avi', 'mpegts', 'mpeg', 'mpegvideo', 'ogg', 'flv', 'live_flv', 'kux'),
-        *('asf', 'asf_o', 'rm', 'ivr', 'gif', 'apng', 'mxf', 'gxf', 'nut', 'nsv', 'nuv', 'pva', 'ty'),
+        *(
+            'asf',
+            'asf_o',
+            'rm',
+            'ivr',
+            'gif',
+            'apng',
+            'mxf',
+            'gxf',
+            'nut',
+            'nsv',
+            'nuv',
+            'pva',
+            'ty',
+        ),
         *('wtv', 'swf', 'dv', 'ivf', 'obu', 'av1', 'h261', 'h263', 'h264', 'hevc', 'vvc', 'evc'),
         *('m4v', 'mjpeg', 'mjpeg_2000', 'vc1', 'vc1test', 'dirac', 'dnxhd', 'cavsvideo', 'avs2'),
-        *('avs3', 'yuv4mpegpipe', 'amv', 'r3d', 'cine', 'dhav', 'lvf', 'xmv', 'viv', 'vivo', 'bink'),
+        *(
+            'avs3',
+            'yuv4mpegpipe',
+            'amv',
+            'r3d',
+            'cine',
+            'dhav',
+            'lvf',
+            'xmv',
+            'viv',
+            'vivo',
+            'bink',
+        ),
         *('smk', 'roq', 'flic', 'thp', 'smjpeg', 'film_cpk', 'idcin', 'ea', '4xm', 'jpegxl_anim'),
         *('jpeg_pipe', 'png_pipe', 'webp_pipe', 'bmp_pipe', 'tiff_pipe', 'jpegxl_pipe'),
         # Sound, so that the message can say that there is no picture.
@@ -79,20 +104,24 @@ def frames(stream: VideoStream) -> Iterator[av.VideoFrame]:
 
 
 def packets(stream: VideoStream) -> Iterator[av.Packet]:
-    """Yield the packets of a stream, their time stamps repaired, up to where the file breaks off."""
+    """Yield packets with repaired time stamps, up to where the file breaks off."""
     container = stream.container
     assert isinstance(container, InputContainer)
-    may_jump = bool(container.format.flags & Flags.ts_discont)
+    may_jump = bool(container.format.flags & Flags.ts_discont.value)
     return repair_timestamps(_demux(container, stream), may_jump=may_jump)
 
 
-def start_of(stream: VideoStream) -> float | None:
-    """Find where the clock of players starts, in seconds of the time stamps; None if unknown.
+def start_of_sound(stream: VideoStream) -> float | None:
+    """Find where the sound beside a video starts, in seconds of the time stamps; None if unknown.
 
-    It is the start of the first stream, which may be sound: pictures can begin later.
+    The clock of players starts with the first stream: pictures can begin later than sound.
     """
-    start = stream.container.start_time
-    return None if start is None else start / av.time_base
+    starts = [
+        float(each.start_time * each.time_base)
+        for each in stream.container.streams.audio
+        if each.start_time is not None and each.time_base
+    ]
+    return min(starts, default=None)
 
 
 def upright_size(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int]:
@@ -231,7 +260,7 @@ def _orientation(frame: av.VideoFrame) -> _Orientation:
 
     PyAV's `frame.rotation` knows only the angle: phones and editors also mirror.
     """
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    matrix = frame.side_data.get('DISPLAYMATRIX')
     if matrix is None:
         return _Orientation()
     # Stored (x, y) is shown at (a x + c y, b x + d y), up to a shift.

@@ -76,7 +76,7 @@ def read_timeline(path: str | os.PathLike[str]) -> Timeline:
             if packet.size and not packet.is_discard
         ]
         rate, tick = float(stream.average_rate or 0), float(stream.time_base or 0)
-        start = container.start_of(stream)
+        start = container.start_of_sound(stream)
         pixels = stream.codec_context.width * stream.codec_context.height
     stamps = [pts for pts, _ in shown if pts is not None]
     is_still = len(stamps) > 1 and min(stamps) == max(stamps)
@@ -93,9 +93,7 @@ def read_timeline(path: str | os.PathLike[str]) -> Timeline:
     return Timeline(origin, time - origin, end, _measured_rate(time, rate), pixels)
 
 
-def timed_frames(
-    stream: VideoStream, timeline: Timeline
-) -> Iterator[tuple[float, av.VideoFrame]]:
+def timed_frames(stream: VideoStream, timeline: Timeline) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield the frames in presentation order, each with its time, which never decreases."""
     waiting, seconds, stamp, latest = collections.deque(), [], 0, 0.0
     tick = float(stream.time_base or 0)

@@ -3,14 +3,10 @@
 from pathlib import Path
 
 from stg_jax.data.manifest import Manifest
-from stg_jax.datasets import Annotations, read_annotations
+from stg_jax.datasets import Annotations, find_data_set, read_annotations
 from stg_jax.errors import UserError
 from stg_jax.feature_files.detect import content, refuse_other
 from stg_jax.prepare.inspect.features import describe_features, describe_matches
-
-_DATA_SETS = ('msvd', 'msrvtt', 'own')
-# Also what no video is: FFmpeg draws the lines of any .txt as frames.
-_LIKELY = {'.csv': 'own', '.jsonl': 'own', '.json': 'msrvtt', '.zip': 'msrvtt', '.txt': 'msvd'}
 
 
 def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
@@ -56,31 +52,31 @@ def _captions(path: str) -> list[str]:
     Raises:
       UserError: they seem to be some, but broken.
     """
-    errors = {}
-    for data_set in _DATA_SETS:
-        try:
-            annotations = read_annotations(data_set, path)
-        except UserError as error:
-            errors[data_set] = error  # of another data set, or no annotations at all
-            continue
-        lines = [f'{path}: captions, read as {data_set}']
-        for split, clips in annotations.splits.items():
-            number = sum(map(len, clips.values()))
-            lines.append(f'{split}: {len(clips)} clips with {number} captions')
-        return [*lines, *annotations.notes, f'pass it as: {data_set} --annotations={path}']
-    likely = _LIKELY.get(Path(path).suffix.lower())
-    if likely:
-        raise errors[likely]
-    return []
+    data_set = find_data_set(path)
+    if data_set is None:
+        return []
+    try:
+        annotations = read_annotations(data_set, path)
+    except UserError:
+        # A folder of videos may hold a table of something else. A single file of text is no video,
+        # though FFmpeg would draw its lines as frames.
+        if Path(path).is_dir():
+            return []
+        raise
+    lines = [f'{path}: captions, read as {data_set}']
+    for split, clips in annotations.splits.items():
+        number = sum(map(len, clips.values()))
+        lines.append(f'{split}: {len(clips)} clips with {number} captions')
+    return [*lines, *annotations.notes, f'pass it as: {data_set} --annotations={path}']
 
 
 def _videos(path: str, annotations: Annotations | None, ids: str | None) -> list[str]:
     if not Path(path).is_dir():
         return _video(path)
-    from stg_jax.prepare.from_videos import find_videos
+    from stg_jax.prepare.from_videos import keyed_videos
 
     try:
-        stems = list(find_videos(path))
+        stems = list(keyed_videos(path))
     except UserError as error:
         raise UserError(f'{refuse_other(path, "folder")}; and {error}') from None
     return [

@@ -10,10 +10,9 @@ import pytest
 
 from stg_jax.data.vocab import PAD
 from stg_jax.model.language_decoder import word_logits
-from stg_jax.model.losses import Words
+from stg_jax.model.losses import Words, objective
 from stg_jax.model.network import BranchOutput
 from stg_jax.ops import chunked_loss as module
-from stg_jax.ops.chunked_loss import objective
 from stg_jax.ops.packing import Packing
 from stg_jax.train.bucketing import compact
 from tests.fakes.fake_network import (
