@@ -36,7 +36,6 @@ def _data() -> ConfigDict:
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
     data.min_count = 1  # words rarer than this in the train captions become UNK [D]
     data.order = 'global'  # global: the same batches on any number of hosts | per_host: own shards
-    data.skip_damaged = False  # train on without the clips behind a damaged record of a shard
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
     data.cache = 'none'  # none: stream | host: keep in its memory | device: in accelerators' [D]
     return data
@@ -92,7 +91,7 @@ def _train() -> ConfigDict:
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.steps_per_execution = 1  # steps dispatched as one program; fewer than an epoch has [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
-    train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
+    train.patience = 10  # epochs without a better validation score before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # save also every so many steps; 0: after epochs only
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
@@ -110,5 +109,5 @@ def _decode() -> ConfigDict:
     decode = ConfigDict()
     decode.beam_size = 5  # 1: greedy
     decode.length_penalty = 0.6  # alpha of ((5 + length) / 6) ** alpha; 0: plain log-probability
-    decode.batch_size = 128  # clips decoded at once, at most [D]
+    decode.batch_size = 128  # clips decoded at once on each device, at most [D]
     return decode

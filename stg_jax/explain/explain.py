@@ -96,11 +96,11 @@ def explain_caption(
     features = stack_clips([clip], run.config.data.objects)
     captioner.inputs(features)  # refuses features that do not fit
     batch = forward.as_batch(features)
-    ids = word_ids(token_L)[: model.spec.max_words]
+    ids = word_ids(token_L)[: model.max_words]
     has_cells = cells_make_frames(run.manifest.extractor, batch)
     # Linen modules are dataclasses that hash by their fields.
     explain_fn = _explain_fn(model, has_cells)  # pyright: ignore[reportArgumentType]
-    found = explain_fn(captioner.params, batch, pad_words(ids, model.spec.max_words))
+    found = explain_fn(captioner.params, batch, pad_words(ids, model.max_words))
     per_word = jax.tree.map(lambda x_L: np.asarray(x_L)[: len(ids)], found)
     num_objects = features['object_mask'].shape[2]
     teacher = forward.teacher_of(model)
@@ -153,7 +153,7 @@ def _explain_fn(
 
 def _explain_words(model, has_cells, params, batch, token_L):
     logits, attention = {}, {}
-    for name in model.spec.decoders:
+    for name in model.config.decoders:
         logits_BKLV, weight_BKLT = logits_and_attention(
             model, params, batch, token_L[None, None, :-1], name
         )

@@ -124,8 +124,7 @@ def _first(value_LP: np.ndarray, share_S: np.ndarray) -> np.ndarray:
 def _clip_curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> dict[str, Curves]:
     """Compute the curves of objects in the teacher and of frames in the student."""
     features = stack_clips([clip], captioner.run.config.data.objects)
-    batch = forward.as_batch(captioner.inputs(features))
-    hypotheses = captioner.decode_fn()(captioner.params, batch)
+    hypotheses = captioner.search(features)
     ids = word_ids(np.asarray(hypotheses.token_BKL)[0, 0])
     if not ids:
         return {}
@@ -156,7 +155,7 @@ def _log_p_fn(captioner: Captioner, batch: forward.Batch, ids: list[int], branch
     """Build the function from versions of a clip to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
-    token_L = pad_words(ids, model.spec.max_words)
+    token_L = pad_words(ids, model.max_words)
     # Linen modules are dataclasses that hash by their fields.
     compiled = shown_log_p_fn(model, branch)  # pyright: ignore[reportArgumentType]
 

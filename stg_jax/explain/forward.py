@@ -15,12 +15,12 @@ Batch = Mapping[str, jax.Array]
 
 def teacher_of(model: CaptioningModel) -> str | None:
     """Name the branch that reads objects, None if the run has none."""
-    return next((name for name in ('object', 'joint') if name in model.spec.decoders), None)
+    return next((name for name in ('object', 'joint') if name in model.config.decoders), None)
 
 
 def student_of(model: CaptioningModel) -> str | None:
     """Name the branch that reads frames, None if the run has none."""
-    return next((name for name in ('scene', 'joint') if name in model.spec.decoders), None)
+    return next((name for name in ('scene', 'joint') if name in model.config.decoders), None)
 
 
 def as_batch(features: Mapping[str, np.ndarray]) -> Batch:

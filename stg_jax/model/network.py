@@ -4,7 +4,6 @@ The scene branch is the student that is deployed; the object branch is the teach
 letters and the source of every formula stand in docs/model.md.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -12,9 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from stg_jax.errors import UserError
-from stg_jax.model.encoders import SCENE_FUSIONS, ObjectEncoder, SceneEncoder
-from stg_jax.model.graph import DIRECTIONS, GRAPHS, build_graph
+from stg_jax.config import ModelConfig
+from stg_jax.model.encoders import ObjectEncoder, SceneEncoder
+from stg_jax.model.graph import build_graph
 from stg_jax.model.language_decoder import (
     Cache,
     CrossMemory,
@@ -24,71 +23,6 @@ from stg_jax.model.language_decoder import (
     word_logits,
 )
 from stg_jax.ops.packing import WHOLE, Packing
-
-_CHOICES = {
-    'branches': ('full', 'scene', 'object'),
-    'fusion': ('none', 'concat'),
-    'scene_fusion': SCENE_FUSIONS,
-    'graph': GRAPHS,
-    'graph_norm': ('none', 'layer'),
-    'temporal_direction': DIRECTIONS,
-    'dtype': ('float32', 'bfloat16'),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelSpec:
-    """What defines the network: `config.model` (configs/common.py) and three facts of the data."""
-
-    branches: str
-    fusion: str
-    width: int
-    heads: int
-    feedforward: int
-    encoder_layers: int
-    decoder_layers: int
-    dropout: float
-    scene_fusion: str
-    graph: str
-    graph_layers: int
-    graph_norm: str
-    temporal_direction: str
-    dtype: str
-    max_words: int
-    vocab_size: int
-    scale: tuple[float, float, float]  # of appearance, motion, object; inputs are divided by it
-
-    def __post_init__(self):
-        """Refuse a value that names no variant of the network."""
-        for key, choices in _CHOICES.items():
-            if (value := getattr(self, key)) not in choices:
-                raise UserError(f'config.model.{key} is {value!r}; it can be {", ".join(choices)}')
-        if self.width % self.heads or self.width % 2:
-            raise UserError(
-                f'config.model.width is {self.width}; '
-                f'it must be even and a multiple of heads = {self.heads}'
-            )
-        if self.fusion == 'concat' and self.branches != 'full':
-            raise UserError("config.model.fusion = 'concat' needs config.model.branches = 'full'")
-
-    @property
-    def decoders(self) -> tuple[str, ...]:
-        """Names of the language decoders; the first is the one deployed."""
-        if self.fusion == 'concat':
-            return ('joint',)
-        return {'full': ('scene', 'object'), 'scene': ('scene',), 'object': ('object',)}[
-            self.branches
-        ]
-
-    def decoder(self, name: str | None = None) -> str:
-        """Return the name of a decoder after checking it; without one, that which is deployed."""
-        if name is None:
-            return self.decoders[0]
-        if name not in self.decoders:
-            raise UserError(
-                f'this run has no branch {name!r}: it can be {", ".join(self.decoders)}'
-            )
-        return name
 
 
 @struct.dataclass
@@ -119,32 +53,41 @@ class CaptioningModel(nn.Module):
 
     A batch holds appearance (B, T, C2), motion (B, T, C3), object (B, T, N, Co), box (B, T, N, 4)
     and object_mask (B, T, N); a model without an object branch reads only the first two.
+
+    Attributes:
+      config: the architecture.
+      max_words: of a caption.
+      vocab_size: number of words, special tokens included.
+      scale: of appearance, motion and object in the data; inputs are divided by it.
     """
 
-    spec: ModelSpec
+    config: ModelConfig
+    max_words: int
+    vocab_size: int
+    scale: tuple[float, float, float]
 
     def setup(self):
-        """Define the encoders that the spec's branches need and a decoder for each."""
-        spec, dtype = self.spec, jnp.dtype(self.spec.dtype)
-        if spec.branches != 'object':
-            self.scene_encoder = SceneEncoder(spec.width, spec.scene_fusion, dtype)
-        if spec.branches != 'scene':
+        """Define the encoders that the branches need and a decoder for each."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        if config.branches != 'object':
+            self.scene_encoder = SceneEncoder(config.width, config.scene_fusion, dtype)
+        if config.branches != 'scene':
             self.object_encoder = ObjectEncoder(
-                spec.width, spec.graph_layers, spec.graph_norm, dtype
+                config.width, config.graph_layers, config.graph_norm, dtype
             )
         self.decoders = {
             name: LanguageDecoder(
-                vocab_size=spec.vocab_size,
-                width=spec.width,
-                heads=spec.heads,
-                feedforward=spec.feedforward,
-                num_encoder_layers=spec.encoder_layers,
-                num_decoder_layers=spec.decoder_layers,
-                dropout=spec.dropout,
-                max_length=spec.max_words + 1,
+                vocab_size=self.vocab_size,
+                width=config.width,
+                heads=config.heads,
+                feedforward=config.feedforward,
+                num_encoder_layers=config.encoder_layers,
+                num_decoder_layers=config.decoder_layers,
+                dropout=config.dropout,
+                max_length=self.max_words + 1,
                 dtype=dtype,
             )
-            for name in spec.decoders
+            for name in config.decoders
         }
 
     def __call__(
@@ -209,7 +152,7 @@ class CaptioningModel(nn.Module):
         return jnp.concatenate(parts, axis=1), jnp.concatenate(masks, axis=1)
 
     def _scene(self, batch):
-        appearance_scale, motion_scale, _ = self.spec.scale
+        appearance_scale, motion_scale, _ = self.scale
         feature_BSD = self.scene_encoder(
             self._scaled(batch['appearance'], appearance_scale),
             self._scaled(batch['motion'], motion_scale),
@@ -222,15 +165,15 @@ class CaptioningModel(nn.Module):
             batch['object'],
             batch['box'],
             mask_BTN,
-            kind=self.spec.graph,
-            direction=self.spec.temporal_direction,
+            kind=self.config.graph,
+            direction=self.config.temporal_direction,
         )
-        node_BTNC = self._scaled(batch['object'], self.spec.scale[2])
+        node_BTNC = self._scaled(batch['object'], self.scale[2])
         return self.object_encoder(node_BTNC, mask_BTN, graph), mask_BTN.any(-1)
 
     def _scaled(self, x, scale):
         # Through float32: a feature near the float16 limit must not overflow on the way.
-        return (x.astype(jnp.float32) / scale).astype(self.spec.dtype)
+        return (x.astype(jnp.float32) / scale).astype(self.config.dtype)
 
 
 def _masked_mean(x_BSD, mask_BS):

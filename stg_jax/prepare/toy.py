@@ -1,4 +1,4 @@
-"""The toy world as a data folder: rendered videos, and features extracted from their pixels."""
+"""Prepare the toy world: render its videos, and extract features from their pixels."""
 
 import dataclasses
 import itertools
@@ -31,19 +31,19 @@ def prepare_toy(
 
     Args:
       out: folder that must not exist; it appears whole or not at all.
-      num_clips: clips of each split.
-      seed: another one gives other videos.
+      num_clips: number of clips of each split.
+      seed: of the random scenes.
       num_frames: T, frames sampled of each clip.
-      num_objects: N, the most objects of a frame.
-      workers: processes that extract; one a core by default.
+      num_objects: N, maximum objects of a frame.
+      workers: processes that extract features; one per core by default.
     """
-    from stg_jax.data import records  # here: the worker processes need no TensorFlow
+    from stg_jax.data import records  # imports TensorFlow, which worker processes do not need
 
     extractor = PixelExtractor(num_frames, num_objects)
     with files.write_folder(out) as folder:
         films = toy.render(folder / 'videos', seed=seed, num_clips=num_clips)
         films = progress(films, sum(num_clips.values()), 'toy world: rendered')
-        clips = film_clips(films, extractor, workers or os.cpu_count())
+        clips = film_clips(films, extractor, workers or os.cpu_count() or 1)
         return records.write_records(
             folder,
             {split: itertools.islice(clips, count) for split, count in num_clips.items()},
@@ -54,7 +54,7 @@ def prepare_toy(
 
 
 def read_counts(text: str) -> dict[str, int]:
-    """Read the clips of each split from text like 'train=1500,val=60,test=60'."""
+    """Parse the number of clips of each split from text like 'train=1500,val=60,test=60'."""
     counts = {}
     for part in text.split(','):
         split, _, count = part.partition('=')
@@ -67,7 +67,7 @@ def read_counts(text: str) -> dict[str, int]:
 def film_clips(
     films: Iterable[toy.ToyClip], extractor: PixelExtractor, workers: int
 ) -> Iterator[Clip]:
-    """Extract the films in order, and add to each clip the boxes that its renderer knows."""
+    """Extract features from the films in order; add the true boxes that the renderer knows."""
     true_box = {}
 
     def requests() -> Iterator[Request]:
@@ -78,7 +78,8 @@ def film_clips(
 
     for results in make_all(VideoMaker(extractor.settings), chunked(requests()), workers):
         for result in results:
-            yield dataclasses.replace(_made(result), true_box=true_box.pop(result.id))
+            clip = _made(result)
+            yield dataclasses.replace(clip, true_box=true_box.pop(clip.id))
 
 
 def _made(result: Result) -> Clip:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
+
+from stg_jax.config import OptimConfig
 
 
-def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
     """Return the chain that `config.optim` describes for a run of `num_steps` steps."""
     warmup_steps = max(1, round(config.warmup * num_steps))
 

@@ -103,6 +103,7 @@ def wait(browser, selector):
     return WebDriverWait(browser, 60).until(find)[0]
 
 
+@pytest.mark.slow
 def test_a_mistake_is_read_out_and_covers_nothing(browser, address, tmp_path):
     bad = tmp_path / 'bad.mp4'
     bad.write_bytes(bytes(100))
@@ -117,6 +118,7 @@ def test_a_mistake_is_read_out_and_covers_nothing(browser, address, tmp_path):
     assert alert.rect['y'] >= button.rect['y'] + button.rect['height']
 
 
+@pytest.mark.slow
 def test_a_person_picks_a_sample_and_presses_a_word_of_the_report(browser, address):
     browser.get(address)
     wait(browser, '.gallery-item').click()

@@ -174,7 +174,6 @@ def test_only_as_many_rows_are_read_as_hypotheses_can_win():
     model.table_BXV[16:, :, EOS] -= 4.0
     search(model, 4)
     jax.effects_barrier()
-    assert beam.row_counts(32, 4) == [128, 96, 64, 32, 8]
     num_rows = [len(clip_R) for clip_R in model.clips_read.values()]
     assert num_rows[0] == 32  # each clip once
     assert max(num_rows) > 64

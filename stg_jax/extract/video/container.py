@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,51 +20,27 @@ from av.video.stream import VideoStream
 from stg_jax.errors import UserError
 from stg_jax.extract.video.timestamps import repair_timestamps
 
+# Titles in an unknown encoding must not keep anybody from the pictures. From 19 on PyAV reads them
+# with surrogateescape and has no such option.
+_LENIENT: dict[str, Any] = (
+    {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+)
+
 # 8 K pictures pass; a header that claims more is damaged, or meant to fill the memory.
 MAX_PIXELS = 8192 * 8192
 
 # FFmpeg's readers of formats that hold everything in one file. Play lists (HLS, DASH, concat, SDP),
 # numbered pictures, scripts and SVG are missing on purpose: through them a file from a stranger
 # could have others of this machine read, or addresses opened.
-_FORMATS = ','.join(
-    [
-        *('mov', 'matroska', 'avi', 'mpegts', 'mpeg', 'mpegvideo', 'ogg', 'flv', 'live_flv', 'kux'),
-        *(
-            'asf',
-            'asf_o',
-            'rm',
-            'ivr',
-            'gif',
-            'apng',
-            'mxf',
-            'gxf',
-            'nut',
-            'nsv',
-            'nuv',
-            'pva',
-            'ty',
-        ),
-        *('wtv', 'swf', 'dv', 'ivf', 'obu', 'av1', 'h261', 'h263', 'h264', 'hevc', 'vvc', 'evc'),
-        *('m4v', 'mjpeg', 'mjpeg_2000', 'vc1', 'vc1test', 'dirac', 'dnxhd', 'cavsvideo', 'avs2'),
-        *(
-            'avs3',
-            'yuv4mpegpipe',
-            'amv',
-            'r3d',
-            'cine',
-            'dhav',
-            'lvf',
-            'xmv',
-            'viv',
-            'vivo',
-            'bink',
-        ),
-        *('smk', 'roq', 'flic', 'thp', 'smjpeg', 'film_cpk', 'idcin', 'ea', '4xm', 'jpegxl_anim'),
-        *('jpeg_pipe', 'png_pipe', 'webp_pipe', 'bmp_pipe', 'tiff_pipe', 'jpegxl_pipe'),
-        # Sound, so that the message can say that there is no picture.
-        *('wav', 'mp3', 'flac', 'aac', 'aiff', 'caf', 'au', 'w64', 'ape'),
-    ]
-)
+_FORMATS = (
+    'mov matroska avi mpegts mpeg mpegvideo ogg flv live_flv kux asf asf_o rm ivr gif apng mxf gxf '
+    'nut nsv nuv pva ty wtv swf dv ivf obu av1 h261 h263 h264 hevc vvc evc m4v mjpeg mjpeg_2000 '
+    'vc1 vc1test dirac dnxhd cavsvideo avs2 avs3 yuv4mpegpipe amv r3d cine dhav lvf xmv viv vivo '
+    'bink smk roq flic thp smjpeg film_cpk idcin ea 4xm jpegxl_anim jpeg_pipe png_pipe webp_pipe '
+    'bmp_pipe tiff_pipe jpegxl_pipe '
+    # Sound, so that the message can say that there is no picture.
+    'wav mp3 flac aac aiff caf au w64 ape'
+).replace(' ', ',')
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _PROBED = 300  # packets within which a live stream yields its first frame
 _FEW = 0.1  # a stream with fewer packets than this share of another's is not the film
@@ -165,9 +142,8 @@ def _open_container(path: Path) -> Iterator[InputContainer]:
     }
     opened = False
     try:
-        # Without 'file:' a name with a colon would be an address. Titles in an unknown encoding
-        # must not keep anybody from the pictures.
-        with av.open(f'file:{path}', options=options, metadata_errors='replace') as container:
+        # Without 'file:' a name with a colon would be an address.
+        with av.open(f'file:{path}', options=options, **_LENIENT) as container:
             opened = True
             yield container
     except FFmpegError as error:
