@@ -85,7 +85,7 @@ class VideoCaptioner(Captioner):
                 raise UserError('a temperature draws captions and a beam size searches: pass one')
             drawn = {'number': number or 1, 'temperature': temperature, 'seed': seed}
             return functools.partial(random_candidates, self, **drawn)
-        beam_size = self.search_options(beam_size)['beam_size']
+        beam_size = int(self.search_options(beam_size)['beam_size'])
         if (number or 0) > beam_size:
             raise UserError(
                 f'a beam of {beam_size} has no {number} captions: use a beam size of {number}, or '
