@@ -39,13 +39,10 @@ def main(args: list[str]) -> None:
     """Score and print."""
     app.no_arguments(args)
     predictions_path, references_path = app.required(_PREDICTIONS), app.required(_REFERENCES)
-    from stg_jax.evaluate.caption_files import (
-        clip_table,
-        read_predictions,
-        read_references,
-        rename_clips,
-    )
+    from stg_jax.evaluate.caption_files import read_predictions
+    from stg_jax.evaluate.clip_table import clip_table
     from stg_jax.evaluate.metrics import METRICS, made_with, score
+    from stg_jax.evaluate.reference_files import read_references, rename_clips
 
     for path in filter(None, (_PER_CLIP.value, _OUT.value)):
         check_writable(path)
@@ -75,7 +72,7 @@ def main(args: list[str]) -> None:
 def _train_captions() -> list[str] | None:
     if _TRAIN.value is None:
         return None
-    from stg_jax.evaluate.caption_files import TRAIN, read_references
+    from stg_jax.evaluate.reference_files import TRAIN, read_references
 
     references = read_references(_TRAIN.value)
     splits = references.annotations.splits if references.annotations else {}

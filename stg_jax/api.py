@@ -4,7 +4,6 @@ The commands of `launch/`, the notebooks and the web demo call these and add lit
 """
 
 from collections.abc import Sequence
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from stg_jax.config import DataConfig
     from stg_jax.evaluate.evaluate import Evaluation
 
-RunPath = str | PathLike[str]
+RunPath = str | Path
 
 
 def load(
@@ -98,7 +97,7 @@ def evaluate(
     from stg_jax.decode.ensemble import Ensemble
     from stg_jax.evaluate.evaluate import evaluate as evaluate_captioner
 
-    folders = [workdir] if isinstance(workdir, str | PathLike) else list(workdir)
+    folders = [workdir] if isinstance(workdir, str | Path) else list(workdir)
     chosen = {'checkpoint': checkpoint, 'average': average}
     members = [Captioner.load(folder, branch=branch, **chosen) for folder in folders]
     captioner = members[0] if len(members) == 1 else Ensemble(members)

@@ -85,10 +85,10 @@ class VideoCaptioner(Captioner):
                 raise UserError('a temperature draws captions and a beam size searches: pass one')
             drawn = {'number': number or 1, 'temperature': temperature, 'seed': seed}
             return functools.partial(random_candidates, self, **drawn)
-        beam_size = int(self.search_options(beam_size)['beam_size'])
-        if (number or 0) > beam_size:
+        width = self.search_options(beam_size)['beam_size']
+        if number is not None and number > width:
             raise UserError(
-                f'a beam of {beam_size} has no {number} captions: use a beam size of {number}, or '
-                'a temperature to draw them'
+                f'a beam of {width} has no {number} captions: use a beam size of {number}, or a '
+                'temperature to draw them'
             )
-        return functools.partial(best_candidates, self, beam_size=beam_size, number=number)
+        return functools.partial(best_candidates, self, beam_size=width, number=number)
