@@ -56,10 +56,11 @@ def main(names: list[str]) -> int:
     if not names:
         raise UserError('no video given: name one or more files or folders (see --help)')
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.caption_video import caption_video, list_videos
+    from stg_jax.captioning.caption_video import caption_video
     from stg_jax.captioning.subtitles import name_subtitles, parse_seconds, write_subtitles
     from stg_jax.decode.captioner import Captioner
     from stg_jax.extract.registry import build_extractor
+    from stg_jax.extract.video.files import list_videos
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
     paths = list_videos(names)
@@ -69,10 +70,10 @@ def main(names: list[str]) -> int:
     choose_fn = _choose_fn(captioner)
     extractor = build_extractor(captioner.run.manifest.extractor)
     read = functools.partial(caption_video, extractor, choose_fn, seconds=seconds)
-    shown, failed = [], 0
+    entries, failed = [], 0
     for path in paths:
         try:
-            captioned = [_say(each, captioner, shown) for each in read(path)]
+            captioned = [_say(each, captioner, entries) for each in read(path)]
         except UserError as error:
             print(f'caption.py: {error}', file=sys.stderr)
             failed += 1
@@ -82,8 +83,8 @@ def main(names: list[str]) -> int:
             write_subtitles(subtitles[path], captioned)
         if _BURN.value:
             _burn(path, captioned)
-    if shown:
-        _write_report(shown)
+    if entries:
+        _write_report(entries)
     return app.USER_ERROR if failed else 0
 
 
@@ -92,9 +93,10 @@ def _check_outputs(paths: Sequence[Path]) -> None:
     if _BURN.value and len(paths) > 1:
         raise UserError(f'--burn copies one video and {len(paths)} are given: name one')
     if _BURN.value:
-        from stg_jax.captioning.burn_in import SMALLEST, check_name, dejavu
+        from stg_jax.captioning.burn_in import check_name
+        from stg_jax.visualize.matplotlib import font_file
 
-        dejavu(SMALLEST)  # told now and not after the captioning, if Matplotlib's font is missing
+        font_file()  # reports a missing Matplotlib now, and not after the captioning
         check_name(_BURN.value, paths[0])
     if _REPORT.value:
         from stg_jax.visualize.explanation_page import SUFFIXES
@@ -102,9 +104,9 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         check_writable(_REPORT.value, SUFFIXES)
     if _FIGURE.value:
         from stg_jax.visualize.explanation_figure import SUFFIXES
-        from stg_jax.visualize.matplotlib import figure_class
+        from stg_jax.visualize.matplotlib import import_matplotlib
 
-        figure_class()
+        import_matplotlib()
         check_writable(_FIGURE.value, SUFFIXES)
 
 
@@ -127,13 +129,13 @@ def _choose_fn(captioner: Any) -> Callable:
     return functools.partial(best_candidates, captioner, beam_size=beam_size, number=number)
 
 
-def _say(captioned: Any, captioner: Any, shown: list) -> Any:
-    """Print a caption, after explaining it where it will be shown; return it without pictures."""
+def _say(captioned: Any, captioner: Any, entries: list) -> Any:
+    """Print a caption, explained if a report asks for it; return it without pictures."""
     if _REPORT.value or _FIGURE.value:
-        from stg_jax.captioning.explained import to_shown
+        from stg_jax.captioning.explained import explain_captioned
 
         with captioned.stages.measure('explain'):
-            shown.append(to_shown(captioner, captioned, is_window=bool(_WINDOW.value)))
+            entries.append(explain_captioned(captioner, captioned, is_segment=bool(_WINDOW.value)))
     print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
     # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
     return dataclasses.replace(captioned, frames=())
@@ -166,15 +168,15 @@ def _burn(path: Path, captioned: Sequence[Any]) -> None:
     burn(path, _BURN.value, captioned, on_second)
 
 
-def _write_report(shown: Sequence[Any]) -> None:
+def _write_report(entries: Sequence[Any]) -> None:
     if _REPORT.value:
         from stg_jax.visualize.explanation_page import write_page
 
-        write_page(_REPORT.value, shown)
+        write_page(_REPORT.value, entries)
     if _FIGURE.value:
         from stg_jax.visualize.explanation_figure import write_figure
 
-        write_figure(_FIGURE.value, shown)
+        write_figure(_FIGURE.value, entries)
 
 
 if __name__ == '__main__':

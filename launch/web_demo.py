@@ -32,10 +32,10 @@ def main(args: list[str]) -> None:
     """Serve until interrupted."""
     app.no_arguments(args)
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.caption_video import list_videos
     from stg_jax.captioning.web_demo import Limits, build_demo, caption_fn, launch_demo
     from stg_jax.decode.captioner import Captioner
     from stg_jax.extract.registry import build_extractor
+    from stg_jax.extract.video.files import list_videos
 
     captioner = Captioner.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
     extractor = build_extractor(captioner.run.manifest.extractor)

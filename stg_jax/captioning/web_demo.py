@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.captioning.caption_video import caption_video
-from stg_jax.captioning.explained import in_frame, to_shown
+from stg_jax.captioning.explained import explain_captioned, in_frame
 from stg_jax.decode.candidates import best_candidates
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor
-from stg_jax.extract.video.segments import read_timeline
+from stg_jax.extract.video.timeline import read_timeline
 from stg_jax.visualize.explanation_page import render_page
 
 WAITING = 20  # people in the queue, after whom others are asked to come back later
@@ -58,7 +58,9 @@ def caption_fn(
         (captioned,) = caption_video(
             extractor, lambda clips: best_candidates(captioner, clips), path
         )
-        return captioned.caption, render_page([to_shown(captioner, captioned, is_window=False)])
+        return captioned.caption, render_page(
+            [explain_captioned(captioner, captioned, is_segment=False)]
+        )
 
     return caption
 

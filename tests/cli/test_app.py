@@ -61,6 +61,11 @@ def test_a_mistyped_flag_or_key_is_answered_with_the_one_that_may_be_meant(comma
     assert code == 2 and meant in printed and printed.count('\n') == 1
 
 
+def test_a_value_of_another_type_is_refused_with_its_key(command):
+    code, printed, _ = command('--config=configs/toy.py', '--config.optim.lr=fast')
+    assert code == 2 and 'config.optim.lr' in printed and printed.count('\n') == 1
+
+
 def test_a_key_is_found_where_the_value_is_an_argument_of_its_own(command):
     code, printed, _ = command('--config', 'configs/toy.py', '--config.optim.rl', '1')
     assert code == 2 and '--config.optim.lr?' in printed
