@@ -137,6 +137,12 @@ def test_vatex_references_are_english(tmp_path):
     assert read_references(path, 'test').captions == {'abc_000001_000011': ['A man runs.']}
 
 
+def test_a_vatex_clip_with_half_of_a_character_in_its_name_is_refused(tmp_path):
+    path = write(tmp_path / 'r.json', '[{"videoID": "a\\ud800_1_2", "enCap": ["x"]}]')
+    with pytest.raises(UserError, match='holds a control character'):
+        read_references(path)
+
+
 @pytest.fixture
 def msvd(tmp_path):
     """Return the references of three MSVD test clips, the corpus's clips 1301 to 1303."""
