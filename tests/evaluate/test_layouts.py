@@ -101,7 +101,7 @@ def test_a_caption_may_begin_as_json_does(tmp_path):
         ('p.csv', 'clip,video_id,caption\n1,2,x\n', 'names 2 columns of clips'),
         ('p.csv', 'clip,caption,caption\n1,x,y\n', 'names 2 columns of captions'),
         ('p.csv', 'clip,caption\na,one, two\n', 'line 2 has 3 fields and line 1 has 2'),
-        ('p.csv', 'clip,caption\na,"one\n', 'is no CSV'),
+        ('p.csv', 'clip,caption\na,"one\n', 'is not valid CSV'),
         ('p.csv', 'clip,caption\n', 'holds no caption'),
         ('p.csv', '', 'names 0 columns'),
     ],
