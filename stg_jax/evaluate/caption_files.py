@@ -80,7 +80,7 @@ def caption_text(where: str, clip: str, caption: Any) -> str:
 def json_rows(where: str, document: Any) -> Iterator[Row]:
     """Yield the rows of a JSON list of objects, or of {clip: caption}.
 
-    Either may be inside {"predictions": ...}: PyTorch captioning code writes that beside the scores.
+    Either may be inside {"predictions": ...}, which PyTorch captioning code writes beside scores.
     """
     if isinstance(document, dict) and isinstance(document.get('predictions'), list | dict):
         document = document['predictions']
