@@ -1,6 +1,5 @@
 """A data set of random clips that are in memory from the start: no shards, no TensorFlow."""
 
-import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from stg_jax.config import Config, DataConfig
 from stg_jax.data.batches import Clips, keeper
 from stg_jax.data.captions import Captions, append_captions, read_captions
 from stg_jax.data.manifest import NAME, Manifest
-from stg_jax.data.sampler import Order, Rows
+from stg_jax.data.sampler import Order, Sampling
 from stg_jax.data.vocab import BOS, EOS, PAD, SPECIAL, Vocabulary
 from stg_jax.model.network import CaptioningModel
 from stg_jax.run.build import build_model_without_data, feature_shapes
@@ -126,13 +125,11 @@ class Whole:
     host = None
     paths = ('memory',)
 
-    def numbers(self, order: Order, rows: Rows) -> Iterator[np.ndarray]:
-        """Yield the numbers of a host's rows of each batch, every pass in an order of its own."""
+    def numbers(self, order: Order) -> Iterator[np.ndarray]:
+        """Yield the numbers of all clips for each pass, in an order of its own."""
         skips = [order.skipped] + [0] * len(order.seeds)
-        return rows.dealt(
-            np.random.default_rng(seed).permutation(self.num_clips)[skip:]
-            for seed, skip in zip(order.seeds, skips, strict=False)
-        )
+        for seed, skip in zip(order.seeds, skips, strict=False):
+            yield np.random.default_rng(seed).permutation(self.num_clips)[skip:]
 
 
 class RandomClips:
@@ -141,7 +138,6 @@ class RandomClips:
     def __init__(self, config: Config, split: str, ids: list[str]):
         manifest = Manifest.load(config.data.dir)
         self.split = self.part = Whole(manifest, config.data.dir, split, len(ids))
-        self.skipped = collections.Counter()
         self._arrays = random_features(config, len(ids), seed=0) | {'id': np.array(ids, object)}
 
     def zeros(self, num_clips: int) -> dict[str, np.ndarray]:
@@ -151,9 +147,9 @@ class RandomClips:
         }
         return zeros | {'id': np.full(num_clips, '', object)}
 
-    def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
+    def features(self, sampling: Sampling) -> Iterator[dict[str, np.ndarray]]:
         """Yield the arrays of a host's rows."""
-        for numbers in self.part.numbers(order, rows):
+        for numbers in sampling.numbers:
             yield {name: array[numbers] for name, array in self._arrays.items()}
 
 
