@@ -1,4 +1,4 @@
-"""The suite 'decode': captions of clips whose features lie on the devices."""
+"""The suite 'decode': captions of clips whose features are already on the devices."""
 
 import jax
 import numpy as np
@@ -18,14 +18,14 @@ _ROUNDS = 5
 
 
 def run(config: Config) -> list[Stage]:
-    """Return the speed of greedy decoding and of the config's beam, in its batches.
+    """Measure greedy decoding and beam search with the config's beam and batch size.
 
-    The network is untrained, but made to end its captions after about eight words.
+    The network is untrained, but calibrated to end its captions after about eight words.
 
     Returns:
       For each search 'stage' (its name); 'captions_per_s' with median, min and max; 'mean_words'
-      and 'most_words' of its captions; 'gflop' of a caption, 'gflop_per_s' and 'of_ceiling', of the
-      words of the captions themselves: a batch goes on until its last caption is complete.
+      and 'most_words' of its captions; 'gflop' of a caption, 'gflop_per_s' and 'of_ceiling'. These
+      count only the words of the captions, although a batch runs until its last one is complete.
     """
     mesh = sharding.data_mesh()
     num_clips = sharding.round_up(config.decode.batch_size, mesh)

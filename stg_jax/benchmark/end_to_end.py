@@ -15,15 +15,15 @@ from stg_jax.train.loop import train
 
 
 def run(config: Config, num_clips: int) -> list[Stage]:
-    """Train on random clips as the config says, with a validation after each epoch.
+    """Measure a training run on random clips, with a validation after each epoch.
 
-    The clips are in memory, or on the devices (`config.data.cache`): what reading shards costs is
-    measured by the suite 'input'. There is one validation clip to twelve train clips, as in MSVD.
+    The clips are in memory or on the devices (`config.data.cache`); the suite 'input' measures the
+    cost of reading shards. There is one validation clip per twelve train clips, as in MSVD.
 
     Returns:
       The stage 'whole run' with 'seconds', compilation and checkpoints included, and
-      'captions_per_s'; and the stage 'steps' with 'captions_per_s' and 'data_wait' (share of the
-      time), as the run has logged them, with median, min and max.
+      'captions_per_s'; and the stage 'steps' with 'captions_per_s' and 'data_wait' (fraction of the
+      time) as logged by the run, with median, min and max.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

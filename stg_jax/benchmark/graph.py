@@ -1,5 +1,7 @@
 """The suite 'graph': the banded object graph against the dense one, forward and backward."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -25,7 +27,7 @@ class DenseGraph:
     adj_BOO: jax.Array
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
-        """Return S G S H."""
+        """Compute S G S H."""
         return matrix_messages(self.adj_BOO, node_BTND)
 
 
@@ -37,12 +39,12 @@ def build_dense_graph(
     kind: str,
     direction: str,
 ) -> DenseGraph:
-    """Compare every object of a clip with every other, then keep the links that the kind has.
+    """Compute the similarity of every pair of objects of a clip, then mask the pairs to link.
 
-    Arguments and graph are those of `stg_jax.model.graph.build_graph`.
+    Arguments and edge weights are those of `stg_jax.model.graph.build_graph`.
     """
     B, T, N, C = object_BTNC.shape
-    # All nodes as those of one frame: its pairs are all pairs.
+    # All nodes form one frame, so that its pairs are all pairs of the clip.
     object_B1OC, box_B1O4 = object_BTNC.reshape(B, 1, T * N, C), box_BTN4.reshape(B, 1, T * N, 4)
     present_BO = mask_BTN.reshape(B, T * N)
     both_BOO = present_BO[:, :, None] & present_BO[:, None, :]
@@ -77,15 +79,15 @@ _ROUNDS = 5
 
 
 def run(config: Config) -> list[Stage]:
-    """Return time and memory for more and more frames, and for more and more objects.
+    """Measure time and memory while the number of frames grows, then the number of objects.
 
     Returns:
-      For each size the stages 'build' (from features and boxes to the graph), 'convolve' (as many
-      graph convolutions as the encoder has, without its dense layers; forward and backward),
-      'graph' (the two together) and 'encoder' (all of the object branch before its decoder, forward
-      and backward). Each has 'clips_per_s' of the banded graph; 'to_dense', how many times as fast
-      as the dense one it is; 'banded_mb' and 'dense_mb', memory of a graph where there is one, and
-      of what is made on the way; and 'mb_to_dense', how many times as much the dense graph takes.
+      For each size the stages 'build' (from features and boxes to the graph), 'convolve' (the graph
+      convolutions of the encoder without their dense layers, forward and backward), 'graph' (both
+      together) and 'encoder' (the whole object encoder, forward and backward). Each has
+      'clips_per_s' of the banded graph; 'to_dense', its speed relative to the dense graph;
+      'banded_mb' and 'dense_mb', memory of the graph and of temporary arrays; and 'mb_to_dense',
+      the memory of the dense graph relative to the banded one.
     """
     frames, objects = config.data.frames, config.data.objects
     sizes = [(num_frames, objects) for num_frames in FRAMES]
@@ -142,7 +144,7 @@ def _nodes(model, batch):
 
 
 def _convolutions(model):
-    """Return a loss of node states and graph, through all layers but their products with W."""
+    """Build a loss of node states and graph: all layers, without their products with W."""
 
     def loss(node_BTND, graph):
         for _ in range(model.graph_layers):
@@ -153,7 +155,7 @@ def _convolutions(model):
 
 
 def _encoder(model, batch, is_dense):
-    """Run the whole encoder, with the gradient for its parameters."""
+    """Compile the whole encoder with the gradient of its parameters."""
     encoder = ObjectEncoder(
         model.width, model.graph_layers, model.graph_norm, jnp.dtype(model.dtype)
     )
@@ -164,7 +166,8 @@ def _encoder(model, batch, is_dense):
         return method(params, node_BTNC, batch['object_mask'], graph)
 
     def loss(params, batch):
-        return jnp.sum(apply(encoder.apply, params, batch).astype(jnp.float32))
+        encoded: Any = apply(encoder.apply, params, batch)
+        return jnp.sum(encoded.astype(jnp.float32))
 
     params = jax.jit(lambda batch: apply(encoder.init, jax.random.key(0), batch))(batch)
     compiled = _compile(jax.value_and_grad(loss), params, batch)

@@ -1,7 +1,7 @@
 """The suite 'input': from feature files and videos to shards, and from shards to batches.
 
-Every stage runs in a process of its own, so that its peak of memory is its own; this one imports no
-library that is large.
+Every stage runs in a new process, so that its peak memory is its own; this process imports no large
+library.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from stg_jax.benchmark import random_files
 from stg_jax.benchmark.timing import Peak, Stage, in_own_process, rate, speedup
 from stg_jax.config import Config, DataConfig
 
-_PASSES = 10  # of an epoch
+_PASSES = 10  # over the clips in an epoch
 _ROUNDS = 8  # of reading
 _IMPORTED = 64  # clips of region features, 7.7 MB each
 _RENDERED = 12  # videos
@@ -20,18 +20,18 @@ _MAKING, _READING = 'stg_jax.benchmark.input_writing', 'stg_jax.benchmark.input_
 
 
 def run(config: Config, num_clips: int) -> list[Stage]:
-    """Return speed and memory of every stage, for random clips of the config's shape.
+    """Measure speed and memory of every stage, on random clips of the config's shape.
 
     Args:
       config: as of configs/common.py; its `data.dir` is not used.
-      num_clips: how many clips are written and read.
+      num_clips: number of clips that are written and read.
 
     Returns:
       For each stage 'stage' (its name), 'before_mb' and 'peak_mb' (memory of the process with its
-      libraries loaded, and at most), and of these what has a meaning, each with median, min and
-      max: 'clips_per_s', 'mb_per_s' (of shards, or of the file imported), 'frames_per_s', and in
-      relation to what took turns with it, round by round, 'to_bare' (of streaming, to a bare pass
-      over the shards) or 'to_memmap' (of the cache, to slicing arrays on disk).
+      libraries loaded, and its peak), and those of the following that apply, each with median, min
+      and max: 'clips_per_s', 'mb_per_s' (of shards, or of the imported file), 'frames_per_s';
+      'to_bare', the speed of streaming relative to a bare pass over the shards, and 'to_memmap',
+      that of the cache relative to slicing arrays on disk, both round by round.
     """
     data = config.data
     shape = random_files.Shape(

@@ -20,7 +20,7 @@ _ARRAYS = (*KINDS, 'box', 'object_mask', 'id', 'tokens')
 
 
 def write_arrays(data: DataConfig, folder: Path) -> None:
-    """Write a train split as one .npy file per array into a new folder."""
+    """Write the train split as one .npy file per array into a new folder."""
     folder.mkdir()
     parts = {name: [] for name in _ARRAYS}
     clips = _opened(data, 'none')
@@ -29,14 +29,14 @@ def write_arrays(data: DataConfig, folder: Path) -> None:
             values.append(batch[name][batch['id'] != ''])
     for name, values in parts.items():
         array = np.concatenate(values)
-        # As objects they would be pickled.
+        # NumPy would pickle an array of objects.
         np.save(folder / f'{name}.npy', array.astype(str) if array.dtype == object else array)
 
 
 def seconds_of_epochs(
     ways: Sequence[str], data: DataConfig, arrays: Path, clips_per_batch: int, repeats: int
 ) -> dict[str, list[float]]:
-    """Return how long each way takes for an epoch, in every round."""
+    """Time an epoch of each way, in every round."""
     epochs = {way: epoch_of(way, data, arrays, clips_per_batch) for way in ways}
     return time_interleaved(epochs, repeats)
 
@@ -47,7 +47,7 @@ def read_epoch(way: str, data: DataConfig, arrays: Path, clips_per_batch: int) -
 
 
 def epoch_of(way: str, data: DataConfig, arrays: Path, clips_per_batch: int) -> Callable[[], None]:
-    """Return a call that reads an epoch: all passes over the train split."""
+    """Build a function that reads an epoch: all passes over the train split."""
     split = open_split(data.dir, 'train')
     num_passes = passes_per_epoch(split.manifest, data)
     if way == 'bare':

@@ -1,4 +1,4 @@
-"""Make data, one function for each thing to be timed; each returns seconds."""
+"""Write data: one function for each stage that is timed; each returns seconds."""
 
 import time
 from pathlib import Path
@@ -46,23 +46,23 @@ def import_regions(folder: Path, out: Path, num_clips: int, shape: Shape) -> flo
 
 
 def render_videos(folder: Path, num_clips: int) -> tuple[list[Path], float]:
-    """Render clips of the toy world; return also their files."""
+    """Render clips of the toy world; also returns their files."""
     start = time.perf_counter()
     paths = [clip.path for clip in toy.render(folder, seed=0, num_clips={'train': num_clips})]
     return paths, time.perf_counter() - start
 
 
 def decode_videos(paths: list[Path], num_frames: int) -> tuple[int, float]:
-    """Decode videos as the pixel extractor does; return also how many frames were decoded."""
+    """Decode videos as the pixel extractor does; also returns the number of decoded frames."""
     start = time.perf_counter()
     decoded = sum(
-        read_frames(path, num_frames, window=3, size=(SIDE, SIDE)).num_frames for path in paths
+        read_frames(path, num_frames, context=3, size=(SIDE, SIDE)).num_frames for path in paths
     )
     return decoded, time.perf_counter() - start
 
 
 def extract_pixels(paths: list[Path], num_frames: int, num_objects: int) -> float:
-    """Decode videos and describe them by their pixels."""
+    """Decode videos and extract their pixel features."""
     extractor = PixelExtractor(num_frames, num_objects)
     start = time.perf_counter()
     for path in paths:

@@ -1,4 +1,4 @@
-"""The most that this machine computes: large matrix products, nothing else."""
+"""The peak of this machine, measured on large matrix products."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ _ROUNDS = 5
 
 
 def matrix_ceiling(dtype: str) -> dict[str, object]:
-    """Measure the speed of square matrix products on one device.
+    """Measure the fastest square matrix product on one device.
 
     Returns:
       The stage 'matrix product': 'gflop_per_s' of the fastest, its 'side', 'dtype', 'device'.
@@ -20,7 +20,7 @@ def matrix_ceiling(dtype: str) -> dict[str, object]:
     calls = {side: _product(side, dtype) for side in sides}
     seconds = time_interleaved(calls, _ROUNDS)
     rates = {side: 2 * side**3 / min(seconds[side]) / 1e9 for side in sides}
-    side = max(rates, key=rates.get)
+    side = max(rates, key=lambda side: rates[side])
     return {
         'stage': 'matrix product',
         'gflop_per_s': rates[side],

@@ -1,4 +1,4 @@
-"""The suite 'train': optimiser steps on synthetic batches that lie on the devices."""
+"""The suite 'train': optimiser steps on synthetic batches that are already on the devices."""
 
 from typing import Any
 
@@ -18,25 +18,25 @@ from stg_jax.train.multistep import in_sequence
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import init_state, make_train_step
 
-_BATCHES = 2  # of a round at least, so that not one draw of caption lengths decides
+_BATCHES = 2  # minimum of a round: a single draw of caption lengths would decide the result
 _ROUNDS = 5
 
 PyTree = Any
 
 
 class Training:
-    """Train a network on the same batches again and again.
+    """Trains a network on the same batches repeatedly.
 
     Args:
       config: whole.
-      params: to begin with.
-      batches: of all hosts; a round is a step on each of them.
-      packed: whether to work on words alone, as training does.
-      at_once: steps of an execution, at most.
+      params: initial parameters.
+      batches: of all hosts; a round is one step on each of them.
+      packed: whether to drop padding tokens, as training does.
+      at_once: maximum number of steps in one execution.
 
     Attributes:
       num_captions: captions of all batches together.
-      num_tokens: words to predict in them, EOS included.
+      num_tokens: tokens to predict in them, EOS included.
     """
 
     def __init__(
@@ -69,23 +69,23 @@ class Training:
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
 
     def __call__(self) -> None:
-        """Take one step on each batch and wait for the last."""
+        """Take one step on each batch, and wait for the last."""
         for program, batch in zip(self._programs, self._executions, strict=True):
             self._state, _ = program(self._state, batch)
         jax.block_until_ready(self._state)
 
     def memory_mb(self) -> float:
-        """Return what a program needs besides parameters and batches."""
+        """Memory that a program needs in addition to parameters and batches."""
         return max(x.memory_analysis().temp_size_in_bytes for x in self._programs) / 1e6
 
 
 def run(config: Config) -> list[Stage]:
-    """Return the speed of training as the config says, and without each way to save work.
+    """Measure training as configured, and with each optimisation turned off.
 
     Returns:
-      For each stage 'stage' (its name); 'captions_per_s' and 'to_first' (speed in relation to the
+      For each stage 'stage' (its name); 'captions_per_s' and 'to_first' (speed relative to the
       first stage, round by round) with median, min and max; 'gflop' of a caption, 'gflop_per_s' and
-      'of_ceiling' (share of a matrix product's), all of the useful work alone; 'temp_mb'.
+      'of_ceiling' (fraction of the matrix product peak), which count only useful work; 'temp_mb'.
     """
     num_clips = config.train.batch_size // config.data.captions_per_clip
     at_once = config.train.steps_per_execution
@@ -93,7 +93,7 @@ def run(config: Config) -> list[Stage]:
     batches = [random_batch(config, num_clips, seed) for seed in seeds]
     single = config.changed(data__captions_per_clip=1)
     singles = [random_batch(single, config.train.batch_size, seed) for seed in seeds]
-    # In the host's memory, as each way gives away the arrays that it starts with.
+    # In host memory, because a train step donates its parameters and each stage needs them.
     params = jax.device_get(init_params(make_model(config), config.data, config.seed))
 
     def training(config, batches, *, packed=True, at_once=at_once):
@@ -125,7 +125,7 @@ def _packed(batches, num_parts):
 
 
 def _programs(train_step, state, batches):
-    """Yield the program for each batch; those of batches of equal shapes are one."""
+    """Yield the compiled program of each batch; batches of equal shapes share one."""
     programs = {}
     for batch in batches:
         shapes = tuple(x.shape for x in jax.tree.leaves(batch))

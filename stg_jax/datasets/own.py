@@ -14,6 +14,7 @@ from stg_jax.datasets.base import (
     SPLITS,
     Annotations,
     Clean,
+    check_clip_id,
     split_by_hash,
     without_wordless,
 )
@@ -24,7 +25,6 @@ _VAL = ('val', 'valid', 'validation', 'validate', 'dev')
 _SPLIT_OF_NAME = {'train': 'train', 'training': 'train', 'test': 'test'} | dict.fromkeys(
     _VAL, 'val'
 )
-_NOT_IN_IDS = ('Cc', 'Cs', 'Zl', 'Zp')  # controls, halves of characters, line separators
 _COLUMNS = ('clip', 'caption', 'split')
 
 Row = tuple[str, str, list[str], str]  # where it is, clip id, captions, split or ''
@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
     for where, clip_id, texts, split in _rows(path):
         # macOS decomposes accents in file names: one clip may be written in two forms.
         clip_id = unicodedata.normalize('NFC', clip_id.strip())
-        _check_id(where, clip_id)
+        check_clip_id(where, clip_id)
         captions.setdefault(clip_id, []).extend(map(clean, texts))
         if split_of.setdefault(clip_id, split) != split:
             both = ' and '.join(name or 'none' for name in (split_of[clip_id], split))
@@ -82,23 +82,23 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding='utf-8-sig', newline='') as lines:
+        rows = csv.reader(lines)
         try:
-            rows = csv.DictReader(
-                lines, delimiter=_separator(lines), skipinitialspace=True, strict=True
-            )
-            names = [name.strip().lower() for name in rows.fieldnames or ()]
-            rows.fieldnames = names
+            separator = _separator(lines)
+            rows = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+            names = [name.strip().lower() for name in next(rows, [])]
             _check_columns(path, names)
-            for row in rows:
+            for fields in filter(None, rows):
                 where = f'{path} line {rows.line_num}'
-                if None in row or None in row.values():
+                if len(fields) != len(names):
                     raise UserError(
                         f'{where} has not the {len(names)} fields of the first line: '
-                        f'put captions with {rows.reader.dialect.delimiter!r} into double quotes'
+                        f'put captions with {separator!r} into double quotes'
                     )
+                row = dict(zip(names, fields, strict=True))
                 yield where, row['clip'], [row['caption']], _split(where, row.get('split', ''))
         except csv.Error as error:
-            raise UserError(f'{path} line {rows.reader.line_num} is no CSV ({error})') from None
+            raise UserError(f'{path} line {rows.line_num} is no CSV ({error})') from None
         except UnicodeDecodeError as error:
             raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
 
@@ -131,6 +131,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         clip_id, split = row.get('clip'), row.get('split') or ''
         if not isinstance(captions, list) or not _all_text([clip_id, split, *captions]):
             raise UserError(f'{where}: clip, split and every caption must be text')
+        assert isinstance(clip_id, str)
         yield where, clip_id, captions, _split(where, split)
 
 
@@ -147,13 +148,6 @@ def _split(where: str, name: str) -> str:
     if name and name not in _SPLIT_OF_NAME:
         raise UserError(f'{where}: the split is {name!r}, expected {", ".join(SPLITS)}')
     return _SPLIT_OF_NAME.get(name, '')
-
-
-def _check_id(where: str, clip_id: str) -> None:
-    if not clip_id.strip():
-        raise UserError(f'{where}: the clip has no name')
-    if any(unicodedata.category(character) in _NOT_IN_IDS for character in clip_id):
-        raise UserError(f'{where}: the clip name {clip_id!r} holds a control character: rename it')
 
 
 def _divide(

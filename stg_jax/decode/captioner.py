@@ -72,7 +72,7 @@ class Captioner:
           average: number of checkpoints, the best on validation, whose parameters are averaged.
 
         Raises:
-          UserError: no run, no such branch, or no readable checkpoint.
+          UserError: the run, the branch or the checkpoint does not exist or cannot be read.
         """
         run = RunFolder.open(workdir)
         model = build_model(run.config, run.manifest, run.vocab)
@@ -184,7 +184,10 @@ class Captioner:
         Raises:
           UserError: see `__call__`.
         """
+        # On the devices a wrong shape would end in an error of XLA, NaN in a caption of random
+        # words.
         shapes = feature_shapes(self.run.config.data)
+        # The student needs no detector at test time; objects are not even sent to the devices.
         if self.branch == 'scene':
             shapes = {key: shapes[key] for key in ('appearance', 'motion')}
         for key, wanted in shapes.items():
@@ -208,6 +211,8 @@ def _check_feature(key: str, value: np.ndarray, wanted: jax.ShapeDtypeStruct) ->
 def stack_clips(clips: Sequence[Clip], num_objects: int) -> dict[str, np.ndarray]:
     """Stack clips into a batch of features, objects padded or cut to `num_objects` a frame."""
 
+    # Detectors give any number of objects a frame, XLA programs have one shape. Objects are sorted
+    # by score, so the least certain ones are cut.
     def fit(value: np.ndarray) -> np.ndarray:
         value = value[:, :num_objects]
         padding = [(0, 0), (0, num_objects - value.shape[1])] + [(0, 0)] * (value.ndim - 2)

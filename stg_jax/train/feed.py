@@ -4,11 +4,10 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from stg_jax.data.batches import Clips, train_batches, train_targets
+from stg_jax.data.batches import Clips, Epoch, train_epoch
 from stg_jax.parallel import processes
 from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
 from stg_jax.train.multistep import group_steps
@@ -36,15 +35,16 @@ class Feed:
 
     def epoch(self, epoch: int, first_step: int) -> 'EpochFeed':
         """Plan the remaining batches of an epoch, starting at `first_step`."""
+        planned = self._plan(epoch, first_step)
         # For the whole epoch at once, so that no step waits for the other hosts' numbers.
-        fullest_S = self._fullest_parts(epoch, first_step)
+        fullest_S = self._fullest_parts(planned)
         end = first_step + len(fullest_S)
         executions = group_steps(first_step, end, self.steps_per_execution)
         most = [fullest_S[e.start - first_step : e.stop - first_step].max() for e in executions]
         return EpochFeed(
             executions,
             [fitting_size(number, self._sizes) for number in most],
-            train_batches(self.clips, **self._rows(epoch, first_step)),
+            planned.batches(),
             self.num_parts,
         )
 
@@ -55,25 +55,25 @@ class Feed:
         config = self.clips.config
         num_captions = self.clips_per_batch // processes.num_hosts() * config.captions_per_clip
         num_positions = num_captions * (config.max_words + 1) // self.num_parts
-        return choose_sizes(self._fullest_parts(epoch=0, first_step=0), num_positions)
+        return choose_sizes(self._fullest_parts(self._plan(0, 0)), num_positions)
 
-    def _fullest_parts(self, epoch: int, first_step: int) -> np.ndarray:
+    def _fullest_parts(self, epoch: Epoch) -> np.ndarray:
         """Count the tokens of the fullest part of any host in each step, without reading clips."""
-        num_tokens_SB = train_targets(self.clips, **self._rows(epoch, first_step))
-        fullest_S = fullest_parts(num_tokens_SB, self.num_parts)
+        fullest_S = fullest_parts(epoch.num_targets(), self.num_parts)
         if processes.num_hosts() > 1:  # their devices run one program, of one size
             fullest_S = processes.of_all_hosts(fullest_S).max(0)
         return fullest_S
 
-    def _rows(self, epoch: int, first_step: int) -> dict[str, Any]:
-        return {
-            'clips_per_batch': self.clips_per_batch,
-            'seed': self.seed,
-            'epoch': epoch,
-            'start_step': first_step,
-            'host': processes.host(),
-            'num_hosts': processes.num_hosts(),
-        }
+    def _plan(self, epoch: int, first_step: int) -> Epoch:
+        return train_epoch(
+            self.clips,
+            clips_per_batch=self.clips_per_batch,
+            seed=self.seed,
+            epoch=epoch,
+            start_step=first_step,
+            host=processes.host(),
+            num_hosts=processes.num_hosts(),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Decoding: our beam search and PyTorch's, with and without a cache, on the same captions."""
+"""Decoding: our beam search and that of the peer, with and without a cache, on the same clips."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ OURS = 'decode: ours'
 
 
 class Peer:
-    """Decode the same clips again and again."""
+    """Decodes the same clips repeatedly."""
 
     def __init__(self, config, params, features, args, *, use_cache):
         self._network = inputs.make_network(config, params, args.device, banded=True)
@@ -33,14 +33,14 @@ class Peer:
         }
 
     def __call__(self):
-        """Return the captions (B, L) and how many steps they took."""
+        """Decode; returns the captions (B, L) and the number of steps."""
         with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
             token_BL, num_steps = search.decode(self._network, self._features, **self._search)
         return token_BL.cpu().numpy(), num_steps
 
 
 def run(config, args):
-    """Return a stage for ours and each PyTorch beam, after checking that the captions agree."""
+    """Measure our search and each search of the peer, after checking that the captions agree."""
     model = make_model(config)
     features = random_features(config, args.clips, seed=0)
     params = like_trained(init_params(model, config.data, config.seed), model, features)
@@ -72,7 +72,7 @@ def run(config, args):
 
 
 def _checked(calls, dtype):
-    """Return what the captions are like; stop when those of a peer are others in float32."""
+    """Describe the captions; stop if a peer finds different ones in float32."""
     ours_BL = calls[OURS]()
     same = {}
     for name, call in calls.items():

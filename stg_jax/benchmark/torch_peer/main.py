@@ -5,22 +5,22 @@ r"""Time our network against the same one in idiomatic PyTorch, in one run.
         --device cuda --dtype bfloat16 --compile
 
 Two versions of the peer:
-  as written    what public captioners do: a dense graph over all objects of the clip, built and
-                multiplied; one caption a sample, so that a clip is encoded once for each; captions
-                padded to the longest that the config allows; logits of every position.
-  with tricks   what we do, as far as PyTorch allows: a banded graph, all captions of a clip in one
-                sample, captions trimmed to the longest of the batch and their real words packed,
-                and a loss in chunks, whose logits and gradient are made together.
+  as written    what public captioners do: a dense graph over all objects of the clip; one caption
+                per sample, so that a clip is encoded once for each of its captions; captions padded
+                to the longest that the config allows; logits of every position.
+  with tricks   our optimisations, as far as PyTorch allows: a banded graph, all captions of a clip
+                in one sample, captions trimmed to the longest of the batch and packed, and a
+                chunked loss that computes logits and gradient together.
 Both use scaled_dot_product_attention, fused Adam and, with --dtype bfloat16, autocast.
 
-Before anything is timed, weights are taken from our network and the logits, the loss and all
-gradients of both versions are compared with ours in float32, without dropout; the script stops
-where they differ by more than 1e-4 (gradients: of the largest entry of the same tensor). Both beam
-searches must return our captions.
+Before anything is timed, both versions get the weights of our network, and their logits, loss and
+all gradients are compared with ours in float32, without dropout; the script stops if they differ by
+more than 1e-4 (gradients: relative to the largest entry of the tensor). Both beam searches must
+find our captions.
 
 Sizes are those of configs/common.py and MSVD's vocabulary; captions have the lengths of MSVD's
-(stg_jax/benchmark/synthetic.py), 7.0 words on average. Everything lies on the device before
-the clock starts. Needs PyTorch 2.6 or newer; TensorFlow is not imported.
+(stg_jax/benchmark/synthetic.py), 7.0 words on average. All data are on the device before the
+clock starts. Needs PyTorch 2.6 or newer; TensorFlow is not imported.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Training: parity first, then our step and both versions of the peer in turn."""
+"""Training: check parity, then time our step and both versions of the peer."""
 
 import argparse
 
@@ -26,7 +26,7 @@ VERSIONS = {
 
 
 class Peer:
-    """Train one version of the PyTorch network on the same batches again and again."""
+    """Trains one version of the PyTorch network on the same batches repeatedly."""
 
     def __init__(self, version, config, params, batches, args):
         prepare, self._loss_fn, banded = VERSIONS[version]
@@ -40,7 +40,7 @@ class Peer:
         self._loss = torch.compile(self.loss) if args.compile else self.loss
 
     def __call__(self):
-        """Take one step on each batch and wait for the last."""
+        """Take one step on each batch, and wait for the last."""
         for sample in self.samples:
             self._optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
@@ -52,7 +52,7 @@ class Peer:
             torch.cuda.synchronize()
 
     def loss(self, sample):
-        """Return the mean loss per real token."""
+        """Compute the mean loss per real token."""
         states = self.network(sample.features, sample.token_RL, sample.packing)
         weights = self._config.loss.scene_weight, self._config.loss.kd_weight
         total = self._loss_fn(self.network, states, sample.target, weights)
@@ -60,7 +60,7 @@ class Peer:
 
 
 def run(config, args):
-    """Return a stage for ours and each version of the peer."""
+    """Measure our step and each version of the peer."""
     num_clips = config.train.batch_size // config.data.captions_per_clip
     batches = [random_batch(config, num_clips, seed) for seed in range(_BATCHES)]
     parity = check_parity(config, args)
@@ -85,11 +85,11 @@ def run(config, args):
 
 
 def check_parity(config, args):
-    """Return the largest differences between ours and each version; stop where one is large.
+    """Compare our logits, loss and gradients with those of each version; stop if they differ.
 
-    Where the input of a ReLU rounds to different sides of zero, one unit's gradient is there in
-    one framework and not in the other. That happens in about every third draw of inputs of this
-    size, so a few are tried and the gradients must agree in one of them.
+    If the input of a ReLU rounds to different sides of zero, only one framework passes a gradient
+    through that unit. This happens in about every third draw of inputs of this size, so a few draws
+    are tried, and the gradients must agree in one of them.
     """
     config = config.changed(model__dropout=0.0, model__dtype='float32')
     args = argparse.Namespace(device=args.device, dtype='float32', compile=False)
@@ -119,7 +119,7 @@ def _compare(config, batch, args):
 
 
 def _our_gradient(config, model, params, batch):
-    """Return loss and gradient of our train step, whose optimiser here only keeps the gradient."""
+    """Run our train step with an optimiser that only stores the gradient."""
     keep = optax.GradientTransformation(
         init=_zeros,
         update=lambda gradient, state, params: (_zeros(params), gradient),
@@ -140,7 +140,7 @@ def _our_logits(model, params, batch):
 
 
 def _differences(peer, loss, gradient, logits):
-    """Return the largest difference of logits, of the loss, and of gradients in relation."""
+    """Largest absolute differences of logits and loss, and largest relative one of gradients."""
     (sample,) = peer.samples
     peer_loss = peer.loss(sample)
     peer_loss.backward()

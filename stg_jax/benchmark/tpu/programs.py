@@ -1,4 +1,4 @@
-"""The programs that a run of a config lets its chips run, compiled from shapes alone."""
+"""The programs that training and evaluation run on each chip, lowered from shapes only."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from stg_jax.train.bucketing import add_packing
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import init_state, make_train_step
 
-CAPTION_LENGTH = 8  # words read of each beam, EOS included: MSVD's mean
+CAPTION_LENGTH = 8  # tokens read of each beam, EOS included: the mean of MSVD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Lowered:
     """A program before compilation.
 
     Attributes:
-      lowered: what JAX compiles.
-      captions: of one chip.
-      useful_flops: of one chip: what its clips and real words need, without padding.
-      open_loops: how often its loop runs, where that depends on data.
+      lowered: the program.
+      captions: number of captions per chip.
+      useful_flops: per chip: the work for its clips and real tokens, without padding.
+      open_loops: iterations of a loop whose number depends on the data.
     """
 
     lowered: jax.stages.Lowered
@@ -36,9 +36,9 @@ class Lowered:
 
 
 def training(config: Config, mesh: sharding.Mesh, vocab_size: int, *, packed: bool) -> Lowered:
-    """Return the step that launch/train.py runs, with `config.train.batch_size` captions a chip.
+    """Lower the step that launch/train.py runs, with `config.train.batch_size` captions per chip.
 
-    Captions are as long as MSVD's; `packed` works on their words alone, as training does.
+    Captions have the lengths of MSVD's; `packed` drops padding tokens, as training does.
     """
     model, num_captions = (
         build_model_without_data(config, vocab_size),
@@ -71,7 +71,7 @@ def training(config: Config, mesh: sharding.Mesh, vocab_size: int, *, packed: bo
 
 
 def decoding(config: Config, mesh: sharding.Mesh, vocab_size: int) -> Lowered:
-    """Return the search that launch/evaluate.py runs, `config.decode.batch_size` clips a chip."""
+    """Lower the search that launch/evaluate.py runs, `config.decode.batch_size` clips per chip."""
     model, search = build_model_without_data(config, vocab_size), config.decode
     branch = model.config.decoder()
     program = mapped_search(

@@ -2,8 +2,6 @@
 
 import contextlib
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,16 +13,16 @@ from stg_jax.datasets.clip_ids import FROM_ONE, fit, match_keys
 from stg_jax.errors import UserError
 from stg_jax.feature_files import bottom_up_tsv, hdf5
 from stg_jax.feature_files.base import FrameSource, ObjectSource
+from stg_jax.feature_files.numpy_files import npy_header, npz_headers
 from stg_jax.feature_files.objects import Fit, group_images
 from stg_jax.feature_files.open import holds_objects, open_frames, open_objects
+from stg_jax.files import is_hidden, visible
 
 _FIRST = 3  # entries that are shown
 _SAMPLE = 20  # clips that are read; each can take a second from a network drive
 # RMN stores InceptionResNetV2 (1536) and I3D (1024) side by side.
 _RMN_WIDTH, _RMN_APPEARANCE = 2560, 1536
 _OBJECT_NAME = re.compile(r'roi|obj|region|node', re.IGNORECASE)
-# RuntimeError: a member needs a password, or a compression that is unknown here.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _FORMS = {
     'vidK': re.compile(r'vid[0-9]+'),
     'videoN': re.compile(r'video[0-9]+'),
@@ -99,9 +97,7 @@ def _role(path: str, found: str, fits: Fit | None) -> str:
         if hdf5.layout(file) != 'datasets':
             return 'frames'
         keys = hdf5.clip_keys(file)
-        _, first = hdf5.first_entry(file)
-        if not isinstance(first, h5py.Dataset):
-            return 'frames'
+        first = next(each for _, each in hdf5.some_entries(file) if isinstance(each, h5py.Dataset))
         if first.shape in ((2,), (3,)):
             return 'frame_sizes'
         if first.ndim == 2 and first.shape[1] == 4:
@@ -121,11 +117,12 @@ def _entries(path: str, found: str) -> list[str]:
             lines += [_stored(file, key) for key in keys[:_FIRST]]
             return [*lines, f'  ... {len(keys)} entries in all'] if len(keys) > _FIRST else lines
     if found == 'npy folder':
-        files = sorted(Path(path).glob('*.npy'))
+        files = sorted(visible(Path(path).glob('*.npy')))
         return [f'  {file.name}: {_npy(file)}' for file in files[:_FIRST]]
     if found == 'npz folder':
-        files = sorted(Path(path).rglob('*.npz'))
-        return [f'  {file.relative_to(path)}: {_npz(file)}' for file in files[:_FIRST]]
+        names = [file.relative_to(path) for file in sorted(Path(path).rglob('*.npz'))]
+        names = [name for name in names if not is_hidden(name)]
+        return [f'  {name}: {_npz(Path(path) / name)}' for name in names[:_FIRST]]
     columns = bottom_up_tsv.first_row(path).items()
     return ['  first row: ' + ', '.join(f'{name} {value}' for name, value in columns)]
 
@@ -154,30 +151,21 @@ def _attributes(entry: h5py.HLObject) -> str:
 
 def _npy(file: Path) -> str:
     try:
-        # Mapped: only the header is read.
-        array = np.load(file, mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        shape, dtype = npy_header(file)
+    except UserError as error:
         return f'not readable ({error})'
-    return f'{array.dtype} {array.shape}'
+    return f'{dtype} {shape}'
 
 
 def _npz(file: Path) -> str:
     try:
-        with zipfile.ZipFile(file) as archive:
-            return ', '.join(_member(archive, name) for name in archive.namelist())
-    except _ZIP_ERRORS as error:
+        headers = npz_headers(file)
+    except UserError as error:
         return f'not readable ({error})'
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> str:
-    with archive.open(name) as member:
-        old = np.lib.format.read_magic(member) == (1, 0)
-        # Only the header is read, so nothing is unpickled.
-        read_header = (
-            np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(member)
-    return f'{name.removesuffix(".npy")} {"pickle" if dtype.hasobject else dtype} {shape}'
+    return ', '.join(
+        f'{name} {"pickle" if dtype.hasobject else dtype} {shape}'
+        for name, (shape, dtype) in headers.items()
+    )
 
 
 def _sizes(source: FrameSource | ObjectSource) -> list[str]:
