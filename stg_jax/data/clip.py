@@ -123,7 +123,7 @@ def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
         )
     if largest and not values.astype(np.float16).any():
         raise UserError(
-            f'clip {clip_id}: {kind} features reach only {largest:g}, which float16 rounds to zero: '
+            f'clip {clip_id}: {kind} features reach only {largest:g}, which float16 rounds to 0: '
             'scale the features up'
         )
 
