@@ -5,11 +5,14 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 
+from stg_jax.errors import UserError
 from stg_jax.files import write_text
+
+T = TypeVar('T')
 
 
 class MetricsLog:
@@ -22,7 +25,8 @@ class MetricsLog:
         self._path, self._active = path, active
         if active and path.exists():
             # A killed run may have logged steps, or half a line, that it did not save.
-            whole = [line for line in path.read_text().splitlines() if _step(line) <= resume_step]
+            text = path.read_bytes().decode(errors='replace')
+            whole = [line for line in text.splitlines() if _step(line) <= resume_step]
             write_text(path, ''.join(f'{line}\n' for line in whole))
 
     def write(self, record: dict[str, Any]) -> None:
@@ -33,14 +37,26 @@ class MetricsLog:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }
-        with self._path.open('a', encoding='utf-8') as file:
-            file.write(json.dumps(finite) + '\n')
+        try:
+            with self._path.open('a', encoding='utf-8') as file:
+                file.write(json.dumps(finite) + '\n')
+        except OSError as error:
+            if not self._path.parent.is_dir():
+                raise UserError(
+                    f'{self._path.parent} was deleted while the run was training: it must stay '
+                    'until the end'
+                ) from None
+            raise UserError(
+                f'{self._path} cannot be written ({error.strerror or error}): make room, and run '
+                'the same command again to resume'
+            ) from None
 
 
 def _step(line: str) -> float:
+    """Return the step of a line, infinity if the line is damaged."""
     try:
-        return json.loads(line)['step']
-    except json.JSONDecodeError:
+        return float(json.loads(line)['step'])
+    except (ValueError, TypeError, KeyError):
         return math.inf
 
 
@@ -55,7 +71,7 @@ class Stopwatch:
         self._waited = 0.0
         self._captions = 0
 
-    def timed(self, batches: Iterable[dict]) -> Iterator[dict]:
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield batches and note how long each was waited for."""
         batches = iter(batches)
         while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from absl import logging
 from etils import epath
 
@@ -22,13 +22,15 @@ from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
+from stg_jax.run.lock import lock_run
+from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
 from stg_jax.train.feed import Batch, EpochFeed, Feed
 from stg_jax.train.host_consistency import check_same_on_all_hosts
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
 from stg_jax.train.nonfinite import name_suspects
-from stg_jax.train.optim import digest, make_optimizer
+from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
 from stg_jax.train.profile import StepTrace
 from stg_jax.train.progress import Progress
@@ -55,13 +57,21 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
     check_same_on_all_hosts(config, plan)
     clips = processes.together(lambda: _open_splits(open_fn, config, plan))
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
-    processes.on_first(run.claim)
-    # One host writes: parameters are the same on all, and only it needs to reach the folder.
-    saving = contextlib.nullcontext()
-    if processes.is_first():
-        saving = Checkpoints(run.checkpoints, config.train.keep_best)
-    with saving as checkpoints, StopRequest() as stop, mapped.naming_lack_of_memory():
+    with contextlib.ExitStack() as stack:
+        # One host writes: parameters are the same on all, and only it needs to reach the folder.
+        processes.on_first(lambda: _claim(run, stack))
+        checkpoints = None
+        if processes.is_first():
+            checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config.train.keep_best))
+        stop = stack.enter_context(StopRequest())
+        stack.enter_context(mapped.naming_lack_of_memory())
         return Trainer(run, plan, clips, checkpoints, stop).run()
+
+
+def _claim(run: RunFolder, stack: contextlib.ExitStack) -> None:
+    # Locked first: of two trainings, the second must not write its config.
+    stack.enter_context(lock_run(run.path))
+    run.claim()
 
 
 def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> dict[str, Clips]:
@@ -156,7 +166,7 @@ class Trainer:
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{format_duration(progress.seconds)} of training, {progress.describe_best()}, '
-            f'parameters {digest(self._state.params)}'
+            f'parameters {digest(self._state.params)[:12]}'
         )
         return True
 
@@ -167,9 +177,9 @@ class Trainer:
         if self._checkpoints:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
         *trees, fields = saved or (start.params, start.opt_state, {})
-        progress = Progress(**processes.on_first(lambda: fields))
+        progress = Progress.of(processes.on_first(lambda: fields))
         params, opt_state = processes.of_first_host(trees)
-        state = TrainState(np.int32(progress.step), params, opt_state, start.finite)
+        state = TrainState(jnp.int32(progress.step), params, opt_state, start.finite)
         return sharding.replicate(state, self._plan.mesh), progress
 
     def _train_epoch(self) -> None:

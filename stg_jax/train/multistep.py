@@ -18,6 +18,7 @@ from stg_jax.parallel.sharding import Mesh
 from stg_jax.train.step import TrainState
 
 Batch = Mapping[str, jax.Array]
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
 Metrics = dict[str, jax.Array]
 
 
@@ -43,7 +44,7 @@ class Dispatcher:
         """
         return self._programs.call(*self._program(batches, state))
 
-    def expect(self, state: TrainState, batches: Sequence[Batch]) -> None:
+    def expect(self, state: TrainState, batches: Sequence[Shapes]) -> None:
         """Start to compile the program for batches of these shapes."""
         self._programs.expect(*self._program(batches, state))
 

@@ -1,11 +1,6 @@
-"""The optimizer, and a digest of parameters to compare runs at a glance."""
+"""The optimizer: Adam with clipped gradients and a linear warm-up."""
 
-import hashlib
-from typing import Any
-
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from stg_jax.config import OptimConfig
@@ -20,11 +15,3 @@ def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransfo
         return config.lr * jnp.minimum(1.0, (step + 1) / warmup_steps)
 
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
-
-
-def digest(tree: Any) -> str:
-    """Hash every bit of every array to twelve hexadecimal digits."""
-    total = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        total.update(np.asarray(leaf).tobytes())
-    return total.hexdigest()[:12]
