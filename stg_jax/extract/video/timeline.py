@@ -75,7 +75,7 @@ def read_timeline(path: str | os.PathLike[str]) -> Timeline:
             for packet in container.packets(stream)
             if packet.size and not packet.is_discard
         ]
-        rate, tick = float(stream.average_rate or 0), float(stream.time_base or 0)
+        rate, tick = stated_rate(stream), float(stream.time_base or 0)
         start = container.start_of_sound(stream)
         pixels = stream.codec_context.width * stream.codec_context.height
     stamps = [pts for pts, _ in shown if pts is not None]
@@ -111,6 +111,11 @@ def timed_frames(stream: VideoStream, timeline: Timeline) -> Iterator[tuple[floa
     while waiting:
         latest = max(latest, heapq.heappop(seconds))
         yield latest, waiting.popleft()
+
+
+def stated_rate(stream: VideoStream) -> float:
+    """Return the frame rate that a file states, 0 if it does not."""
+    return float(stream.average_rate or 0)
 
 
 def _last_duration(time: np.ndarray, duration: np.ndarray, rate: float) -> float:
