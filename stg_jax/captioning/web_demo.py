@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.captioning.caption_video import caption_frames
-from stg_jax.captioning.explained import explain_captioned, in_frame
+from stg_jax.captioning.explained import in_frame
+from stg_jax.captioning.report import Report
+from stg_jax.captioning.video_captioner import VideoCaptioner
 from stg_jax.decode.candidates import best_candidates
-from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
-from stg_jax.extract.base import Extractor
 from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.timeline import read_timeline
 from stg_jax.extract.video.untrusted import read_untrusted
-from stg_jax.visualize.explanation_page import render_page
 
 WAITING = 20  # people in the queue; others are asked to come back later
 # Uploads are deleted once they are this old, in seconds: time to watch the video beside its
@@ -73,8 +72,9 @@ class Limits:
             )
 
 
-def caption_fn(captioner: Captioner, extractor: Extractor, limits: Limits) -> CaptionFn:
+def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
     """Build the function from a video file to its caption and its report, a page as HTML text."""
+    extractor = captioner.extractor  # its models are loaded, or missed, before anybody asks
 
     def caption(path: Path) -> tuple[str, str]:
         video = read_untrusted(
@@ -82,8 +82,9 @@ def caption_fn(captioner: Captioner, extractor: Extractor, limits: Limits) -> Ca
         )
         choose = functools.partial(best_candidates, captioner)
         captioned = caption_frames(extractor, choose, path, video, Stages())
-        entry = explain_captioned(captioner, captioned, is_segment=False)
-        return captioned.caption, render_page([entry])
+        report = Report()
+        report.add(captioner, captioned)
+        return captioned.caption, report.html()
 
     return caption
 

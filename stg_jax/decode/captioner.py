@@ -72,7 +72,7 @@ class Captioner:
           average: number of checkpoints, the best on validation, whose parameters are averaged.
 
         Raises:
-          UserError: no run, no such branch, or no readable checkpoint.
+          UserError: the run, the branch or the checkpoint does not exist or cannot be read.
         """
         run = RunFolder.open(workdir)
         model = build_model(run.config, run.manifest, run.vocab)

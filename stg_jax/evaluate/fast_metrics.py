@@ -159,7 +159,7 @@ class PreparedReferences:
         """Count the n-grams of tokenized references, one or more for each clip.
 
         Raises:
-          UserError: there is no clip, or one without a reference.
+          UserError: there are no clips, or a clip has no reference.
         """
         check_references(references)
         self._clips = sorted(references)

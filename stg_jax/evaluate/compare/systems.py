@@ -61,7 +61,7 @@ def load_system(path: str, split: str) -> System:
             files = [run / 'eval' / split / 'scores.json' for run in runs]
         if not files:
             raise UserError(
-                f'{path} holds no scores of split {split!r}: it is no run, and no run is in it'
+                f'{path} holds no scores of split {split!r}: it is not a run and contains none'
             )
     else:
         files = [found]
@@ -157,7 +157,7 @@ def _resampled(
     result: Mapping, clips: Sequence[str], weight_YC: np.ndarray
 ) -> dict[str, np.ndarray]:
     per_clip = result['per_clip']
-    # BLEU and METEOR of a corpus are no means over clips: they follow from summed counts below.
+    # BLEU and METEOR of a corpus are not means over clips: they follow from summed counts, below.
     names = [name for name in per_clip[clips[0]] if name not in (*_BLEU, 'METEOR')]
     value_CM = np.array([[per_clip[clip][name] for name in names] for clip in clips])
     value_MY = (weight_YC @ value_CM.reshape(len(clips), len(names)) / len(clips)).T
