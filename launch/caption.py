@@ -62,6 +62,7 @@ def main(names: list[str]) -> int:
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
     paths = list_videos(names)
+    _report_left_out(names)
     _check_outputs(paths)
     subtitles = name_subtitles(paths, _SUBTITLES.value) if seconds or _SUBTITLES.value else {}
     captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
@@ -81,6 +82,7 @@ def main(names: list[str]) -> int:
             print(f'caption.py: {error}', file=sys.stderr)
             failed += 1
             continue
+        _explain_empty(path, captioned, captioner)
         if subtitles:
             write_subtitles(subtitles[path], captioned)
         if _BURN.value is not None:
@@ -121,6 +123,28 @@ def _print(captioned: Any, captioner: Any, report: Any) -> Any:
     print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
     # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
     return dataclasses.replace(captioned, frames=())
+
+
+def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
+    """Say why captions of a video are empty, if any are."""
+    empty = sum(not each.caption for each in captioned)
+    if empty:
+        print(
+            f'caption.py: {path}: {empty} of {len(captioned)} captions are empty: the model '
+            'ended the sentence before the first word, as it does after too little training. Its '
+            f'parameters are those of {captioner.why}. Train for more epochs or on more clips, or '
+            'try --checkpoint=latest',
+            file=sys.stderr,
+        )
+
+
+def _report_left_out(names: Sequence[str]) -> None:
+    """Name the files of folders that are not captioned because of their suffix."""
+    from stg_jax.extract.video.files import left_out_sentence
+
+    for name in names:
+        if Path(name).is_dir() and (sentence := left_out_sentence(name)):
+            print(f'caption.py: {sentence}', file=sys.stderr)
 
 
 def _burn(path: Path, out: str, captioned: Sequence[Any]) -> None:

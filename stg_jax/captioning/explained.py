@@ -25,6 +25,7 @@ def explain_captioned(
     name = printable(captioned.path.name)
     if is_segment:
         name += f', {timestamp(captioned.start, ".")} to {timestamp(captioned.end, ".")}'
+    # JPEG, since the frames of all captioned videos are in memory until the page is written.
     return ReportEntry(
         name=name,
         frames=[to_jpeg(frame) for frame in captioned.frames],

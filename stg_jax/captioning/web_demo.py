@@ -77,6 +77,7 @@ def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
     extractor = captioner.extractor  # its models are loaded, or missed, before anybody asks
 
     def caption(path: Path) -> tuple[str, str]:
+        # Only the decoder sees untrusted bytes; what it returns are arrays of known shapes.
         video = read_untrusted(
             path, extractor.sampling, check=limits.check, patience=limits.patience
         )
@@ -129,6 +130,7 @@ def build_demo(caption: CaptionFn, samples: Sequence[Path], limits: Limits) -> A
         start.click(
             functools.partial(_answer, caption), video, [text, alert, page], api_name='caption'
         )
+    # max_size bounds how long anybody waits.
     # The models run one request at a time, whoever asks.
     return demo.queue(max_size=WAITING, default_concurrency_limit=1)
 
@@ -149,6 +151,7 @@ def launch_demo(
         max_file_size=round(limits.megabytes * 1e6),
         # The files and not their folder: everything below an allowed folder is served.
         allowed_paths=[str(path) for path in samples],
+        # Gradio would show the traceback of an unexpected error, with paths of the server.
         show_error=False,
         **options,
     )

@@ -174,7 +174,7 @@ def call(address, path):
 
 
 def test_a_path_of_the_server_is_no_upload(address, film):
-    assert 'event: complete' in call(address, film)
+    assert 'a caption' in call(address, upload(address, 'other.mp4', film.read_bytes()))
     secret = film.with_name('other.mp4')
     secret.write_bytes(film.read_bytes())
     for path in (secret, '/etc/hostname'):
@@ -210,21 +210,16 @@ def upload(address, name, content):
 
 def test_uploads_are_deleted(film, tmp_path, monkeypatch):
     pytest.importorskip('gradio', reason='gradio is absent')
-    from gradio_client import Client
-
     monkeypatch.setattr(web_demo, 'KEPT', 1)
     monkeypatch.setattr(web_demo, '_SWEEP', 1)
     demo = build_demo(caption, [film], LIMITS)
     options = {'host': '127.0.0.1', 'port': None, 'samples': [film], 'limits': LIMITS}
     _, address, _ = launch_demo(demo, **options, prevent_thread_lock=True, quiet=True)
     try:
-        client = Client(address, verbose=False)
         # Not a copy of the sample, which Gradio keeps for as long as it runs.
         other = write_video(tmp_path / 'other.mp4', grey_ramp(12))
         path = Path(upload(address, 'other.mp4', other.read_bytes()))
         assert path.is_file()
-        file = {'path': str(path), 'meta': {'_type': 'gradio.FileData'}}
-        assert client.predict(file, api_name='/caption')[0]
         deadline = time.monotonic() + 60
         while path.exists() and time.monotonic() < deadline:
             time.sleep(0.5)

@@ -80,10 +80,14 @@ def read_timeline(path: str | os.PathLike[str]) -> Timeline:
         pixels = stream.codec_context.width * stream.codec_context.height
     stamps = [pts for pts, _ in shown if pts is not None]
     is_still = len(stamps) > 1 and min(stamps) == max(stamps)
+    # Raw streams, some AVI files, and damaged ones whose stamps never change.
+    if not shown:
+        return Timeline(None, np.zeros(0), 0.0, rate or 1.0, pixels)
     if not stamps or len(stamps) < len(shown) or is_still:
         if not rate:
             raise UserError(f'{path} has neither time stamps nor a frame rate: convert it to mp4')
         return Timeline(None, np.arange(len(shown)) / rate, len(shown) / rate, rate, pixels)
+    # Packets come in decoding order, which B-frames make differ from that of presentation.
     order = np.argsort(stamps, kind='stable')
     time = np.array(stamps, float)[order] * tick
     duration = np.array([length for _, length in shown], float)[order] * tick

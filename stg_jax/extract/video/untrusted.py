@@ -37,6 +37,7 @@ def read_untrusted(
     process.start()
     question.close()  # so that the end of the process ends the pipe
     try:
+        # poll also returns when the process dies, and recv then raises EOFError.
         if not answer.poll(patience):
             raise UserError(
                 f'{path.name} takes more than {patience:g} s to read: cut it, or convert it to mp4'
@@ -45,6 +46,7 @@ def read_untrusted(
     except EOFError:
         raise UserError(f'{path.name} cannot be decoded: convert it to mp4') from None
     finally:
+        # Not terminate: a decoder that hangs in C handles no signal.
         process.kill()
         process.join()
         answer.close()
