@@ -60,7 +60,7 @@ def train(config: 'ConfigDict', workdir: RunPath) -> bool:
     # Before a toy world is rendered with values that training would refuse.
     typed = processes.together(lambda: parse_config(config))
     # One host after the other: of those that share a folder, the first renders.
-    processes.in_turn(lambda: _render_toy_world(typed.data))
+    processes.one_host_at_a_time(lambda: _render_toy_world(typed.data))
     return train_run(typed, workdir)
 
 
@@ -95,7 +95,7 @@ def evaluate(
     """
     from stg_jax.decode.captioner import Captioner
     from stg_jax.decode.ensemble import Ensemble
-    from stg_jax.evaluate.evaluate import evaluate as evaluate_captioner
+    from stg_jax.evaluate.evaluate import evaluate_captioner
 
     folders = [workdir] if isinstance(workdir, str | Path) else list(workdir)
     chosen = {'checkpoint': checkpoint, 'average': average}

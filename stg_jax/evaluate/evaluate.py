@@ -47,7 +47,7 @@ class Evaluation:
         return f'Evaluation({self.scores["num_clips"]} clips, {scores}, {str(self.folder)!r})'
 
 
-def evaluate(
+def evaluate_captioner(
     captioner: Captioner | Ensemble,
     split: str,
     *,
