@@ -126,7 +126,7 @@ def _print(captioned: Any, captioner: Any, report: Any) -> Any:
 
 
 def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
-    """Say why captions of a video are empty, if any are."""
+    """Report why captions of a video are empty, if any are."""
     empty = sum(not each.caption for each in captioned)
     if empty:
         print(

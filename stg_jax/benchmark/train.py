@@ -13,10 +13,10 @@ from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
-from stg_jax.train.bucketing import compact, fullest
-from stg_jax.train.feed import CLIP_AXIS, stacked
+from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
+from stg_jax.train.multistep import in_sequence
 from stg_jax.train.optim import make_optimizer
-from stg_jax.train.step import in_turn, init_state, make_train_step
+from stg_jax.train.step import init_state, make_train_step
 
 _BATCHES = 2  # minimum of a round: a single draw of caption lengths would decide the result
 _ROUNDS = 5
@@ -43,6 +43,7 @@ class Training:
         self, config: Config, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
     ):
         mesh, accumulate = sharding.data_mesh(), config.train.accumulate
+        # One step of schedule: the learning rate does not change the time.
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
             make_model(config),
@@ -55,11 +56,15 @@ class Training:
         executions = [batches[i : i + at_once] for i in range(0, len(batches), at_once)]
         if packed:
             executions = [_packed(part, mesh.size * accumulate) for part in executions]
-        self._executions = [
-            sharding.shard_batch(stacked(list(map(sharding.own_rows, part))), mesh, CLIP_AXIS)
+        on_devices = [
+            tuple(sharding.shard_batch(sharding.own_rows(batch), mesh) for batch in part)
             for part in executions
         ]
-        step_fn = mapped.pmapped(in_turn(train_step), mesh, CLIP_AXIS)
+        if at_once > 1:
+            self._executions, step_fn = on_devices, in_sequence(train_step)
+        else:
+            self._executions, step_fn = [batch for (batch,) in on_devices], train_step
+        step_fn = mapped.pmapped(step_fn, mesh)
         self._programs = list(_programs(step_fn, self._state, self._executions))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
@@ -85,8 +90,11 @@ def run(config: Config) -> list[Stage]:
     """
     num_clips = config.train.batch_size // config.data.captions_per_clip
     at_once = config.train.steps_per_execution
+    # An execution of several steps needs that many batches.
     seeds = range(max(_BATCHES, at_once))
     batches = [random_batch(config, num_clips, seed) for seed in seeds]
+    # The same number of captions, but each with a clip of its own: the encoder runs once per
+    # caption.
     single = config.changed(data__captions_per_clip=1)
     singles = [random_batch(single, config.train.batch_size, seed) for seed in seeds]
     # In host memory, because a train step donates its parameters and each stage needs them.
@@ -103,6 +111,7 @@ def run(config: Config) -> list[Stage]:
     if at_once > 1:
         ways['one step at a time'] = training(config, batches, at_once=1)
     seconds = time_interleaved({name: way for name, (_, way) in ways.items()}, _ROUNDS)
+    # Measured in the same run, since the peak of a shared machine varies too.
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(name, way_config, way, seconds[name], seconds['as configured'], ceiling)
@@ -112,17 +121,19 @@ def run(config: Config) -> list[Stage]:
 
 
 def _packed(batches, num_parts):
-    """Pack the batches of an execution to the shape that the fullest one needs."""
-    targets_SB = np.stack([(batch['tokens'][..., 1:] != PAD).sum((1, 2)) for batch in batches])
-    most = fullest(targets_SB, num_parts).max()
-    return [compact(batch, num_parts=num_parts, fullest=most) for batch in batches]
+    """Pack the batches of an execution, all to the size that the fullest part needs."""
+    num_tokens_SB = np.stack([(batch['tokens'][..., 1:] != PAD).sum((1, 2)) for batch in batches])
+    num_positions = batches[0]['tokens'][..., 1:].size // num_parts
+    fullest_S = fullest_parts(num_tokens_SB, num_parts)
+    size = fitting_size(fullest_S.max(), choose_sizes(fullest_S, num_positions))
+    return [add_packing(batch, num_parts=num_parts, size=size) for batch in batches]
 
 
 def _programs(train_step, state, batches):
     """Yield the compiled program of each batch; batches of equal shapes share one."""
     programs = {}
     for batch in batches:
-        shapes = tuple(x.shape for x in batch.values())
+        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
         if shapes not in programs:
             programs[shapes] = train_step.lower(state, batch).compile()
         yield programs[shapes]

@@ -61,6 +61,7 @@ def clip_name(where: str, clip: Any) -> str:
 
 def caption_text(where: str, clip: str, caption: Any) -> str:
     """Check that a value is the one caption of a clip, perhaps inside a list or an object."""
+    # {clip: [{"image_id": ..., "caption": ...}]} is common, as some evaluation code wants it.
     if isinstance(caption, list) and len(caption) == 1:
         (caption,) = caption
     if isinstance(caption, dict):

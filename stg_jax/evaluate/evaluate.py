@@ -87,12 +87,14 @@ def evaluate_captioner(
     predictions = predict(lambda batch: captioner.search(batch, **options), batches, run.vocab)
     if not processes.is_first():
         return None
+    # Before scoring, so that captions that took minutes survive a full disk or a lack of memory.
+    _write_predictions(folder, predictions)
     about |= _count_looks(captioner, split, about)
     # Normalised captions are enough here: they are only compared with the words of captions.
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
     evaluation = Evaluation(predictions, references, scores, folder)
-    _write(evaluation)
+    _write_scores(evaluation)
     return evaluation
 
 
@@ -138,6 +140,7 @@ def count_look(run: RunFolder, about: Mapping[str, Any]) -> int:
 def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> str:
     """Name the folder of an evaluation after its split and every non-default option."""
     usual, rule = captioner.search_options(), about['checkpoint']
+    # In a fixed order, so that equal settings always give the same name.
     parts = [
         (about['branch'], captioner.is_deployed),
         (f'average{about["average"]}', about['average'] == 1),
@@ -175,12 +178,15 @@ def facts(scores: dict[str, Any]) -> list[str]:
     return [*sentences, made_with(scores)]
 
 
-def _write(evaluation: Evaluation) -> None:
-    coco = [
-        {'image_id': clip_id, 'caption': caption}
-        for clip_id, caption in evaluation.predictions.items()
-    ]
-    write_json(evaluation.folder / 'predictions.json', coco)
+def _write_predictions(folder: epath.Path, predictions: Mapping[str, str]) -> None:
+    # Scores of an earlier evaluation must not be found beside captions that they are not of.
+    (folder / 'scores.json').unlink(missing_ok=True)
+    # COCO results format: other evaluation code reads it, as launch/score.py does.
+    coco = [{'image_id': clip_id, 'caption': caption} for clip_id, caption in predictions.items()]
+    write_json(folder / 'predictions.json', coco)
+
+
+def _write_scores(evaluation: Evaluation) -> None:
     write_json(evaluation.folder / 'scores.json', evaluation.scores)
     write_results_page(
         evaluation.folder / 'index.html',

@@ -36,6 +36,7 @@ class VideoMaker:
         Raises:
           UserError: a model is missing or broken.
         """
+        # Loading a detector takes seconds and compiling it up to a minute: once per process.
         self._extractor = self._extractor or build_extractor(self.settings)
         return self._extractor
 
@@ -47,6 +48,7 @@ class VideoMaker:
     def make(self, chunk: Chunk, loaded: list[Video | UserError]) -> list[Result]:
         """Extract features from all videos of the chunk, in common batches."""
         videos = [video for video in loaded if isinstance(video, Video)]
+        # One call for all videos, so that the frames of short clips share batches.
         described = iter(self.build().describe(videos) if videos else ())
         return [
             attempt(_clip, request, video, described)
@@ -71,6 +73,7 @@ def plan_videos(
     found = keyed_videos(videos)
     paths = name_videos(found.values(), annotations)
     mapping = match_keys(list(paths), annotations, ids)
+    # After matching: two files of one name matter only if a captioned clip needs them.
     _refuse_ambiguous({clip_id: paths[key] for clip_id, key in mapping.key_of.items()}, annotations)
     path_of = {clip_id: paths[key][0] for clip_id, key in mapping.key_of.items()}
     notes = [
@@ -116,6 +119,7 @@ def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, lis
     for path in paths:
         parts = Path(path).with_suffix('').parts
         tails = ('/'.join(parts[k:]) for k in range(len(parts)))
+        # The longest matching tail wins: a clip called cats/001 must not take dogs/001.
         named[next((tail for tail in tails if tail in known), parts[-1])].append(path)
     return dict(named)
 

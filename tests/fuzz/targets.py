@@ -83,6 +83,19 @@ def _make_hdf5_objects(folder):
     fake_features.write_hdf5(folder / 'f.hdf5', fake_features.fake_objects(_clips()))
 
 
+def _make_hdf5_rows(folder):
+    from tests.fakes import fake_features
+
+    rows = {'feats': np.ones((3, 4, 5), np.float32), 'lens': np.array([4, 2, 1])}
+    fake_features.write_hdf5(folder / 'f.hdf5', rows)
+
+
+def _make_npz_frames(folder):
+    from tests.fakes import fake_features
+
+    np.savez_compressed(folder / 'f.npz', **fake_features.fake_frames(_clips()))
+
+
 def _make_npy(folder):
     from tests.fakes import fake_features
 
@@ -125,19 +138,27 @@ def _read_objects(name):
 
 
 def _read_all(source):
-    """Read every clip; a clip of its own may be refused, as preparation leaves it out."""
-    from stg_jax.errors import UserError
-
-    found = {}
+    """Read every clip; a single clip may be refused, as preparation leaves it out."""
     try:
-        for key in source.keys:
-            try:
-                found[key] = source.read(key)
-            except UserError as error:
-                found[key] = str(error)
+        return {key: _attempt(source.read, key) for key in source.keys}
     finally:
         source.close()
-    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """Stands for a value that was refused in one sentence."""
+
+    sentence: str
+
+
+def _attempt(read, *args):
+    from stg_jax.errors import UserError
+
+    try:
+        return read(*args)
+    except UserError as error:
+        return Refused(str(error))
 
 
 def _inspect(name):
@@ -165,6 +186,17 @@ _ANNOTATIONS = {
     'msvd': _write_texts(
         youtube_mapping__txt='a_1_2 vid1\nb_1_2 vid2\n',
         sents_train_lc_nopunc__txt='vid1\ta man runs\nvid2\ta dog barks\n',
+    ),
+    'msvd_corpus': _write_texts(
+        youtube_mapping__txt='a_1_2\tvid1\nb_1_2\tvid2\n',
+        corpus__csv='VideoID,Start,End,Language,Description\n'
+        'a,1,2,English,"A man, running"\nb,1,2,English,a dog\n',
+        AllVideoDescriptions__txt='# x\na_1_2 a man runs\nb_1_2 a dog\n',
+    ),
+    'msrvtt_coco': _write_texts(
+        coco__json=json.dumps(
+            {'images': [{'id': 0}], 'annotations': [{'image_id': 0, 'id': 0, 'caption': 'x'}]}
+        )
     ),
     'msrvtt': _write_texts(
         videodatainfo__json=json.dumps({'videos': _VIDEOS, 'sentences': _SENTENCES})
@@ -204,16 +236,14 @@ def _make_predictions(folder):
 
 
 def _read_predictions(folder):
-    from stg_jax.errors import UserError
     from stg_jax.evaluate.caption_files import read_predictions
     from stg_jax.evaluate.reference_files import read_references
 
-    for path in sorted(folder.iterdir()):
-        for read in (read_predictions, read_references):
-            try:
-                read(path)
-            except UserError:
-                continue
+    return [
+        _attempt(read, path)
+        for path in sorted(folder.iterdir())
+        for read in (read_predictions, read_references)
+    ]
 
 
 def _make_run(folder):
@@ -280,14 +310,9 @@ def _make_videos(folder):
 
 
 def _read_videos(folder):
-    from stg_jax.errors import UserError
     from stg_jax.extract.video.frames import read_frames
 
-    for path in sorted(folder.iterdir()):
-        try:
-            read_frames(path, 4, window=3, size=(16, 16))
-        except UserError:
-            continue
+    return [_attempt(read_frames, path, 4) for path in sorted(folder.iterdir())]
 
 
 def _make_onnx(folder):
@@ -298,18 +323,13 @@ def _make_onnx(folder):
 
 
 def _read_onnx(folder):
-    from stg_jax.errors import UserError
     from stg_jax.extract.onnx.detector import OnnxDetector
     from stg_jax.extract.onnx.frame_encoder import OnnxFrameEncoder
 
-    for name, load in (
-        ('encoder.onnx', lambda path: OnnxFrameEncoder(path, batch_size=2)),
-        ('detector.onnx', lambda path: OnnxDetector(path, min_score=0.3, batch_size=2)),
-    ):
-        try:
-            load(folder / name)
-        except UserError:
-            continue
+    return [
+        _attempt(lambda: OnnxFrameEncoder(folder / 'encoder.onnx', batch_size=2)),
+        _attempt(lambda: OnnxDetector(folder / 'detector.onnx', min_score=0.3, batch_size=2)),
+    ]
 
 
 TARGETS = {
@@ -317,6 +337,8 @@ TARGETS = {
     'data_folder': Target(_make_data_folder, _read_data_folder),
     'hdf5_frames': Target(_make_hdf5_frames, _read_frames('f.hdf5')),
     'hdf5_objects': Target(_make_hdf5_objects, _read_objects('f.hdf5')),
+    'hdf5_rows': Target(_make_hdf5_rows, _read_frames('f.hdf5')),
+    'npz_frames': Target(_make_npz_frames, _read_frames('f.npz')),
     'npy': Target(_make_npy, _read_frames('f')),
     'npz': Target(_make_npz, _read_objects('f')),
     'tsv': Target(_make_tsv('f.tsv'), _read_objects('f.tsv')),

@@ -14,7 +14,7 @@ from stg_jax.benchmark.torch_peer.inputs import state_of
 from stg_jax.benchmark.train import Training
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
-from stg_jax.train.bucketing import compact
+from stg_jax.train.bucketing import add_packing
 from stg_jax.train.step import init_state, make_train_step
 
 _BATCHES = 2
@@ -35,7 +35,10 @@ class Peer:
         self.samples = [prepare(batch, args.device, args.dtype) for batch in batches]
         self.network = inputs.make_network(config, params, args.device, banded=banded)
         self._optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.optim.lr, fused=True
+            # The fused kernel, as a careful user would choose.
+            self.network.parameters(),
+            lr=config.optim.lr,
+            fused=True,
         )
         self._loss = torch.compile(self.loss) if args.compile else self.loss
 
@@ -48,6 +51,7 @@ class Peer:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.optim.clip)
             self._optimizer.step()
+        # CUDA returns before the work is done.
         if self._device == 'cuda':
             torch.cuda.synchronize()
 
@@ -93,6 +97,7 @@ def check_parity(config, args):
     """
     config = config.changed(model__dropout=0.0, model__dtype='float32')
     args = argparse.Namespace(device=args.device, dtype='float32', compile=False)
+    # TF32 would differ from float32 by more than the tolerance.
     torch.set_float32_matmul_precision('highest')
     with jax.default_matmul_precision('highest'):
         for seed in range(_DRAWS):
@@ -127,7 +132,7 @@ def _our_gradient(config, model, params, batch):
     mesh, loss_spec = sharding.data_mesh(), config.loss
     train_step = make_train_step(model, loss_spec, keep, seed=0, accumulate=1)
     state = sharding.replicate(init_state(params, keep), mesh)
-    packed = sharding.shard_batch(compact(batch, num_parts=mesh.size), mesh)
+    packed = sharding.shard_batch(add_packing(batch, num_parts=mesh.size), mesh)
     state, metrics = mapped.pmapped(train_step, mesh)(state, packed)
     return float(metrics['loss']), state.opt_state
 
