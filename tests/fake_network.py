@@ -10,7 +10,7 @@ from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import stack_clips
 from stg_jax.model.captioner import CaptioningModel, ModelSpec
 from stg_jax.model.losses import LossSpec, Words, feature_terms, word_terms
-from tests.fake_data import OBJECTS, fake_clips
+from tests.fake_data import CELLS, OBJECTS, fake_clips, with_grid
 
 VOCAB_SIZE, MAX_WORDS = 13, 5
 
@@ -20,6 +20,7 @@ def small_spec(**changes):
     sizes = {'width': 8, 'heads': 2, 'feedforward': 12, 'dropout': 0.0}
     layers = {'encoder_layers': 1, 'decoder_layers': 1, 'graph_layers': 1}
     facts = {'max_words': MAX_WORDS, 'vocab_size': VOCAB_SIZE, 'scale': (1.0, 0.5, 2.0)}
+    facts['grid_cells'] = CELLS
     return ModelSpec(**{**common.get_config().model, **sizes, **layers, **facts, **changes})
 
 
@@ -43,7 +44,8 @@ def fake_batch(num_clips=3, num_captions=2, *, seed=0):
     token_BKL = np.stack(
         [[fake_caption(rng) for _ in range(num_captions)] for _ in range(num_clips)]
     )
-    return stack_clips(fake_clips(num_clips, seed=seed), OBJECTS) | {'tokens': token_BKL}
+    clips = list(map(with_grid, fake_clips(num_clips, seed=seed)))
+    return stack_clips(clips, OBJECTS) | {'tokens': token_BKL}
 
 
 def fake_caption(rng):

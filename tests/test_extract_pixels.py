@@ -13,7 +13,8 @@ from stg_jax.data.sampling import sample_index
 from stg_jax.data.toy import render
 from stg_jax.errors import UserError
 from stg_jax.extract.choose import build_extractor
-from stg_jax.extract.descriptors import GRID, HUES, WIDTHS, describe_frame, ground_colour
+from stg_jax.extract.contrast import ground_colour
+from stg_jax.extract.descriptors import GRID, HUES, WIDTHS, describe_frame
 from stg_jax.extract.pixels import PixelExtractor
 from stg_jax.extract.regions import find_regions
 

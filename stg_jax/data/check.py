@@ -6,7 +6,7 @@ from stg_jax.data.clip import Clip
 from stg_jax.errors import UserError
 
 FLOAT16_MAX = 65504.0
-_FEATURES = ('appearance', 'motion', 'object')
+_FEATURES = ('appearance', 'motion', 'object', 'grid')
 _SHAPED = (*_FEATURES, 'box', 'score', 'label', 'object_mask')
 
 
@@ -20,7 +20,8 @@ def check_clip(clip: Clip) -> None:
         raise UserError('a clip has an empty id: give every clip a name')
     _check_shapes(clip)
     for kind in _FEATURES:
-        _check_values(clip.id, kind, getattr(clip, kind))
+        if getattr(clip, kind) is not None:
+            _check_values(clip.id, kind, getattr(clip, kind))
     _check_objects(clip)
 
 
@@ -31,12 +32,17 @@ def check_same_shapes(clip: Clip, first: Clip) -> None:
       UserError: naming both clips, the kind and both shapes.
     """
     for kind in _SHAPED:
-        shape, expected = getattr(clip, kind).shape, getattr(first, kind).shape
+        shape, expected = _shape(clip, kind), _shape(first, kind)
         if shape != expected:
             raise UserError(
                 f'clip {clip.id}: {kind} has shape {shape}, but clip {first.id} has {expected}: '
                 'all clips of a data folder must have the same shapes'
             )
+
+
+def _shape(clip: Clip, kind: str) -> tuple[int, ...] | None:
+    value = getattr(clip, kind)
+    return None if value is None else value.shape
 
 
 def _check_shapes(clip: Clip) -> None:
@@ -50,6 +56,8 @@ def _check_shapes(clip: Clip) -> None:
         'label': (num_frames, num_objects),
         'true_box': (num_frames, None, 4),
     }
+    if clip.grid is not None:
+        expected['grid'] = (num_frames, None, None)
     for kind, sizes in expected.items():
         shape = getattr(clip, kind).shape
         if len(shape) != len(sizes) or any(

@@ -24,6 +24,7 @@ class Clip:
       fps: frames per second of the video, 0 where unknown.
       height: frame height of the video in pixels, 0 where unknown.
       width: frame width of the video in pixels, 0 where unknown.
+      grid: (T, G, Cg) float, features of the cells of each frame, row by row; None without them.
       source: the longer video that the clip was cut from (untrusted text), '' where unknown: clips
         of one source in two splits are a leak.
     """
@@ -41,6 +42,7 @@ class Clip:
     fps: float = 0.0
     height: int = 0
     width: int = 0
+    grid: np.ndarray | None = None
     source: str = ''
 
 

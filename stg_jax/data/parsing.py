@@ -15,9 +15,17 @@ class Parser:
     TFDS takes one record apart at a time and all of it, at several times the cost.
     """
 
-    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int, *, with_lost: bool):
+    def __init__(
+        self,
+        features: tfds.features.FeaturesDict,
+        num_objects: int,
+        *,
+        with_grid: bool,
+        with_lost: bool,
+    ):
         self._num_objects, self._with_lost = num_objects, with_lost
-        self._stored = {name: features[name] for name in (*_OF_FRAMES, *_OF_OBJECTS)}
+        names = (*_OF_FRAMES, *_OF_OBJECTS, *(['grid'] if with_grid else []))
+        self._stored = {name: features[name] for name in names}
         # Traced once here, not in every epoch.
         self.parse = tf.function(
             self._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]

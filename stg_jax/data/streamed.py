@@ -41,7 +41,10 @@ class StreamedClips:
         self.skipped = collections.Counter()
         check_manifest(self.split.manifest, data_config)
         self._parser = Parser(
-            self.split.features, data_config.objects, with_lost=self._skip_damaged
+            self.split.features,
+            data_config.objects,
+            with_grid=bool(data_config.get('grid_cells', 0)),
+            with_lost=self._skip_damaged,
         )
 
     def zeros(self, num_clips: int) -> dict[str, np.ndarray]:

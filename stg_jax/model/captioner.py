@@ -13,9 +13,11 @@ from flax import linen as nn
 from flax import struct
 
 from stg_jax.errors import UserError
-from stg_jax.model.encoders import SCENE_FUSIONS, ObjectEncoder, SceneEncoder
+from stg_jax.model.encoders import SCENE_FUSIONS, ObjectEncoder, SceneEncoder, mean_of_objects
 from stg_jax.model.graph import DIRECTIONS, GRAPHS, build_graph
+from stg_jax.model.grid import GridEncoder, check_grid
 from stg_jax.model.language import Cache, CrossMemory, Entry, LanguageDecoder, Memory, word_logits
+from stg_jax.model.layout import Layout, joined
 from stg_jax.model.packing import WHOLE, Packing
 
 _CHOICES = {
@@ -25,6 +27,8 @@ _CHOICES = {
     'graph': GRAPHS,
     'graph_norm': ('none', 'layer'),
     'temporal_direction': DIRECTIONS,
+    'object_memory': ('mean', 'nodes'),
+    'scene_tokens': ('frames', 'grid'),
     'dtype': ('float32', 'bfloat16'),
 }
 
@@ -50,6 +54,12 @@ class ModelSpec:
     max_words: int
     vocab_size: int
     scale: tuple[float, float, float]  # of appearance, motion, object; inputs are divided by it
+    # With defaults, so that configs of runs from before these options still describe a network.
+    object_memory: str = 'mean'
+    scene_tokens: str = 'frames'
+    grid_mixings: int = 1
+    grid_cells: int = 0
+    grid_scale: float = 1.0
 
     def __post_init__(self):
         """Refuse a value that names no variant of the network."""
@@ -63,6 +73,13 @@ class ModelSpec:
             )
         if self.fusion == 'concat' and self.branches != 'full':
             raise UserError("config.model.fusion = 'concat' needs config.model.branches = 'full'")
+        if self.reads_grid:
+            check_grid(self.grid_cells)
+
+    @property
+    def reads_grid(self) -> bool:
+        """Return whether a decoder reads the cells of frames."""
+        return self.scene_tokens == 'grid' and self.branches != 'object'
 
     @property
     def decoders(self) -> tuple[str, ...]:
@@ -107,11 +124,29 @@ class BranchStates:
     feature_BD: jax.Array
 
 
+@struct.dataclass
+class BranchSequence:
+    """What a decoder reads of a batch of clips.
+
+    Attributes:
+      x_BSD: the sequence, without positions.
+      mask_BS: True where it is real.
+      mean_BD: float32, the mean of the features of real frames.
+      layout: which frame each of the S positions describes.
+    """
+
+    x_BSD: jax.Array
+    mask_BS: jax.Array
+    mean_BD: jax.Array
+    layout: Layout = struct.field(pytree_node=False)
+
+
 class CaptioningModel(nn.Module):
     """Predict the words of clips given as a batch of features.
 
     A batch holds appearance (B, T, C2), motion (B, T, C3), object (B, T, N, Co), box (B, T, N, 4)
-    and object_mask (B, T, N); a model without an object branch reads only the first two.
+    and object_mask (B, T, N); a model without an object branch reads only the first two. With
+    scene_tokens 'grid' it also holds grid (B, T, G, Cg).
     """
 
     spec: ModelSpec
@@ -121,6 +156,8 @@ class CaptioningModel(nn.Module):
         spec, dtype = self.spec, jnp.dtype(self.spec.dtype)
         if spec.branches != 'object':
             self.scene_encoder = SceneEncoder(spec.width, spec.scene_fusion, dtype)
+        if spec.reads_grid:
+            self.grid_encoder = GridEncoder(spec.width, spec.grid_mixings, dtype)
         if spec.branches != 'scene':
             self.object_encoder = ObjectEncoder(
                 spec.width, spec.graph_layers, spec.graph_norm, dtype
@@ -159,17 +196,18 @@ class CaptioningModel(nn.Module):
         """Return, by decoder name, the states from which the logits of packed words follow."""
         states = {}
         for name, decoder in self.decoders.items():
-            feature_BSD, mask_BS = self.sequence(batch, name)
-            memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, train))
-            hidden_MD = decoder.hidden(token_BKL, memory, train, packing)
-            states[name] = BranchStates(
-                hidden_MD, decoder.word_vectors(), _masked_mean(feature_BSD, mask_BS)
-            )
+            sequence = self.sequence(batch, name)
+            memory = decoder.encode(sequence.x_BSD, sequence.mask_BS, train, sequence.layout)
+            hidden_MD = decoder.hidden(token_BKL, decoder.read_memory(memory), train, packing)
+            states[name] = BranchStates(hidden_MD, decoder.word_vectors(), sequence.mean_BD)
         return states
 
     def encode(self, batch: Mapping[str, jax.Array], branch: str) -> Memory:
         """Encode clips for stepwise decoding with the decoder named `branch`."""
-        return self.decoders[branch].encode(*self.sequence(batch, branch), train=False)
+        sequence = self.sequence(batch, branch)
+        return self.decoders[branch].encode(
+            sequence.x_BSD, sequence.mask_BS, train=False, layout=sequence.layout
+        )
 
     def read_memory(self, memory: Memory, branch: str) -> CrossMemory:
         """Return the keys and values that all decoding steps of a branch share."""
@@ -192,22 +230,31 @@ class CaptioningModel(nn.Module):
         """Read one token of R prefixes; see `LanguageDecoder.step`."""
         return self.decoders[branch].step(token_R, position, cache, trail_RL, memory, clip_R)
 
-    def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> tuple[jax.Array, jax.Array]:
-        """Return the sequence (B, S, D) that a decoder reads, and which of it is real (B, S)."""
+    def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> BranchSequence:
+        """Return the sequence that a decoder reads."""
         if branch == 'scene':
             return self._scene(batch)
         if branch == 'object':
             return self._object(batch)
-        parts, masks = zip(self._scene(batch), self._object(batch), strict=True)
-        return jnp.concatenate(parts, axis=1), jnp.concatenate(masks, axis=1)
+        scene, objects = self._scene(batch), self._object(batch)
+        x_BSD = jnp.concatenate([scene.x_BSD, objects.x_BSD], axis=1)
+        mask_BS = jnp.concatenate([scene.mask_BS, objects.mask_BS], axis=1)
+        layout = joined(scene.layout, objects.layout)
+        return BranchSequence(x_BSD, mask_BS, _masked_mean(x_BSD, mask_BS), layout)
 
     def _scene(self, batch):
         appearance_scale, motion_scale, _ = self.spec.scale
-        feature_BSD = self.scene_encoder(
+        x_BSD = self.scene_encoder(
             self._scaled(batch['appearance'], appearance_scale),
             self._scaled(batch['motion'], motion_scale),
         )
-        return feature_BSD, jnp.ones(feature_BSD.shape[:2], bool)
+        mean_BD = x_BSD.astype(jnp.float32).mean(1)
+        T = batch['appearance'].shape[1]
+        layout = Layout.of_frames(T, x_BSD.shape[1] // T)
+        if self.spec.reads_grid:
+            token_BTPD = self.grid_encoder(self._scaled(batch['grid'], self.spec.grid_scale))
+            x_BSD, layout = _with_frames(token_BTPD, x_BSD)
+        return BranchSequence(x_BSD, jnp.ones(x_BSD.shape[:2], bool), mean_BD, layout)
 
     def _object(self, batch):
         mask_BTN = batch['object_mask']
@@ -218,12 +265,28 @@ class CaptioningModel(nn.Module):
             kind=self.spec.graph,
             direction=self.spec.temporal_direction,
         )
-        node_BTNC = self._scaled(batch['object'], self.spec.scale[2])
-        return self.object_encoder(node_BTNC, mask_BTN, graph), mask_BTN.any(-1)
+        input_BTNC = self._scaled(batch['object'], self.spec.scale[2])
+        node_BTND = self.object_encoder.nodes(input_BTNC, graph)
+        frame_BTD, mask_BT = mean_of_objects(node_BTND, mask_BTN), mask_BTN.any(-1)
+        mean_BD = _masked_mean(frame_BTD, mask_BT)
+        B, T, N = mask_BTN.shape
+        if self.spec.object_memory == 'mean':
+            return BranchSequence(frame_BTD, mask_BT, mean_BD, Layout.of_frames(T, 1))
+        x_BSD, mask_BS = node_BTND.reshape(B, T * N, -1), mask_BTN.reshape(B, T * N)
+        return BranchSequence(x_BSD, mask_BS, mean_BD, Layout.of_parts(T, N))
 
     def _scaled(self, x, scale):
         # Through float32: a feature near the float16 limit must not overflow on the way.
         return (x.astype(jnp.float32) / scale).astype(self.spec.dtype)
+
+
+def _with_frames(token_BTPD, frame_BSD):
+    """Append the vectors of each frame to its tokens: (B, T * (P + S / T), D), and its layout."""
+    B, T, _, D = token_BTPD.shape
+    frame_BTQD = frame_BSD.reshape(B, -1, T, D).swapaxes(1, 2)
+    x_BTPD = jnp.concatenate([token_BTPD, frame_BTQD], axis=2)
+    P = x_BTPD.shape[2]
+    return x_BTPD.reshape(B, T * P, D), Layout.of_parts(T, P, is_aligned=False)
 
 
 def _masked_mean(x_BSD, mask_BS):

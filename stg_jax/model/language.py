@@ -11,6 +11,7 @@ from flax import struct
 from stg_jax.model import layers
 from stg_jax.model.attention import KeyValue
 from stg_jax.model.dropout import Dropout
+from stg_jax.model.layout import Layout
 from stg_jax.model.packing import WHOLE, Packing
 from stg_jax.model.products import float32_product
 
@@ -66,12 +67,18 @@ class LanguageDecoder(nn.Module):
         self.decoder = [layers.DecoderLayer(*sizes) for _ in range(self.num_decoder_layers)]
         self.drop = Dropout(self.dropout)
 
-    def encode(self, feature_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> Memory:
-        """Encode a branch's sequence; positions outside the mask are not attended to."""
-        position_SD = layers.sinusoids(feature_BSD.shape[1], self.width).astype(self.dtype)
-        x_BSD = self.drop(feature_BSD + position_SD, deterministic=not train)
+    def encode(
+        self, feature_BSD: jax.Array, mask_BS: jax.Array, train: bool, layout: Layout
+    ) -> Memory:
+        """Encode a branch's sequence; positions outside the mask are not attended to.
+
+        Where every frame has the same parts, attention is factored: first among the parts of a
+        frame, then among the states of a part in time.
+        """
+        time_SD = layers.sinusoids(max(layout.time) + 1, self.width)[list(layout.time)]
+        x_BSD = self.drop(feature_BSD + time_SD.astype(self.dtype), deterministic=not train)
         for layer in self.encoder:
-            x_BSD = layer(x_BSD, mask_BS, train)
+            x_BSD = layer(x_BSD, mask_BS, train, layout.num_parts)
         return Memory(x_BSD, mask_BS)
 
     def read_memory(self, memory: Memory) -> CrossMemory:

@@ -52,12 +52,30 @@ class EncoderLayer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> jax.Array:
-        """Return (B, S, D) where positions attend to the real ones of mask (B, S)."""
+    def __call__(
+        self, x_BSD: jax.Array, mask_BS: jax.Array, train: bool, num_parts: int = 0
+    ) -> jax.Array:
+        """Return (B, S, D) where positions attend to the real ones of mask (B, S).
+
+        With `num_parts`, a position is one of P parts of a frame. It attends to the parts of its
+        own frame, then to itself in all frames: of S = T * P positions each sees T + P.
+        """
         drop = functools.partial(Dropout(self.dropout), deterministic=not train)
-        attention = Attention(self.width, self.heads, self.dtype)
-        attended_BSD = attention(x_BSD, attention.project(x_BSD), mask_BS[:, None, :])
-        x_BSD = nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(attended_BSD))
+
+        def attended(x_XSD, mask_XS):
+            attention = Attention(self.width, self.heads, self.dtype)
+            update_XSD = attention(x_XSD, attention.project(x_XSD), mask_XS[..., None, :])
+            return nn.LayerNorm(dtype=self.dtype)(x_XSD + drop(update_XSD))
+
+        if num_parts:
+            B, S, D = x_BSD.shape
+            x_BTPD = attended(
+                x_BSD.reshape(B, S // num_parts, num_parts, D), mask_BS.reshape(B, -1, num_parts)
+            )
+            x_BPTD = attended(x_BTPD.swapaxes(1, 2), mask_BS.reshape(B, -1, num_parts).mT)
+            x_BSD = x_BPTD.swapaxes(1, 2).reshape(B, S, D)
+        else:
+            x_BSD = attended(x_BSD, mask_BS)
         fed_BSD = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)(x_BSD, train)
         return nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(fed_BSD))
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from stg_jax.data import toy
 from stg_jax.data.annotations import read_annotations
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.quiet_tensorflow import tfds
@@ -29,7 +28,7 @@ from stg_jax.data.toy.scenes import SPLITS
 from stg_jax.errors import UserError
 from stg_jax.extract.pixels import PixelExtractor
 from stg_jax.prepare.from_features import FeatureFiles, plan_features
-from stg_jax.prepare.toy import film_clips
+from stg_jax.prepare.toy import ToyMaker, film_clips
 from stg_jax.prepare.work import Maker, Request, chunked, make_all
 
 _KINDS = ('appearance', 'motion', 'objects', 'boxes', 'frame_sizes')
@@ -98,8 +97,8 @@ class StgToy(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         extractor = PixelExtractor(config.frames, config.objects)
         with tempfile.TemporaryDirectory() as folder:
-            films = toy.render(folder, seed=config.seed, num_clips={split: count})
-            for clip in film_clips(films, extractor, workers=1):
+            maker = ToyMaker(extractor, folder, config.seed)
+            for clip in film_clips(maker, {split: count}, workers=1):
                 yield clip.id, example_of(clip)
 
 

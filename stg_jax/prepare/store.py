@@ -19,6 +19,7 @@ _ARRAYS = (
     *('appearance', 'motion', 'object', 'box'),
     *('score', 'label', 'object_mask', 'true_box'),
 )
+_OPTIONAL = ('grid',)
 _FACTS = ('fps', 'height', 'width')
 
 
@@ -67,7 +68,8 @@ class ClipStore:
             arrays = {
                 f'{rank}.{name}': getattr(clip, name)
                 for rank, (_, clip) in enumerate(made)
-                for name in _ARRAYS
+                for name in (*_ARRAYS, *_OPTIONAL)
+                if getattr(clip, name) is not None
             }
             facts = [{name: getattr(clip, name) for name in _FACTS} for _, clip in made]
             path = self._folder / f'{"".join(key for key, _ in made)}.npz'
@@ -115,6 +117,7 @@ def _load(path: epath.Path, ranks: Mapping[Request, int]) -> Iterator[Clip]:
                 captions=request.captions,
                 source=request.source,
                 **{name: arrays[f'{rank}.{name}'] for name in _ARRAYS},
+                **{n: arrays[f'{rank}.{n}'] for n in _OPTIONAL if f'{rank}.{n}' in arrays},
                 **facts[rank],
             )
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
+import cv2
+
 from stg_jax.data.check import check_clip
 from stg_jax.data.clip import Clip
 from stg_jax.errors import UserError
@@ -214,6 +216,8 @@ def _in_order(
 def _start_worker(maker: Maker) -> None:
     global _maker  # a worker process has one maker, whose models stay loaded
     _maker = maker
+    # One process a core: threads of OpenCV would take the cores from the other processes.
+    cv2.setNumThreads(1)
 
 
 def _make_in_worker(chunk: Chunk) -> list[Result]:

@@ -18,7 +18,12 @@ def build_model(config: ConfigDict, manifest: Manifest, vocab: Vocabulary) -> Ca
     scale = tuple(manifest.scale[kind] for kind in ('appearance', 'motion', 'object'))
     return CaptioningModel(
         ModelSpec(
-            **config.model, max_words=config.data.max_words, vocab_size=len(vocab), scale=scale
+            **config.model,
+            max_words=config.data.max_words,
+            vocab_size=len(vocab),
+            scale=scale,
+            grid_cells=config.data.get('grid_cells', 0),
+            grid_scale=manifest.scale.get('grid', 1.0),
         )
     )
 
@@ -27,13 +32,16 @@ def feature_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
     """Return what the network reads of one clip, by name."""
     data = config.data
     T, N = data.frames, data.objects
-    return {
+    shapes = {
         'appearance': jax.ShapeDtypeStruct((T, data.appearance_dim), jnp.float16),
         'motion': jax.ShapeDtypeStruct((T, data.motion_dim), jnp.float16),
         'object': jax.ShapeDtypeStruct((T, N, data.object_dim), jnp.float16),
         'box': jax.ShapeDtypeStruct((T, N, 4), jnp.float32),
         'object_mask': jax.ShapeDtypeStruct((T, N), jnp.bool_),
     }
+    if G := data.get('grid_cells', 0):
+        shapes['grid'] = jax.ShapeDtypeStruct((T, G, data.grid_dim), jnp.float16)
+    return shapes
 
 
 def init_params(model: CaptioningModel, config: ConfigDict, seed: int) -> PyTree:
