@@ -272,6 +272,8 @@ class CaptioningModel(nn.Module):
         B, T, N = mask_BTN.shape
         if self.spec.object_memory == 'mean':
             return BranchSequence(frame_BTD, mask_BT, mean_BD, Layout.of_frames(T, 1))
+        # A clip without objects attends to all positions alike, and shall see zeros there.
+        node_BTND = jnp.where(mask_BTN[..., None], node_BTND, 0)
         x_BSD, mask_BS = node_BTND.reshape(B, T * N, -1), mask_BTN.reshape(B, T * N)
         return BranchSequence(x_BSD, mask_BS, mean_BD, Layout.of_parts(T, N))
 
