@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stg_jax.data import toy
-from stg_jax.extract.pixels import PixelExtractor
-from stg_jax.extract.video import read_frames
-from stg_jax.figures import new_figure, save_figure
+from stg_jax.datasets import toy
+from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+from stg_jax.extract.video.frames import read_frames
 from stg_jax.files import read_json
-from stg_jax.prepare.contact_sheet import draw_row
+from stg_jax.prepare.verify.contact_sheet import draw_row
+from stg_jax.visualize.matplotlib import new_figure, save_figure
 
 _FOLDER = Path(__file__).parent / 'images'
 _CLIPS, _FRAMES, _OBJECTS, _SIDE = (0, 2, 5), 6, 6, 224

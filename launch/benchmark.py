@@ -29,27 +29,27 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import common
-from stg_jax import cli, heap, multihost
-from stg_jax.benchmark import machine
-from stg_jax.benchmark.table import table
+from stg_jax.benchmark import timing
+from stg_jax.benchmark.timing import table
+from stg_jax.cli import app, config_flag, heap, multihost
 from stg_jax.errors import UserError
 from stg_jax.files import write_json
-from stg_jax.run.limits import check_limits
+from stg_jax.run.config_checks import check_limits
 
 flags.adopt_module_key_flags(multihost)
 _OF_CLIPS = ('input', 'e2e')  # suites over a set of clips
 _SUITE = flags.DEFINE_enum(
     'suite', None, ['train', 'decode', 'graph', *_OF_CLIPS], 'What to measure.'
 )
-_CONFIG = config_flags.DEFINE_config_dict('config', common.get_config())
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file.')
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
 _CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips of the set (input, e2e).', 1)
 
 
 def main(args: list[str]) -> None:
     """Run a suite."""
-    cli.no_arguments(args)
-    suite, out, config = cli.required(_SUITE), cli.required(_OUT), _CONFIG.value
+    app.no_arguments(args)
+    suite, out, config = app.required(_SUITE), app.required(_OUT), _CONFIG.value
     check_limits(config)
     host = multihost.host()
     if multihost.is_asked_for() and suite != 'train':
@@ -59,11 +59,11 @@ def main(args: list[str]) -> None:
     if host:
         return
     made_with = {'config': config.to_dict(), 'clips': _CLIPS.value}
-    write_json(out, {'suite': suite, **machine.describe(), **made_with, 'stages': stages})
+    write_json(out, {'suite': suite, **timing.describe(), **made_with, 'stages': stages})
     print(table(stages))
     print(f'wrote {out}')
 
 
 if __name__ == '__main__':
     heap.keep_freed_memory()
-    cli.run(multihost.joining(main))
+    app.run(multihost.joining(main), config_flag.default_config(common.__file__))

@@ -23,7 +23,7 @@ from typing import Any
 
 from absl import flags
 
-from stg_jax import cli
+from stg_jax.cli import app
 from stg_jax.errors import UserError
 from stg_jax.files import check_writable
 
@@ -55,13 +55,11 @@ def main(names: list[str]) -> int:
     """Caption each video of the command line."""
     if not names:
         raise UserError('no video given: name one or more files or folders (see --help)')
-    workdir = cli.required(_WORKDIR)
-    from stg_jax.captioning.captioned import caption_video
-    from stg_jax.captioning.subtitles import name_subtitles, write_subtitles
-    from stg_jax.captioning.times import parse_seconds
-    from stg_jax.captioning.videos import list_videos
+    workdir = app.required(_WORKDIR)
+    from stg_jax.captioning.caption_video import caption_video, list_videos
+    from stg_jax.captioning.subtitles import name_subtitles, parse_seconds, write_subtitles
     from stg_jax.decode.captioner import Captioner
-    from stg_jax.extract.choose import build_extractor
+    from stg_jax.extract.registry import build_extractor
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
     paths = list_videos(names)
@@ -85,7 +83,7 @@ def main(names: list[str]) -> int:
             _burn(path, captioned)
     if shown:
         _write_report(shown)
-    return cli.USER_ERROR if failed else 0
+    return app.USER_ERROR if failed else 0
 
 
 def _check_outputs(paths: Sequence[Path]) -> None:
@@ -93,18 +91,17 @@ def _check_outputs(paths: Sequence[Path]) -> None:
     if _BURN.value and len(paths) > 1:
         raise UserError(f'--burn copies one video and {len(paths)} are given: name one')
     if _BURN.value:
-        from stg_jax.captioning.burn import check_name
-        from stg_jax.captioning.lettering import SMALLEST, dejavu
+        from stg_jax.captioning.burn_in import SMALLEST, check_name, dejavu
 
         dejavu(SMALLEST)  # told now and not after the captioning, if Matplotlib's font is missing
         check_name(_BURN.value, paths[0])
     if _REPORT.value:
-        from stg_jax.report.page import SUFFIXES
+        from stg_jax.visualize.explanation_page import SUFFIXES
 
         check_writable(_REPORT.value, SUFFIXES)
     if _FIGURE.value:
-        from stg_jax.figures import figure_class
-        from stg_jax.report.figure import SUFFIXES
+        from stg_jax.visualize.explanation_figure import SUFFIXES
+        from stg_jax.visualize.matplotlib import figure_class
 
         figure_class()
         check_writable(_FIGURE.value, SUFFIXES)
@@ -132,7 +129,7 @@ def _choose_fn(captioner: Any) -> Callable:
 def _say(captioned: Any, captioner: Any, shown: list) -> Any:
     """Print a caption, after explaining it where it will be shown; return it without pictures."""
     if _REPORT.value or _FIGURE.value:
-        from stg_jax.captioning.shown import to_shown
+        from stg_jax.captioning.explained import to_shown
 
         with captioned.stages.measure('explain'):
             shown.append(to_shown(captioner, captioned, is_window=bool(_WINDOW.value)))
@@ -142,7 +139,7 @@ def _say(captioned: Any, captioner: Any, shown: list) -> Any:
 
 
 def _burn(path: Path, captioned: Sequence[Any]) -> None:
-    from stg_jax.captioning.burn import burn
+    from stg_jax.captioning.burn_in import burn
 
     said = 0.0
 
@@ -157,14 +154,14 @@ def _burn(path: Path, captioned: Sequence[Any]) -> None:
 
 def _write_report(shown: Sequence[Any]) -> None:
     if _REPORT.value:
-        from stg_jax.report.page import write_page
+        from stg_jax.visualize.explanation_page import write_page
 
         write_page(_REPORT.value, shown)
     if _FIGURE.value:
-        from stg_jax.report.figure import write_figure
+        from stg_jax.visualize.explanation_figure import write_figure
 
         write_figure(_FIGURE.value, shown)
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

@@ -13,7 +13,7 @@ seeds would do to it, the standard deviations tell.
 
 from absl import flags
 
-from stg_jax import cli
+from stg_jax.cli import app
 from stg_jax.errors import UserError
 from stg_jax.files import check_writable, write_text
 
@@ -29,9 +29,9 @@ def main(paths: list[str]) -> None:
     """Print the tables."""
     if len(paths) < 2:
         raise UserError('name two or more runs to compare (see --help)')
-    from stg_jax.evaluate.bootstrap import paired_bootstrap
-    from stg_jax.evaluate.comparison import difference_table, made_with_line, scores_table
-    from stg_jax.evaluate.systems import check_alike, decoded_differently, load_system
+    from stg_jax.evaluate.compare.bootstrap import paired_bootstrap
+    from stg_jax.evaluate.compare.systems import check_alike, decoded_differently, load_system
+    from stg_jax.evaluate.compare.tables import difference_table, made_with_line, scores_table
 
     if _OUT.value:
         check_writable(_OUT.value)
@@ -54,4 +54,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

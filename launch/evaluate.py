@@ -21,7 +21,7 @@ from typing import Any
 
 from absl import flags
 
-from stg_jax import cli, heap, multihost
+from stg_jax.cli import app, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_list(
@@ -46,8 +46,8 @@ _SHOW = flags.DEFINE_integer('show', 0, 'Print so many captions beside their ref
 
 def main(args: list[str]) -> None:
     """Evaluate and print the scores."""
-    cli.no_arguments(args)
-    workdirs = cli.required(_WORKDIR)
+    app.no_arguments(args)
+    workdirs = app.required(_WORKDIR)
     from stg_jax.evaluate.java import meteor_at_hand
 
     share = multihost.share()
@@ -105,4 +105,4 @@ def _print_captions(results: list, number: int) -> None:
 
 if __name__ == '__main__':
     heap.keep_freed_memory()
-    cli.run(multihost.joining(main))
+    app.run(multihost.joining(main))

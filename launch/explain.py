@@ -12,7 +12,7 @@ of the JSON are described in docs/explain.md.
 
 from absl import flags
 
-from stg_jax import cli
+from stg_jax.cli import app
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data that the run was trained on.')
@@ -22,15 +22,15 @@ _CLIPS = flags.DEFINE_integer('clips', 60, 'Clips to measure, the first of the s
 
 def main(args: list[str]) -> None:
     """Measure, write and print."""
-    cli.no_arguments(args)
-    workdir = cli.required(_WORKDIR)
+    app.no_arguments(args)
+    workdir = app.required(_WORKDIR)
     import itertools
 
+    from stg_jax.cli.progress import progress
     from stg_jax.data.records import read_clips
     from stg_jax.decode.captioner import Captioner
-    from stg_jax.explain.measure import measure
+    from stg_jax.explain.faithfulness import measure
     from stg_jax.files import write_json
-    from stg_jax.prepare.progress import progress
 
     captioner = Captioner.load(workdir, checkpoint=_CHECKPOINT.value)
     run = captioner.run
@@ -63,4 +63,4 @@ def _print(found: dict) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

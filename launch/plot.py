@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from stg_jax import cli
+from stg_jax.cli import app
 from stg_jax.errors import UserError
 
 _OUT = flags.DEFINE_string('out', 'curves.png', 'PNG or SVG file to write.')
@@ -20,7 +20,7 @@ def main(workdirs: list[str]) -> None:
     """Draw the runs of the command line."""
     if not workdirs:
         raise UserError('no run given: name one or more folders that train.py wrote (see --help)')
-    from stg_jax.plot import draw_curves, read_metrics
+    from stg_jax.visualize.curves import draw_curves, read_metrics
 
     names = [Path(workdir).name for workdir in workdirs]
     # Runs of one name in several folders are told apart by all of their paths.
@@ -30,4 +30,4 @@ def main(workdirs: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

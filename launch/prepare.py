@@ -8,12 +8,8 @@
     python launch/prepare.py inspect FILE [--data_set msvd --annotations DIR]
     python launch/prepare.py verify data/msvd
 
-Sources of captions (--annotations):
-toy     renders videos of coloured shapes that interact (kept in OUT/videos). Needs no input.
-msvd    a folder with sents_{train,val,test}_lc_nopunc.txt and youtube_mapping.txt, with
-        AllVideoDescriptions.txt, or with the corpus as *.csv.
-msrvtt  videodatainfo JSON files, plain or zipped, in one folder or as one file.
-own     CSV or JSONL with clip, caption and perhaps split; else clips are divided 80/10/10.
+The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
+input. The others are data sets: --annotations below says what each of them reads.
 
 Features come from --videos, a folder of files named by clip, or from feature files that you have:
 HDF5, .npy folders, bottom-up-attention TSV or .npz; docs/data.md lists the layouts. `inspect` says
@@ -37,20 +33,23 @@ from typing import Any
 from absl import flags
 
 from configs import common
-from stg_jax import cli, files
-from stg_jax.data.ids import SCHEMES
+from stg_jax import files
+from stg_jax.cli import app, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.datasets import DATASETS
+from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
 
-SOURCES = ('toy', 'msvd', 'msrvtt', 'own')
+SOURCES = ('toy', *DATASETS)
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show what would be done, and write nothing.')
+flags.DEFINE_alias('dry-run', 'dry_run')
 _NUM_FRAMES = flags.DEFINE_integer(
-    'num_frames', None, 'T, frames of a clip; by default what configs/SOURCE.py says.', 1
+    'num_frames', None, 'T, frames of a clip; by default what its config says.', 1
 )
 _NUM_OBJECTS = flags.DEFINE_integer(
-    'num_objects', None, 'N, most objects of a frame; by default what configs/SOURCE.py says.', 1
+    'num_objects', None, 'N, most objects of a frame; by default what its config says.', 1
 )
 _WORKERS = flags.DEFINE_integer(
     'workers', None, 'Processes; by default one a core, or one alone where models are used.', 1
@@ -59,14 +58,21 @@ _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split; by default what configs/toy.py says.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: another seed gives other videos.', 0)
-_ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of captions.')
+_ANNOTATIONS = flags.DEFINE_string(
+    'annotations',
+    None,
+    'File or folder of captions. '
+    + ' '.join(f'{name}: {row.annotations}.' for name, row in DATASETS.items()),
+)
 _IDS = flags.DEFINE_enum(
     'ids',
     None,
     list(SCHEMES),
     'How files name clips, where that cannot be found out.',
 )
-_DATA_SET = flags.DEFINE_enum('data_set', 'own', SOURCES[1:], 'inspect: what --annotations is of.')
+_DATA_SET = flags.DEFINE_enum(
+    'data_set', 'own', list(DATASETS), 'inspect: what --annotations is of.'
+)
 
 _APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
 _MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
@@ -129,17 +135,17 @@ def main(args: list[str]) -> int | None:
             f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
             '(see --help)'
         )
-    cli.no_arguments(args[1:])
+    app.no_arguments(args[1:])
     # As Ctrl-C, so that nothing half-written stays.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.interrupt_on(signal.SIGTERM)
     _prepare(args[0])
     return None
 
 
 def _prepare(source: str) -> None:
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
-    config = importlib.import_module(f'configs.{source}').get_config()
-    out = Path(cli.required(_OUT))
+    config = importlib.import_module(f'configs.{_config(source)}').get_config()
+    out = Path(app.required(_OUT))
     files.refuse_existing(out)
     size = {
         'num_frames': _NUM_FRAMES.value or config.data.frames,
@@ -151,6 +157,11 @@ def _prepare(source: str) -> None:
         manifest = _prepare_captioned(source, out, **size)
     if manifest:
         _report(out, manifest, config.data)
+
+
+def _config(source: str) -> str:
+    """Name the file in configs/ that trains on a source."""
+    return DATASETS[source].config if source in DATASETS else source
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
@@ -165,7 +176,7 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
-    from stg_jax.data.annotations import read_annotations
+    from stg_jax.datasets import read_annotations
     from stg_jax.prepare.write import Runner, write_job
 
     _refuse(source, *_TOY)
@@ -173,7 +184,7 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
         _refuse('a run without --runner', _BEAM)
     if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
         raise UserError('pass either --videos, or feature files: --appearance (see --help)')
-    annotations = read_annotations(source, cli.required(_ANNOTATIONS))
+    annotations = read_annotations(source, app.required(_ANNOTATIONS))
     plan = _plan_videos if _VIDEOS.value else _plan_features
     job = plan(annotations, **size)
     if _DRY_RUN.value:
@@ -186,9 +197,9 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
-    from stg_jax.extract import build_parts
-    from stg_jax.extract.features import Models
-    from stg_jax.extract.pixels import PixelExtractor
+    from stg_jax.extract import models
+    from stg_jax.extract.pretrained import Models
+    from stg_jax.extract.toy_pixels.extractor import PixelExtractor
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
@@ -200,7 +211,7 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
         settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
         if _DRY_RUN.value:  # else they are loaded soon enough
             for part in _part_flags():
-                build_parts.check(part.name, part.value)
+                models.check(part.name, part.value)
     job = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
     return dataclasses.replace(job, notes=[*job.notes, *_idle_dtype()])
 
@@ -228,8 +239,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
 
 
 def _inspect(args: list[str]) -> None:
-    from stg_jax.data.annotations import read_annotations
-    from stg_jax.prepare.inspect import inspect
+    from stg_jax.datasets import read_annotations
+    from stg_jax.prepare.inspect.path import inspect
 
     if len(args) != 1:
         raise UserError('name one file or folder to inspect (see --help)')
@@ -240,7 +251,7 @@ def _inspect(args: list[str]) -> None:
 
 
 def _verify(args: list[str]) -> int | None:
-    from stg_jax.prepare.verify import verify
+    from stg_jax.prepare.verify.verify import verify
 
     if len(args) != 1:
         raise UserError('name one data folder to verify (see --help)')
@@ -252,7 +263,7 @@ def _verify(args: list[str]) -> int | None:
         max_words=data.max_words,
     )
     print(card.text())
-    return cli.USER_ERROR if card.problems else None
+    return app.USER_ERROR if card.problems else None
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
@@ -281,9 +292,10 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     print(f'Wrote {out}: {splits}')
     print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
     changes = as_flags(overrides(manifest, data_config))
-    config = f'--config configs/{manifest.data_set}.py --config.data.dir={out} {changes}'.rstrip()
-    print(f'Next: python launch/train.py {config} --workdir runs/{manifest.data_set}')
+    config = f'--config configs/{_config(manifest.data_set)}.py'
+    data = f'--config.data.dir={out} {changes}'.rstrip()
+    print(f'Next: python launch/train.py {config} {data} --workdir runs/{manifest.data_set}')
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-from stg_jax import cli
+from stg_jax.cli import app
 from stg_jax.files import check_writable, write_json, write_text
 
 _PREDICTIONS = flags.DEFINE_string('predictions', None, 'File with one caption for each clip.')
@@ -37,12 +37,15 @@ _OUT = flags.DEFINE_string('out', None, 'JSON file to write, with all scores and
 
 def main(args: list[str]) -> None:
     """Score and print."""
-    cli.no_arguments(args)
-    predictions_path, references_path = cli.required(_PREDICTIONS), cli.required(_REFERENCES)
-    from stg_jax.evaluate.clip_table import clip_table
-    from stg_jax.evaluate.prediction_files import read_predictions
-    from stg_jax.evaluate.reference_files import read_references, rename_clips
-    from stg_jax.evaluate.score import METRICS, made_with, score
+    app.no_arguments(args)
+    predictions_path, references_path = app.required(_PREDICTIONS), app.required(_REFERENCES)
+    from stg_jax.evaluate.caption_files import (
+        clip_table,
+        read_predictions,
+        read_references,
+        rename_clips,
+    )
+    from stg_jax.evaluate.metrics import METRICS, made_with, score
 
     for path in filter(None, (_PER_CLIP.value, _OUT.value)):
         check_writable(path)
@@ -72,7 +75,7 @@ def main(args: list[str]) -> None:
 def _train_captions() -> list[str] | None:
     if _TRAIN.value is None:
         return None
-    from stg_jax.evaluate.reference_files import TRAIN, read_references
+    from stg_jax.evaluate.caption_files import TRAIN, read_references
 
     references = read_references(_TRAIN.value)
     splits = references.annotations.splits if references.annotations else {}
@@ -81,4 +84,4 @@ def _train_captions() -> list[str] | None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

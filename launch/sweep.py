@@ -21,7 +21,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from stg_jax import cli
+from stg_jax.cli import app, config_flag
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
 _OUT = flags.DEFINE_string('out', None, 'Folder of the sweep, new or to be continued.')
@@ -34,15 +34,14 @@ _JOB = flags.DEFINE_integer('job', None, 'Run only the run of this number, as ar
 
 def main(args: list[str]) -> int:
     """Run the sweep, or submit it."""
-    cli.no_arguments(args)
-    config, out = cli.required_config(_CONFIG), cli.required(_OUT)
+    app.no_arguments(args)
+    config, out = config_flag.required_config(_CONFIG), app.required(_OUT)
     from etils import epath
 
+    from stg_jax.cluster.sweep import check_jobs, make_jobs, parse_settings
     from stg_jax.errors import UserError
-    from stg_jax.evaluate.looks import HELD_OUT
+    from stg_jax.evaluate.evaluate import HELD_OUT
     from stg_jax.files import check_writable
-    from stg_jax.sweep.check import check_jobs
-    from stg_jax.sweep.grid import make_jobs, parse_settings
 
     settings = parse_settings(_SET.value, config.to_dict())
     out = epath.Path(out)
@@ -50,9 +49,12 @@ def main(args: list[str]) -> int:
     jobs = make_jobs(out, settings, _SEEDS.value, config.seed)
     if _SPLIT.value == HELD_OUT and len(jobs) > _SEEDS.value:
         _refuse_without_validation(jobs)
-    check_jobs(jobs if _JOB.value is None else jobs[_JOB.value :][:1], _config_flags(sys.argv[1:]))
+    check_jobs(
+        jobs if _JOB.value is None else jobs[_JOB.value :][:1],
+        config_flag.typed_flags(sys.argv[1:]),
+    )
     if _SLURM.value is not None:
-        from stg_jax.sweep.slurm import submit
+        from stg_jax.cluster.slurm_array import submit
 
         print(submit(out, len(jobs), _without_slurm(sys.argv[1:]), _SLURM.value))
         return 0
@@ -78,22 +80,22 @@ def _refuse_without_validation(jobs: list) -> None:
 
 
 def _run(jobs: list) -> int:
-    from stg_jax.sweep.local import run_jobs
+    from stg_jax.cluster.sweep import run_jobs
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    if run_jobs(jobs, _config_flags(sys.argv[1:]), _SPLIT.value, say):
+    if run_jobs(jobs, config_flag.typed_flags(sys.argv[1:]), _SPLIT.value, say):
         return 0
     say('asked to stop: the same command goes on')
-    return cli.RESTART
+    return app.RESTART
 
 
 def _report(jobs: list, out) -> int:
     """Print a table of all settings, the best first."""
-    from stg_jax.evaluate.comparison import made_with_line, scores_table
-    from stg_jax.evaluate.looks import HELD_OUT
-    from stg_jax.evaluate.systems import load_system
+    from stg_jax.evaluate.compare.systems import load_system
+    from stg_jax.evaluate.compare.tables import made_with_line, scores_table
+    from stg_jax.evaluate.evaluate import HELD_OUT
     from stg_jax.files import write_text
 
     folders = dict.fromkeys(job.workdir.parent for job in jobs)
@@ -111,16 +113,6 @@ def _report(jobs: list, out) -> int:
     return 0
 
 
-def _config_flags(argv: list[str]) -> list[str]:
-    """Return the flags of the config as they were typed, for train.py to read again."""
-    found, rest = [], iter(argv)
-    for arg in rest:
-        name, equals, _ = arg.lstrip('-').partition('=')
-        if arg.startswith('-') and (name == 'config' or name.startswith('config.')):
-            found += [arg] if equals else [arg, next(rest)]
-    return found
-
-
 def _without_slurm(argv: list[str]) -> list[str]:
     kept, rest = [], iter(argv)
     for arg in rest:
@@ -134,4 +126,4 @@ def _without_slurm(argv: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    app.run(main)

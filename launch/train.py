@@ -8,7 +8,7 @@ Any value of configs/common.py can be overridden as --config.GROUP.NAME=VALUE. T
 goes on where an earlier one stopped, for whatever reason it did. The folder then holds
 config.json, metrics.jsonl, and in checkpoints/ the latest step and the best one on validation.
 
-On many hosts, start the same command with --multihost on each (docs/pods.md); launch/pod/local.py
+On many hosts, start the same command with --multihost on each (docs/pods.md); launch/rehearse.py
 rehearses that on one machine. Only host 0 writes to the folder of the run.
 
 Exit codes: 0 finished, 2 something to mend (one sentence says what), 75 saved and stopped because
@@ -20,8 +20,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stg_jax import cli, heap, multihost
-from stg_jax.run.limits import check_limits
+from stg_jax.cli import app, config_flag, heap, multihost
+from stg_jax.run.config_checks import check_limits
 
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
@@ -30,14 +30,14 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be
 
 def main(args: list[str]) -> int:
     """Train, or go on training."""
-    cli.no_arguments(args)
-    config, workdir = cli.required_config(_CONFIG), cli.required(_WORKDIR)
+    app.no_arguments(args)
+    config, workdir = config_flag.required_config(_CONFIG), app.required(_WORKDIR)
     check_limits(config)  # before a toy world is rendered to such numbers
-    from stg_jax.train import hosts  # after the flags, so that --help is quick
+    from stg_jax.parallel import processes  # after the flags, so that --help is quick
     from stg_jax.train.loop import train
 
-    hosts.in_turn(lambda: _render_toy_world(config.data))
-    return 0 if train(config, workdir) else cli.RESTART
+    processes.in_turn(lambda: _render_toy_world(config.data))
+    return 0 if train(config, workdir) else app.RESTART
 
 
 def _render_toy_world(data: ConfigDict) -> None:
@@ -57,4 +57,4 @@ def _render_toy_world(data: ConfigDict) -> None:
 
 if __name__ == '__main__':
     heap.keep_freed_memory()
-    cli.run(multihost.joining(main))
+    app.run(multihost.joining(main))

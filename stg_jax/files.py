@@ -5,8 +5,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from etils import epath
@@ -84,6 +84,33 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise UserError(f'{path} does not exist') from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f'{path} is not valid JSON ({error})') from None
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file, or a folder above it, begins with a dot.
+
+    macOS leaves `._clip.npy` beside every file on drives of other systems, and `.DS_Store`.
+    """
+    return any(part.startswith('.') and part not in ('.', '..') for part in path.parts)
+
+
+def visible(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the paths whose last part does not begin with a dot."""
+    return (path for path in paths if not path.name.startswith('.'))
+
+
+def not_data(start: bytes) -> str | None:
+    """Recognize what downloads leave in place of a file, from its first bytes.
+
+    Returns:
+      What to say after its name, or None for everything else.
+    """
+    text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<!doctype', b'<html', b'<head', b'<?xml', b'<script')):
+        return 'is a web page, not data: download the file itself, perhaps after logging in'
+    if text.startswith(b'version https://git-lfs'):
+        return 'is a pointer of Git LFS, not data: run git lfs pull where it was cloned'
+    return None
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ _FAST_COMPILES = (
     '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
 )
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
-_LONGEST = ('test_pod', 'test_train', 'test_commands', 'test_prepare', 'test_benchmark_suites')
+_LONGEST = ('test_local_pod', 'test_loop', 'test_commands', 'test_prepare', 'test_suites')
 
 
 def pytest_configure(config):

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from stg_jax.benchmark.ceiling import matrix_ceiling
+from stg_jax.benchmark.calibrate import like_trained
 from stg_jax.benchmark.flops import decoding_flops
-from stg_jax.benchmark.like_trained import like_trained
-from stg_jax.benchmark.measure import Spread, rate, seconds_in_turn
+from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import make_model, random_features
+from stg_jax.benchmark.timing import Spread, rate, seconds_in_turn
 from stg_jax.data.vocab import EOS
 from stg_jax.decode.generate import make_decode_fn
-from stg_jax.run.network import init_params
-from stg_jax.train import parallel
+from stg_jax.parallel import mapped, sharding
+from stg_jax.run.build import init_params
 
 _ROUNDS = 5
 
@@ -31,14 +31,14 @@ def run(config: Any) -> list[Stage]:
       and 'most_words' of its captions; 'gflop' of a caption, 'gflop_per_s' and 'of_ceiling', of the
       words of the captions themselves: a batch goes on until its last caption is complete.
     """
-    mesh = parallel.data_mesh()
-    num_clips = parallel.round_up(config.decode.batch_size, mesh)
+    mesh = sharding.data_mesh()
+    num_clips = sharding.round_up(config.decode.batch_size, mesh)
     config = config.copy_and_resolve_references()
     config.model.branches = 'scene'  # what is deployed, and what is counted
     model = make_model(config)
     features = random_features(config, num_clips, seed=0)
     params = like_trained(init_params(model, config, config.seed), model, features)
-    params, batch = parallel.replicate(params, mesh), parallel.shard_batch(features, mesh)
+    params, batch = sharding.replicate(params, mesh), sharding.shard_batch(features, mesh)
     calls = {}
     for num_beams in (1, config.decode.beam_size):
         decode = make_decode_fn(
@@ -47,7 +47,7 @@ def run(config: Any) -> list[Stage]:
             beam_size=num_beams,
             length_penalty=config.decode.length_penalty,
         )
-        calls[num_beams] = _call(parallel.mapped_over_clips(decode, mesh), params, batch)
+        calls[num_beams] = _call(mapped.mapped_over_clips(decode, mesh), params, batch)
     seconds = seconds_in_turn(calls, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
@@ -78,7 +78,7 @@ def _stage(config, num_beams, token_BL, seconds, ceiling) -> Stage:
         'most_words': int(num_words_B.max()),
         'gflop': flops / len(token_BL) / 1e9,
         'gflop_per_s': _fields(speed),
-        'of_ceiling': speed.median / ceiling['gflop_per_s'] / parallel.data_mesh().size,
+        'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
     }
 
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from stg_jax.data.vocab import PAD
-from stg_jax.model.captioner import CaptioningModel
 from stg_jax.model.losses import LossSpec, Words, word_terms
-from stg_jax.run.network import feature_shapes, param_shapes
-from stg_jax.train import parallel
+from stg_jax.model.network import CaptioningModel
+from stg_jax.parallel import sharding
+from stg_jax.run.build import feature_shapes, param_shapes
 
 
 def training_flops(
@@ -65,7 +65,7 @@ def _flops(function, model, config, num_clips, shape_KL):
     }
     token_BKL = jax.ShapeDtypeStruct((num_clips, *shape_KL), jnp.int32)
     # Of an accelerator's program there is a count only after compiling it.
-    with parallel.on_cpu():
+    with sharding.on_cpu():
         lowered = jax.jit(function).lower(param_shapes(model, config), batch, token_BKL)
         return lowered.cost_analysis()['flops']
 

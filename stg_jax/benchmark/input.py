@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stg_jax.benchmark import random_data
-from stg_jax.benchmark.measure import Peak, Spread, apart, rate, ratio
+from stg_jax.benchmark import random_files
+from stg_jax.benchmark.timing import Peak, Spread, apart, rate, ratio
 
 _PASSES = 10  # of an epoch
 _ROUNDS = 8  # of reading
 _IMPORTED = 64  # clips of region features, 7.7 MB each
 _RENDERED = 12  # videos
-_MAKING, _READING = 'stg_jax.benchmark.making', 'stg_jax.benchmark.reading'
+_MAKING, _READING = 'stg_jax.benchmark.input_writing', 'stg_jax.benchmark.input_reading'
 
 Stage = dict[str, Any]
 
@@ -36,7 +36,7 @@ def run(config: Any, num_clips: int) -> list[Stage]:
       over the shards) or 'to_memmap' (of the cache, to slicing arrays on disk).
     """
     data = config.data.copy_and_resolve_references()
-    shape = random_data.Shape(
+    shape = random_files.Shape(
         frames=data.frames,
         objects=data.objects,
         appearance=data.appearance_dim,
@@ -56,7 +56,7 @@ def run(config: Any, num_clips: int) -> list[Stage]:
         ]
 
 
-def _writing(out: Path, num_clips: int, shape: random_data.Shape) -> Stage:
+def _writing(out: Path, num_clips: int, shape: random_files.Shape) -> Stage:
     written = apart(_MAKING, 'write_shards', out, num_clips, shape)
     return _stage('write shards', written, num_clips, [written.value], _shard_mb(out))
 
@@ -76,15 +76,15 @@ def _reading(arrays: Path, data: Any, num_clips: int, clips_per_batch: int) -> l
     return stages
 
 
-def _importing(folder: Path, shape: random_data.Shape) -> Stage:
-    random_data.write_frame_file(folder / 'frames.hdf5', _IMPORTED, shape.appearance)
-    random_data.write_region_file(folder / 'regions.hdf5', _IMPORTED)
+def _importing(folder: Path, shape: random_files.Shape) -> Stage:
+    random_files.write_frame_file(folder / 'frames.hdf5', _IMPORTED, shape.appearance)
+    random_files.write_region_file(folder / 'regions.hdf5', _IMPORTED)
     num_mb = (folder / 'regions.hdf5').stat().st_size / 1e6
     imported = apart(_MAKING, 'import_regions', folder, folder / 'imported', _IMPORTED, shape)
     return _stage('import regions', imported, _IMPORTED, [imported.value], num_mb)
 
 
-def _videos(folder: Path, shape: random_data.Shape) -> list[Stage]:
+def _videos(folder: Path, shape: random_files.Shape) -> list[Stage]:
     rendered = apart(_MAKING, 'render_videos', folder, _RENDERED)
     paths, seconds = rendered.value
     decoded = apart(_MAKING, 'decode_videos', paths, shape.frames)

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from stg_jax.benchmark.ceiling import matrix_ceiling
 from stg_jax.benchmark.flops import training_flops
-from stg_jax.benchmark.measure import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import Batch, make_model, random_batch
+from stg_jax.benchmark.timing import Spread, rate, ratio, seconds_in_turn
 from stg_jax.data.vocab import PAD
 from stg_jax.model.losses import LossSpec
-from stg_jax.run.network import init_params
-from stg_jax.train import parallel
-from stg_jax.train.compact import compact, fullest
+from stg_jax.parallel import mapped, sharding
+from stg_jax.run.build import init_params
+from stg_jax.train.bucketing import compact, fullest
 from stg_jax.train.feed import CLIP_AXIS, stacked
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import in_turn, init_state, make_train_step
@@ -44,7 +44,7 @@ class Training:
     def __init__(
         self, config: Any, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
     ):
-        mesh, accumulate = parallel.data_mesh(), config.train.accumulate
+        mesh, accumulate = sharding.data_mesh(), config.train.accumulate
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
             make_model(config),
@@ -53,16 +53,16 @@ class Training:
             seed=config.seed,
             accumulate=accumulate,
         )
-        self._state = parallel.replicate(init_state(params, optimizer), mesh)
+        self._state = sharding.replicate(init_state(params, optimizer), mesh)
         executions = [batches[i : i + at_once] for i in range(0, len(batches), at_once)]
         if packed:
             executions = [_packed(part, mesh.size * accumulate) for part in executions]
         self._executions = [
-            parallel.shard_batch(stacked(list(map(parallel.own_rows, part))), mesh, CLIP_AXIS)
+            sharding.shard_batch(stacked(list(map(sharding.own_rows, part))), mesh, CLIP_AXIS)
             for part in executions
         ]
-        mapped = parallel.pmapped(in_turn(train_step), mesh, CLIP_AXIS)
-        self._programs = list(_programs(mapped, self._state, self._executions))
+        step_fn = mapped.pmapped(in_turn(train_step), mesh, CLIP_AXIS)
+        self._programs = list(_programs(step_fn, self._state, self._executions))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
 
@@ -147,7 +147,7 @@ def _stage(name, config, training, seconds, first, ceiling) -> Stage:
         'to_first': _fields(ratio(seconds, first)),
         'gflop': flops / training.num_captions / 1e9,
         'gflop_per_s': _fields(speed),
-        'of_ceiling': speed.median / ceiling['gflop_per_s'] / parallel.data_mesh().size,
+        'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
         'temp_mb': training.memory_mb(),
     }
 

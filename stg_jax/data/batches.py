@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_jax.data.cached import CachedClips, IndexedClips
-from stg_jax.data.caption_files import read_captions
-from stg_jax.data.captions import Captions
+from stg_jax.data.cache import CachedClips, IndexedClips
+from stg_jax.data.captions import Captions, read_captions
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.order import Order, Rows
+from stg_jax.data.sampler import Order, Rows
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 
 if TYPE_CHECKING:  # they load TensorFlow, which clips in memory do without
     from stg_jax.data.shards import Split
-    from stg_jax.data.streamed import StreamedClips
+    from stg_jax.data.stream import StreamedClips
 
 Batch = dict[str, np.ndarray]
 
@@ -62,7 +61,7 @@ def stream_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config.
     """
-    from stg_jax.data.streamed import StreamedClips
+    from stg_jax.data.stream import StreamedClips
 
     source = StreamedClips(data_config, split, **share)
     captions = read_captions(data_config.dir, split)
@@ -160,8 +159,9 @@ def train_batches(
     Returns:
       Batches of B = clips_per_batch / num_hosts clips with K captions of L = max_words + 2 tokens:
       id (B,) object, '' for a padding clip; appearance (B, T, C2), motion (B, T, C3) and object
-      (B, T, N, Co) float16, and grid (B, T, G, Cg) where the config asks for it; box (B, T, N, 4) float32; object_mask (B, T, N) bool; tokens (B, K, L)
-      int32: BOS, words, EOS, PAD, and all PAD where a clip has fewer than K captions.
+      (B, T, N, Co) float16, and grid (B, T, G, Cg) where the config asks for it; box (B, T, N, 4)
+      float32; object_mask (B, T, N) bool; tokens (B, K, L) int32: BOS, words, EOS, PAD, and all
+      PAD where a clip has fewer than K captions.
 
     Raises:
       UserError: the hosts cannot share a batch, or a shard is damaged (while iterating).

@@ -17,15 +17,32 @@ import numpy as np
 from absl import logging
 
 from stg_jax import files
-from stg_jax.data.caption_files import append_captions
-from stg_jax.data.check import check_clip, check_same_shapes
-from stg_jax.data.clip import Clip
+from stg_jax.data.captions import append_captions
+from stg_jax.data.clip import Clip, check_clip, check_same_shapes
 from stg_jax.data.manifest import KINDS, NAME, OPTIONAL_KINDS, Manifest
-from stg_jax.data.quiet_tensorflow import tfds
 from stg_jax.data.shards import naming_damage, open_split
-from stg_jax.data.spread import Spread
 from stg_jax.data.text import normalise
+from stg_jax.data.tf import tfds
 from stg_jax.errors import UserError
+
+
+class Spread:
+    """Count, sum and sum of squares in float64, kept while values come and go."""
+
+    def __init__(self):
+        self._sums = np.zeros(3)
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in every entry of `values`."""
+        values = values.astype(np.float64)
+        self._sums += values.size, values.sum(), np.square(values).sum()
+
+    def deviation(self) -> float:
+        """Return the standard deviation, or 1 where nothing varies: features are divided by it."""
+        count, total, squares = self._sums
+        variance = squares / count - (total / count) ** 2 if count else 0.0
+        return float(np.sqrt(variance)) if variance > 0 else 1.0
+
 
 SHARD_BYTES = 128 * 2**20
 _EMPTY = MappingProxyType({})

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stg_jax.data.order import Order, Rows
-from stg_jax.data.quiet_tensorflow import tf
+from stg_jax.data.sampler import Order, Rows
+from stg_jax.data.tf import tf
 
 _MOST_THREADS = 8  # reading is cheap next to the step; the other cores belong to XLA
 _NUMBERS, _NUMBER = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)

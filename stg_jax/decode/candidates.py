@@ -1,13 +1,14 @@
-"""Several captions of a clip with their scores: the n best of a search, or n random ones."""
+"""Captions of a whole split, by clip id."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
+from stg_jax.data.vocab import Vocabulary
+from stg_jax.decode.beam import Hypotheses
 from stg_jax.decode.captioner import Captioner, stack_clips
-from stg_jax.decode.search import Hypotheses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +69,26 @@ def _of_clips(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candida
         ]
         for token_KL, score_K in zip(token_BKL, score_BK, strict=True)
     ]
+
+
+Batch = Mapping[str, np.ndarray]
+
+
+def predict(
+    decode_fn: Callable[[Batch], Hypotheses], batches: Iterable[Batch], vocab: Vocabulary
+) -> dict[str, str]:
+    """Decode batches of clips; padding clips are left out."""
+    predictions = {}
+    for batch in batches:
+        predictions |= best_captions(batch['id'], decode_fn(batch), vocab)
+    return predictions
+
+
+def best_captions(ids: np.ndarray, hypotheses: Hypotheses, vocab: Vocabulary) -> dict[str, str]:
+    """Return the best caption of each real clip of a batch."""
+    best_BL = np.asarray(hypotheses.token_BKL)[:, 0]
+    return {
+        clip_id: vocab.decode(token_L)
+        for clip_id, token_L in zip(ids, best_BL, strict=True)
+        if clip_id
+    }

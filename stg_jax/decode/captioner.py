@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from stg_jax.data.clip import Clip
+from stg_jax.decode.beam import Hypotheses
 from stg_jax.decode.generate import make_decode_fn, make_sample_fn
-from stg_jax.decode.search import Hypotheses
 from stg_jax.errors import UserError
-from stg_jax.run.choice import choose_params
+from stg_jax.run.build import build_model, feature_shapes, param_shapes
 from stg_jax.run.folder import RunFolder
-from stg_jax.run.network import build_model, feature_shapes, param_shapes
+from stg_jax.run.selection import choose_params
 
 PyTree = Any
 

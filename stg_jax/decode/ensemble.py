@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.data.vocab import PAD
+from stg_jax.decode.beam import Hypotheses, LogitsFn, beam_search
 from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.generate import read_clips
-from stg_jax.decode.search import Hypotheses, LogitsFn, beam_search
 from stg_jax.errors import UserError
-from stg_jax.run.network import feature_shapes
+from stg_jax.run.build import feature_shapes
 
 PyTree = Any
 

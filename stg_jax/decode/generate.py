@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from stg_jax.decode.sample import sample
-from stg_jax.decode.search import Cache, Hypotheses, LogitsFn, beam_search
-from stg_jax.model.captioner import CaptioningModel
+from stg_jax.decode.beam import Cache, Hypotheses, LogitsFn, beam_search
+from stg_jax.decode.sampling import sample
+from stg_jax.model.network import CaptioningModel
 
 PyTree = Any
 

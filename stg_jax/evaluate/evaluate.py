@@ -1,23 +1,44 @@
 """Decode a split with one or more trained runs, score it, and leave all in the run folder."""
 
 import dataclasses
+import datetime
 import hashlib
 import itertools
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from stg_jax import files
 from stg_jax.data.batches import stream_clips
-from stg_jax.data.caption_files import read_captions
+from stg_jax.data.captions import read_captions
+from stg_jax.decode.candidates import predict
 from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.ensemble import Ensemble
-from stg_jax.evaluate.looks import HELD_OUT, count_look
-from stg_jax.evaluate.predict import predict
-from stg_jax.evaluate.results_page import write_results_page
-from stg_jax.evaluate.score import made_with, score
+from stg_jax.evaluate.metrics import made_with, score
 from stg_jax.evaluate.share import Share
 from stg_jax.files import check_writable, write_json
+from stg_jax.run.folder import RunFolder
+from stg_jax.visualize.results_page import write_results_page
+
+HELD_OUT = 'test'
+
+
+def count_look(run: RunFolder, split: str, about: Mapping[str, Any]) -> int | None:
+    """Write down a look at the test split; return how many there were, this one included.
+
+    Each look is a file of its own in RUN/eval/test_looks/, so that evaluations at the same time
+    are all counted. Other splits are not counted: None.
+    """
+    if split != HELD_OUT:
+        return None
+    folder = run.evaluation(f'{HELD_OUT}_looks')
+    now = datetime.datetime.now(datetime.UTC)
+    name = f'{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json'
+    files.write_json(folder / name, {'time': now.isoformat(timespec='seconds'), **about})
+    return sum(path.suffix == '.json' for path in folder.iterdir())
+
 
 _ALONE = Share()
 
@@ -29,7 +50,7 @@ class Evaluation:
     Attributes:
       predictions: clip id to its caption.
       references: clip id to its captions.
-      scores: what `stg_jax.evaluate.score.score` returns, how the captions were decoded, which
+      scores: what `stg_jax.evaluate.metrics.score` returns, how the captions were decoded, which
         checkpoints were taken and why, and how often the test split was looked at.
       folder: where predictions.json (COCO results format), scores.json and index.html were written.
     """

@@ -5,7 +5,6 @@ explanation = explain(captioner, clip, token_L)
 `token_L` are the ids of one caption; a row of `Hypotheses.token_BKL` will do.
 """
 
-from stg_jax.explain.explain import explain
-from stg_jax.explain.explanation import Explanation, Links
+from stg_jax.explain.explain import Explanation, Links, explain
 
 __all__ = ['Explanation', 'Links', 'explain']

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from stg_jax.explain import branch as reading
-from stg_jax.explain.branch import Batch
-from stg_jax.model.attention import MASKED
-from stg_jax.model.captioner import BranchSequence, CaptioningModel
+from stg_jax.explain import forward as reading
+from stg_jax.explain.forward import Batch
+from stg_jax.model.network import BranchSequence, CaptioningModel
+from stg_jax.model.transformer import MASKED
 
 PyTree = Any
 

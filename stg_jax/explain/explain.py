@@ -1,7 +1,8 @@
 """Explain a caption of a clip: which frames and objects each word came from, by branch."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,15 +12,83 @@ import numpy as np
 from stg_jax.data.clip import Clip
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import Captioner, stack_clips
-from stg_jax.explain import branch as reading
+from stg_jax.explain import forward as reading
 from stg_jax.explain.attention import logits_and_attention
-from stg_jax.explain.branch import Batch
-from stg_jax.explain.explanation import Explanation
-from stg_jax.explain.hiding import cell_saliency, cells_make_frames, frame_saliency
-from stg_jax.explain.links import object_links
+from stg_jax.explain.forward import Batch
+from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, frame_saliency
 from stg_jax.explain.relevance import PATH, object_relevance
-from stg_jax.model.captioner import CaptioningModel
-from stg_jax.run.network import build_model
+from stg_jax.model.graph import pairwise_cosine, pairwise_iou
+from stg_jax.model.network import CaptioningModel
+from stg_jax.run.build import build_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """The object graph before its softmaxes, which leave it nearly flat.
+
+    Attributes:
+      iou_TNN: overlap of two objects of a frame, in [0, 1]; symmetric, zero on the diagonal.
+      cosine_TNN: [t, i, j] is the likeness of object i of frame t and j of frame t + 1, in
+        [-1, 1]; one frame shorter.
+    """
+
+    iou_TNN: np.ndarray
+    cosine_TNN: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What two branches looked at for each of the L words of a caption, over T frames.
+
+    Fields that belong to a branch which the run does not have are None.
+
+    Attributes:
+      words: the caption's words, without BOS and EOS.
+      box_TN4: x1 y1 x2 y2 in [0, 1].
+      score_TN: the detector's confidence.
+      label_TN: the detector's class, -1 without one.
+      object_mask_TN: True where an object exists.
+      teacher: the branch that reads objects; `links` and `relevance_LTN` explain it.
+      student: the branch that reads frames; `saliency_LT` explains it.
+      log_p: by branch, (L,) log-probability of each word after those before it.
+      attention: by branch, (L, T) cross-attention over frames, the mean of layers and heads; each
+        row sums to 1. What is attended to are encoded frames, which know of their neighbours.
+      links: strengths of the object graph's links.
+      relevance_LTN: gradient times input of the word's log-probability at each object; positive
+        where the object speaks for the word, zero where absent.
+      saliency_LT: log-probability that the word loses when the frame is hidden.
+      saliency_LTN: likewise when a cell of a frame is, where the objects are cells of a grid whose
+        mean is what the student sees of the frame; else None.
+      disagreement_L: KL(student || teacher) of the distributions over the next word, in nats.
+    """
+
+    words: tuple[str, ...]
+    box_TN4: np.ndarray
+    score_TN: np.ndarray
+    label_TN: np.ndarray
+    object_mask_TN: np.ndarray
+    teacher: str | None
+    student: str | None
+    log_p: Mapping[str, np.ndarray]
+    attention: Mapping[str, np.ndarray]
+    links: Links | None
+    relevance_LTN: np.ndarray | None
+    saliency_LT: np.ndarray | None
+    saliency_LTN: np.ndarray | None
+    disagreement_L: np.ndarray | None
+
+
+def object_links(batch: Mapping[str, np.ndarray]) -> Links:
+    """Return the links of the one clip of a batch; zero where an object is absent."""
+    mask_TN = batch['object_mask'][0]
+    object_BTNC = batch['object']
+    iou_TNN = np.array(pairwise_iou(batch['box'])[0])
+    cosine_TNN = np.array(pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])[0])
+    iou_TNN *= ~np.eye(mask_TN.shape[1], dtype=bool)
+    iou_TNN *= mask_TN[:, :, None] & mask_TN[:, None, :]
+    cosine_TNN *= mask_TN[:-1, :, None] & mask_TN[1:, None, :]
+    return Links(iou_TNN, cosine_TNN)
+
 
 PyTree = Any
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stg_jax.explain import branch as reading
-from stg_jax.explain.branch import Batch
-from stg_jax.model.captioner import CaptioningModel
+from stg_jax.explain import forward as reading
+from stg_jax.explain.forward import Batch
+from stg_jax.model.network import CaptioningModel
 
 PyTree = Any
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from stg_jax.model.dense import Dense
 from stg_jax.model.graph import ObjectGraph
+from stg_jax.ops.dense import Dense
 
 SCENE_FUSIONS = ('channel', 'time')
 

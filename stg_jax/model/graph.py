@@ -2,7 +2,7 @@
 
 Nodes are the N objects of each of T frames; a link exists only within a frame and between
 neighbouring frames, so the adjacency G over all T * N nodes is block banded. It is kept as its
-(N, N) blocks, and one propagation (`stg_jax.model.bands`) costs O(T N^2) instead of O(T^2 N^2).
+(N, N) blocks, and one propagation (`ops.band_messages`) costs O(T N^2) instead of O(T^2 N^2).
 
 Source: Pan et al., "Spatio-Temporal Graph for Video Captioning with Knowledge Distillation",
 CVPR 2020, section 3.1.
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stg_jax.model.bands import Bands, as_matrix, from_frame, messages
+from stg_jax.ops.band_messages import Bands, as_matrix, from_frame, messages
 
 GRAPHS = ('full', 'spatial', 'temporal', 'dense')
 DIRECTIONS = ('literal', 'forward', 'both')
@@ -32,7 +32,7 @@ class ObjectGraph(Protocol):
 
 @struct.dataclass
 class BandedGraph:
-    """Blocks (t, t + k) of S G S as bands[k], each (B, T, N, N); see `stg_jax.model.bands`."""
+    """Blocks (t, t + k) of S G S as bands[k], each (B, T, N, N); see `ops.band_messages`."""
 
     bands: Bands
 

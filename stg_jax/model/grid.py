@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from stg_jax.errors import UserError
-from stg_jax.model.dense import Dense
+from stg_jax.ops.dense import Dense
 
 
 class GridEncoder(nn.Module):

@@ -1,11 +1,12 @@
-"""The terms of the objective, XE_object + lambda_sl * XE_scene + lambda_d * KD, from logits.
+"""The training objective: XE_object + lambda_sl * XE_scene + lambda_d * KD.
 
-Every term is returned as a sum over the real tokens of the batch; the caller divides by the
-number of real tokens in the global batch, never a mean of means.
-Source: Pan et al., CVPR 2020, section 3.4, and docs/model.md for what is our decision.
+Every term is a sum over the real tokens of the batch; the caller divides by the number of real
+tokens in the global batch. A mean of the means of devices would weight tokens unequally.
+Source: Pan et al., CVPR 2020, section 3.4; docs/model.md marks what is our decision.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -13,7 +14,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.errors import UserError
-from stg_jax.model.target import is_for_cpu
+from stg_jax.model.language_decoder import word_logits
+from stg_jax.model.network import BranchStates
+from stg_jax.ops.chunked_loss import chunked_loss
+from stg_jax.ops.packing import Packing
+from stg_jax.ops.softmax import kl_divergence, log_sum_exp, logit_of
 
 _CHOICES = {'kind': ('kl', 'l2'), 'direction': ('student', 'teacher')}
 
@@ -37,19 +42,19 @@ class LossSpec:
                 raise UserError(f'config.kd.{key} is {value!r}; it can be {", ".join(choices)}')
 
     def weight(self, term: str) -> float:
-        """Return the weight of a term in the objective."""
+        """Look up the weight of a term in the objective."""
         return {'xe_scene': self.scene_weight, 'kd': self.kd_weight}.get(term, 1.0)
 
 
 @struct.dataclass
 class Words:
-    """What is to be predicted at N places, or at (B, K, L).
+    """Targets of N tokens, or of (B, K, L).
 
     Attributes:
-      target_N: ids of words.
+      target_N: word ids.
       real_N: True at words and EOS, False at padding.
-      taught_N: True at those of the real ones that both branches can tell: a clip without any
-        object has no object loss and no KD term.
+      taught_N: True for real tokens of clips with at least one object; only these enter the
+        object and KD losses.
     """
 
     target_N: jax.Array
@@ -58,18 +63,55 @@ class Words:
 
     @classmethod
     def of(cls, target_BKL: jax.Array, real_BKL: jax.Array, has_object_B: jax.Array) -> 'Words':
-        """Return the words of captions, knowing which clips have objects."""
+        """Build the targets of captions, given which clips have objects."""
         return cls(target_BKL, real_BKL, real_BKL & has_object_B[:, None, None])
+
+
+def objective(
+    states: Mapping[str, BranchStates], words: Words, packing: Packing, spec: LossSpec
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Sum the loss over the tokens of a batch.
+
+    Args:
+      states: by decoder name.
+      words: targets (B, K, L).
+      packing: of the states.
+      spec: weights and variants.
+
+    Returns:
+      The weighted sum of the terms, which has the gradient, and the terms themselves for logging:
+      'xe_<decoder>' and 'kd'.
+    """
+    D = next(iter(states.values())).hidden_MD.shape[-1]
+    total, terms = chunked_loss(
+        functools.partial(_loss_of_words, spec),
+        {name: of.vector_VD for name, of in states.items()},
+        {name: of.hidden_MD.reshape(-1, D) for name, of in states.items()},
+        jax.tree.map(lambda x_BKL: packing.pack(x_BKL).reshape(-1), words),
+    )
+    features = {name: of.feature_BD for name, of in states.items()}
+    of_features = feature_terms(features, words, spec)
+    return total + _weighted(spec, of_features), terms | of_features
+
+
+def _loss_of_words(spec, vector, hidden, words):
+    logits = {name: word_logits(hidden[name], vector[name]) for name in hidden}
+    terms = word_terms(logits, words, spec)
+    return _weighted(spec, terms), terms
+
+
+def _weighted(spec, terms):
+    return sum(spec.weight(name) * value for name, value in terms.items())
 
 
 def word_terms(
     logits: Mapping[str, jax.Array], words: Words, spec: LossSpec
 ) -> dict[str, jax.Array]:
-    """Return the sums over words of 'xe_<decoder>' and, with two decoders, of 'kd' by words.
+    """Sum 'xe_<decoder>' and, with two decoders and kind 'kl', 'kd' over tokens.
 
     Args:
       logits: (N, V) by decoder name.
-      words: those that the logits should predict.
+      words: targets of the same N tokens.
       spec: weights and variants.
     """
     terms = {}
@@ -86,11 +128,11 @@ def word_terms(
 def feature_terms(
     feature: Mapping[str, jax.Array], words: Words, spec: LossSpec
 ) -> dict[str, jax.Array]:
-    """Return the sum over words (B, K, L) of 'kd' by features, where it is that.
+    """Sum 'kd' by features over tokens, for kind 'l2'; empty for other kinds.
 
     Args:
       feature: mean feature of each clip (B, D) by decoder name.
-      words: their clips' squared distance counts at every one of them.
+      words: targets (B, K, L); a clip's squared distance counts once per token.
       spec: weights and variants.
     """
     if spec.kind != 'l2' or not {'scene', 'object'} <= feature.keys():
@@ -101,73 +143,25 @@ def feature_terms(
 
 
 def cross_entropy(logits_NV: jax.Array, target_N: jax.Array, label_smoothing: float) -> jax.Array:
-    """Return -log p(target) (N,), mixed with the uniform target by `label_smoothing`."""
-    # Not by log_softmax, whose gradient takes another sum over all words.
-    log_sum_N = _log_sum(logits_NV)
-    nll_N = log_sum_N - _chosen(logits_NV, target_N)
+    """Compute -log p(target) (N,), mixed with the uniform target by `label_smoothing`."""
+    # Without log_softmax, whose gradient takes another sum over the vocabulary.
+    log_sum_N = log_sum_exp(logits_NV)
+    nll_N = log_sum_N - logit_of(logits_NV, target_N)
     if not label_smoothing:
         return nll_N
     return (1 - label_smoothing) * nll_N + label_smoothing * (log_sum_N - logits_NV.mean(-1))
 
 
 def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> jax.Array:
-    """Return the divergence (N,) of the word distributions that two branches' logits stand for.
+    """Compute the divergence (N,) between the word distributions of student and teacher.
 
-    KL(student || teacher) as the paper prints it, or the other way round for direction 'teacher';
-    a temperature t softens both and multiplies by t ** 2 (Hinton et al., 2015).
+    KL(student || teacher) as printed in the paper, or KL(teacher || student) for direction
+    'teacher'. A temperature t softens both and multiplies by t ** 2 (Hinton et al., 2015).
     """
     left_NV, right_NV = student_NV / spec.temperature, _teacher(teacher_NV, spec) / spec.temperature
     if spec.direction == 'teacher':
         left_NV, right_NV = right_NV, left_NV
-    return spec.temperature**2 * _kl(left_NV, right_NV)
-
-
-@jax.custom_vjp
-def _kl(left_NV, right_NV):
-    """Return KL(left || right) (N,) of distributions given by their logits."""
-    return _kl_forward(left_NV, right_NV)[0]
-
-
-def _kl_forward(left_NV, right_NV):
-    weight_NV = jnp.exp(left_NV - _largest(left_NV)[..., None])
-    # Not from probabilities, which would take another pass over all words after that of their sum.
-    mean_N = jnp.sum(weight_NV * (left_NV - right_NV), -1) / jnp.sum(weight_NV, -1)
-    sum_left_N, sum_right_N = _log_sum(left_NV), _log_sum(right_NV)
-    divergence_N = mean_N - sum_left_N + sum_right_N
-    return divergence_N, (left_NV, right_NV, mean_N, sum_left_N, sum_right_N)
-
-
-def _kl_backward(residuals, gradient_N):
-    # In closed form: autodiff would sum once more over all words.
-    left_NV, right_NV, *of_words = residuals
-    mean_N1, sum_left_N1, sum_right_N1, gradient_N1 = (
-        x[..., None] for x in (*of_words, gradient_N)
-    )
-    p_NV, q_NV = jnp.exp(left_NV - sum_left_N1), jnp.exp(right_NV - sum_right_N1)
-    of_left_NV = gradient_N1 * p_NV * (left_NV - right_NV - mean_N1)
-    return of_left_NV, gradient_N1 * (q_NV - p_NV)
-
-
-_kl.defvjp(_kl_forward, _kl_backward)
-
-
-def _log_sum(logits_NV):
-    """Return the logarithm of the sum of exponentials (N,), in the form that `_kl` shares."""
-    largest_N = _largest(logits_NV)
-    return largest_N + jnp.log(jnp.sum(jnp.exp(logits_NV - largest_N[..., None]), -1))
-
-
-def _largest(logits_NV):
-    return jax.lax.stop_gradient(logits_NV.max(-1))
-
-
-def _chosen(logits_NV, target_N):
-    """Return the logit of each target (N,)."""
-    if is_for_cpu():
-        return jnp.take_along_axis(logits_NV, target_N[..., None], axis=-1)[..., 0]
-    # The gradient of a gather is a scatter, which accelerators join to no other pass over logits.
-    is_target_NV = jnp.arange(logits_NV.shape[-1]) == target_N[..., None]
-    return jnp.sum(jnp.where(is_target_NV, logits_NV, 0), -1)
+    return spec.temperature**2 * kl_divergence(left_NV, right_NV)
 
 
 def _teacher(x, spec):

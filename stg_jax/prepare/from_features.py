@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stg_jax.data.annotations import Annotations
 from stg_jax.data.clip import Clip, no_objects
-from stg_jax.data.ids import fit, match_keys
-from stg_jax.data.importers.arrange import best_objects
-from stg_jax.data.importers.images import Fit
-from stg_jax.data.importers.opening import open_frames, open_objects
-from stg_jax.data.sampling import average_steps, pick_steps, sample_index
-from stg_jax.prepare.captioned import left_out, requests
-from stg_jax.prepare.job import Job
-from stg_jax.prepare.work import Chunk, Request, Result, attempt
+from stg_jax.data.frame_sampling import average_steps, pick_steps, sample_index
+from stg_jax.datasets import Annotations
+from stg_jax.datasets.clip_ids import fit, match_keys
+from stg_jax.feature_files.objects import Fit, best_objects
+from stg_jax.feature_files.open import open_frames, open_objects
+from stg_jax.prepare.plan import Job, left_out, requests
+from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stg_jax.data.annotations import Annotations
 from stg_jax.data.clip import Clip
-from stg_jax.data.ids import VIDEO_SUFFIXES, match_keys
+from stg_jax.datasets import Annotations
+from stg_jax.datasets.clip_ids import VIDEO_SUFFIXES, match_keys
 from stg_jax.errors import UserError
-from stg_jax.extract.choose import build_extractor
-from stg_jax.extract.extractor import Extractor, to_clip
-from stg_jax.extract.video import Video
-from stg_jax.prepare.captioned import left_out, requests
-from stg_jax.prepare.job import Job
-from stg_jax.prepare.work import Chunk, Request, Result, attempt
+from stg_jax.extract.base import Extractor, to_clip
+from stg_jax.extract.registry import build_extractor
+from stg_jax.extract.video.frames import Video
+from stg_jax.prepare.plan import Job, left_out, requests
+from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
 
 class VideoMaker:

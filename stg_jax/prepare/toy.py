@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax import files
-from stg_jax.data import toy
+from stg_jax.cli.progress import progress
 from stg_jax.data.clip import Clip
+from stg_jax.data.frame_sampling import sample_index
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.sampling import sample_index
+from stg_jax.datasets import toy
 from stg_jax.errors import UserError
-from stg_jax.extract.extractor import to_clip
-from stg_jax.extract.pixels import PixelExtractor
-from stg_jax.extract.video import Video
-from stg_jax.prepare.progress import progress
-from stg_jax.prepare.work import Chunk, Request, Result, attempt, chunked, make_all
+from stg_jax.extract.base import to_clip
+from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+from stg_jax.extract.video.frames import Video
+from stg_jax.prepare.workers import Chunk, Request, Result, attempt, chunked, make_all
 
 
 def prepare_toy(

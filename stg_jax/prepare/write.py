@@ -11,13 +11,13 @@ from pathlib import Path
 from etils import epath
 
 from stg_jax import files
+from stg_jax.cli.progress import progress, say
 from stg_jax.data.clip import Clip
 from stg_jax.data.manifest import Manifest
 from stg_jax.errors import UserError
-from stg_jax.prepare.job import Job
-from stg_jax.prepare.progress import progress, say
-from stg_jax.prepare.store import ClipStore
-from stg_jax.prepare.work import Chunk, Failure, Maker, Request, Result, chunked, make_all
+from stg_jax.prepare.plan import Job
+from stg_jax.prepare.resume_store import ClipStore
+from stg_jax.prepare.workers import Chunk, Failure, Maker, Request, Result, chunked, make_all
 
 FAILURES = 'failures.json'
 
@@ -124,7 +124,7 @@ def _make(
         say(f'{len(found)} of {len(requests)} clips were finished before: going on')
     todo = list(chunked(request for request in requests if request not in found))
     if runner.beam is not None:
-        from stg_jax.prepare.beam import make_with_beam
+        from stg_jax.prepare.beam_runner import make_with_beam
 
         make_with_beam(job.maker, todo, store, runner.beam)
         yield from store.load(requests, store.find(requests))

@@ -16,7 +16,7 @@ from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
 
 PyTree = Any
 
@@ -123,7 +123,7 @@ class Checkpoints:
         try:
             yield
         except _FAILURE as error:
-            reason = _first_line(error).rpartition(': ')[-1]
+            reason = first_line(error).rpartition(': ')[-1]
             raise UserError(
                 f'a checkpoint could not be written to {self._folder} ({reason}): '
                 'the one before it is whole; make room and run the same command again'
@@ -132,7 +132,7 @@ class Checkpoints:
     def _set_aside(self, step: int, error: Exception) -> None:
         source = self._folder / str(step)
         target = self._folder.with_name('damaged_checkpoints') / str(step)
-        logging.warning('%s is damaged (%s): moved to %s', source, _first_line(error), target)
+        logging.warning('%s is damaged (%s): moved to %s', source, first_line(error), target)
         target.parent.mkdir(exist_ok=True)
         target.rmtree(missing_ok=True)
         source.rename(target)
@@ -159,7 +159,7 @@ def restore_params(folder: epath.Path, params: PyTree, which: str) -> tuple[PyTr
             try:
                 return manager.restore(step, args=args).params, step
             except _DAMAGE as error:
-                logging.warning('%s is damaged: %s', folder / str(step), _first_line(error))
+                logging.warning('%s is damaged: %s', folder / str(step), first_line(error))
     raise UserError(f'{folder} holds no checkpoint that can be read')
 
 
@@ -214,7 +214,3 @@ def _like(tree: PyTree) -> PyTree:
 
 def _not_raised_later(record: LogRecord) -> bool:
     return not (record.exc_info and 'orbax' in record.pathname)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

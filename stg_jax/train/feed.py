@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from stg_jax.data.batches import Clips, train_batches, train_targets
-from stg_jax.train import parallel
-from stg_jax.train.compact import compact, fitting, fullest
+from stg_jax.parallel import processes
+from stg_jax.train.bucketing import compact, fitting, fullest
 
 CLIP_AXIS = 1  # of batches that are stacked
 
@@ -40,13 +40,13 @@ class Feed:
             'seed': self.seed,
             'epoch': epoch,
             'start_step': first_step,
-            'host': parallel.host(),
-            'num_hosts': parallel.num_hosts(),
+            'host': processes.host(),
+            'num_hosts': processes.num_hosts(),
         }
         # For the whole epoch at once, so that no step waits for the other hosts' numbers.
         most_S = fullest(train_targets(self.clips, **share), self.num_parts)
-        if parallel.num_hosts() > 1:
-            most_S = parallel.of_all_hosts(most_S).max(0)
+        if processes.num_hosts() > 1:
+            most_S = processes.of_all_hosts(most_S).max(0)
         executions = grouped(first_step, first_step + len(most_S), self.at_once)
         most = [most_S[e.start - first_step : e.stop - first_step].max() for e in executions]
         return LeftOfEpoch(executions, most, train_batches(self.clips, **share), self.num_parts)

@@ -16,22 +16,21 @@ from ml_collections import ConfigDict
 from stg_jax.data.batches import Clips, open_clips, shares
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
+from stg_jax.parallel import mapped, processes, sharding
+from stg_jax.parallel.precompile import Ahead, compilers
+from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
-from stg_jax.run.network import init_params
-from stg_jax.train import hosts, parallel
-from stg_jax.train.ahead import Ahead, compilers
-from stg_jax.train.digest import digest
 from stg_jax.train.feed import CLIP_AXIS, Batch, Feed, LeftOfEpoch, stacked
+from stg_jax.train.host_consistency import check_same_world
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
-from stg_jax.train.optim import make_optimizer
+from stg_jax.train.nonfinite import suspects
+from stg_jax.train.optim import digest, make_optimizer
 from stg_jax.train.plan import Plan, make_plan
+from stg_jax.train.profile import StepTrace
 from stg_jax.train.step import TrainState, in_turn, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
-from stg_jax.train.suspects import suspects
-from stg_jax.train.trace import StepTrace
 from stg_jax.train.validate import SPLIT, Validator
-from stg_jax.train.world import check_same_world
 
 
 @dataclasses.dataclass
@@ -60,23 +59,23 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
 
 def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | Path) -> bool:
     """Do what `train` does, on clips that `open_fn` opens, see `data.batches.open_clips`."""
-    plan = hosts.together(lambda: make_plan(config))
+    plan = processes.together(lambda: make_plan(config))
     check_same_world(config, plan)
-    clips = hosts.together(lambda: _open_splits(open_fn, config, plan))
+    clips = processes.together(lambda: _open_splits(open_fn, config, plan))
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
-    hosts.on_first(run.claim)
+    processes.on_first(run.claim)
     # One host writes: parameters are the same on all, and only it needs to reach the folder.
     saving = contextlib.nullcontext()
-    if hosts.is_first():
+    if processes.is_first():
         saving = Checkpoints(run.checkpoints, config.train.keep_best)
-    with saving as checkpoints, StopRequest() as stop, parallel.naming_lack_of_memory():
+    with saving as checkpoints, StopRequest() as stop, mapped.naming_lack_of_memory():
         return Trainer(run, plan, clips, checkpoints, stop).run()
 
 
 def _open_splits(open_fn: Callable[..., Clips], config: ConfigDict, plan: Plan) -> dict[str, Clips]:
     """Open the clips to train on and, where there are some, those to validate on."""
-    world = {'host': parallel.host(), 'num_hosts': parallel.num_hosts()}
-    share = world if shares(config.data, parallel.num_hosts()) else {}
+    world = {'host': processes.host(), 'num_hosts': processes.num_hosts()}
+    share = world if shares(config.data, processes.num_hosts()) else {}
     clips = {'train': open_fn(config.data, plan.vocab, 'train', **share)}
     if SPLIT in plan.manifest.splits:
         clips[SPLIT] = open_fn(config.data, plan.vocab, SPLIT)
@@ -98,7 +97,7 @@ class Trainer:
         self._run, self._config, self._plan = run, config, plan
         self._checkpoints, self._stop = checkpoints, JointStop(stop, plan.mesh)
         self._clips = clips['train']
-        self._features = parallel.Features(self._clips.take_table(), plan.mesh, CLIP_AXIS)
+        self._features = mapped.Features(self._clips.take_table(), plan.mesh, CLIP_AXIS)
         self._feed = Feed(
             self._clips,
             clips_per_batch=plan.clips_per_batch,
@@ -117,16 +116,16 @@ class Trainer:
         )
         self._compilers = compilers()
         self._train_steps = Ahead(
-            parallel.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS), self._compilers
+            mapped.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS), self._compilers
         )
         self._validate = None
         if SPLIT in clips:
-            self._validate = hosts.together(
+            self._validate = processes.together(
                 lambda: Validator(run, plan, clips[SPLIT], self._compilers)
             )
         self._state, self._progress = self._restore_or_start()
-        self._log = MetricsLog(run.metrics, self._progress.step, active=hosts.is_first())
-        self._line = ProgressLine(self._num_steps, self._progress.step, active=hosts.is_first())
+        self._log = MetricsLog(run.metrics, self._progress.step, active=processes.is_first())
+        self._line = ProgressLine(self._num_steps, self._progress.step, active=processes.is_first())
         self._trace = StepTrace(run.path / 'profile', config.profile)
         self._began = time.perf_counter() - self._progress.seconds
 
@@ -135,7 +134,7 @@ class Trainer:
         try:
             finished = self._run_epochs()
             # Else another host might read an older checkpoint, while it is being deleted.
-            hosts.on_first(lambda: self._checkpoints.wait())
+            processes.on_first(lambda: self._checkpoints.wait())
             return finished
         finally:
             self._compilers.shutdown(cancel_futures=True)
@@ -167,10 +166,10 @@ class Trainer:
         if self._checkpoints:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
         *trees, fields = saved or (start.params, start.opt_state, {})
-        progress = Progress(**hosts.on_first(lambda: fields))
-        params, opt_state = parallel.of_first_host(trees)
+        progress = Progress(**processes.on_first(lambda: fields))
+        params, opt_state = processes.of_first_host(trees)
         state = start.replace(step=np.int32(progress.step), params=params, opt_state=opt_state)
-        return parallel.replicate(state, self._plan.mesh), progress
+        return sharding.replicate(state, self._plan.mesh), progress
 
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
@@ -201,17 +200,17 @@ class Trainer:
         self._trace.close()
 
     def _on_devices(self, batches: list[Batch]) -> dict[str, jax.Array]:
-        batch = parallel.shard_batch(stacked(batches), self._plan.mesh, CLIP_AXIS)
+        batch = sharding.shard_batch(stacked(batches), self._plan.mesh, CLIP_AXIS)
         return self._features.of(batch)
 
     def _expect(self, batch: dict[str, jax.Array], left: LeftOfEpoch) -> None:
         """Begin to compile for each shape that is left in the epoch, and the validation."""
         self._train_steps.expect(self._state, batch)
-        num_parts = self._plan.num_parts * parallel.num_hosts()
+        num_parts = self._plan.num_parts * processes.num_hosts()
         num_positions = batch['tokens'][0, ..., 1:].size // num_parts
         for num_steps, size in sorted(left.sizes(num_positions)):
-            shapes = {k: parallel.reshaped(x, num_steps, *x.shape[1:]) for k, x in batch.items()}
-            slots = parallel.reshaped(batch['slot'], num_steps, num_parts * size)
+            shapes = {k: sharding.reshaped(x, num_steps, *x.shape[1:]) for k, x in batch.items()}
+            slots = sharding.reshaped(batch['slot'], num_steps, num_parts * size)
             self._train_steps.expect(self._state, shapes | {'slot': slots})
         if self._validate is not None:
             self._validate.expect(self._state.params)
@@ -226,7 +225,7 @@ class Trainer:
         for number, batch, values in zip(steps, batches, of_steps, strict=True):
             if not (math.isfinite(values['loss']) and math.isfinite(values['grad_norm'])):
                 self._give_up(number, batch, values['loss'], values['grad_norm'])
-            watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * parallel.num_hosts())
+            watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * processes.num_hosts())
         logged = _multiples(steps, self._config.train.log_steps)
         if logged:
             self._log_steps(logged, [of_steps[steps.index(n)] for n in logged], watch.read())
@@ -253,7 +252,7 @@ class Trainer:
                 f'validation loss {scores["val_loss"]:.3f}  CIDEr {score:.1f}  ({self._best()})'
             )
         if self._config.data.skip_damaged:
-            skipped = hosts.gather(self._clips.source.skipped.total())
+            skipped = processes.gather(self._clips.source.skipped.total())
             self._log.write({'step': progress.step, 'skipped_clips': sum(skipped)})
         self._save_epoch(score)
 
@@ -312,7 +311,7 @@ class Trainer:
             f'{self._run.path} {start}: {num_params / 1e6:.1f} M parameters, '
             f'{len(self._run.vocab)} words, {self._config.train.epochs} epochs of '
             f'{self._plan.epoch_steps} steps of {self._config.train.batch_size} captions, '
-            f'on {parallel.describe(self._plan.mesh)}'
+            f'on {sharding.describe(self._plan.mesh)}'
         )
         if self._validate is None:
             logging.warning('the data has no %s split: no best checkpoint, no early stop', SPLIT)

@@ -6,15 +6,15 @@ import itertools
 from ml_collections import ConfigDict
 
 from stg_jax.data.batches import steps_per_epoch
-from stg_jax.data.caption_files import read_captions
+from stg_jax.data.captions import read_captions
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
-from stg_jax.model.captioner import CaptioningModel
 from stg_jax.model.losses import LossSpec
-from stg_jax.run.limits import check_limits
-from stg_jax.run.network import build_model
-from stg_jax.train import parallel
+from stg_jax.model.network import CaptioningModel
+from stg_jax.parallel import processes, sharding
+from stg_jax.run.build import build_model
+from stg_jax.run.config_checks import check_limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Plan:
 
     manifest: Manifest
     vocab: Vocabulary
-    mesh: parallel.Mesh
+    mesh: sharding.Mesh
     model: CaptioningModel
     loss_spec: LossSpec
     clips_per_batch: int
@@ -42,7 +42,7 @@ def make_plan(config: ConfigDict) -> Plan:
         raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
     manifest = Manifest.load(config.data.dir)
     check_manifest(manifest, config.data)
-    mesh = parallel.data_mesh()
+    mesh = sharding.data_mesh()
     captions = read_captions(config.data.dir, 'train')
     vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
     clips_per_batch = _clips_per_batch(config, mesh.size)
@@ -53,8 +53,8 @@ def make_plan(config: ConfigDict) -> Plan:
         model=build_model(config, manifest, vocab),
         loss_spec=LossSpec(**config.loss, **config.kd),
         clips_per_batch=clips_per_batch,
-        num_parts=mesh.size // parallel.num_hosts() * config.train.accumulate,
-        epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch, parallel.num_hosts()),
+        num_parts=mesh.size // processes.num_hosts() * config.train.accumulate,
+        epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch, processes.num_hosts()),
     )
 
 

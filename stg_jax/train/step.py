@@ -9,12 +9,12 @@ import optax
 from flax import struct
 
 from stg_jax.data.vocab import PAD
-from stg_jax.model.captioner import CaptioningModel
-from stg_jax.model.losses import LossSpec, Words
-from stg_jax.model.objective import objective
-from stg_jax.model.packing import Packing
-from stg_jax.model.target import is_for_cpu
-from stg_jax.train.parallel import AXIS, over_devices
+from stg_jax.model.losses import LossSpec, Words, objective
+from stg_jax.model.network import CaptioningModel
+from stg_jax.ops.packing import Packing
+from stg_jax.ops.platform import is_for_cpu
+from stg_jax.parallel.mapped import over_devices
+from stg_jax.parallel.sharding import AXIS
 
 Batch = Mapping[str, jax.Array]
 PyTree = Any

@@ -1,9 +1,9 @@
 """Notice that the run was asked to stop, and choose a moment at which all hosts do."""
 
 import signal
-from types import FrameType
 
-from stg_jax.train import parallel
+from stg_jax.cli import signals
+from stg_jax.parallel import processes, sharding
 
 
 class StopRequest:
@@ -14,20 +14,17 @@ class StopRequest:
 
     def __enter__(self) -> 'StopRequest':
         """Install the handlers."""
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        self._handlers = signals.on_stop(self._note)
+        self._handlers.__enter__()
         return self
 
-    def __exit__(self, *unused) -> None:
+    def __exit__(self, *error) -> None:
         """Put the previous handlers back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.__exit__(*error)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self) -> None:
         self.received = True
-        # A second Ctrl-C means now.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signals.interrupt_on(signal.SIGINT)  # a second Ctrl-C means now
 
 
 class JointStop:
@@ -37,9 +34,9 @@ class JointStop:
     before, so that nobody waits. A single host looks at its own request alone.
     """
 
-    def __init__(self, request: StopRequest, mesh: parallel.Mesh):
+    def __init__(self, request: StopRequest, mesh: sharding.Mesh):
         self._request = request
-        self._vote = parallel.ballot(mesh) if parallel.num_hosts() > 1 else None
+        self._vote = sharding.ballot(mesh) if processes.num_hosts() > 1 else None
         self._cast = None
 
     def after_step(self) -> bool:

@@ -1,0 +1,36 @@
+"""The most that this machine computes: large matrix products, nothing else."""
+
+import jax
+import jax.numpy as jnp
+
+from stg_jax.benchmark.timing import seconds_in_turn
+from stg_jax.parallel import sharding
+
+SIDES = {'cpu': (1024, 2048), 'gpu': (4096, 8192, 16384), 'tpu': (4096, 8192)}
+_ROUNDS = 5
+
+
+def matrix_ceiling(dtype: str) -> dict[str, object]:
+    """Measure the speed of square matrix products on one device.
+
+    Returns:
+      The stage 'matrix product': 'gflop_per_s' of the fastest, its 'side', 'dtype', 'device'.
+    """
+    sides = SIDES.get(jax.default_backend(), SIDES['cpu'])
+    calls = {side: _product(side, dtype) for side in sides}
+    seconds = seconds_in_turn(calls, _ROUNDS)
+    rates = {side: 2 * side**3 / min(seconds[side]) / 1e9 for side in sides}
+    side = max(rates, key=rates.get)
+    return {
+        'stage': 'matrix product',
+        'gflop_per_s': rates[side],
+        'side': side,
+        'dtype': dtype,
+        'device': sharding.data_mesh().devices.flat[0].device_kind,
+    }
+
+
+def _product(side, dtype):
+    left, right = jax.random.normal(jax.random.key(0), (2, side, side), jnp.dtype(dtype))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(multiply(left, right))

@@ -1,0 +1,190 @@
+"""Time calls fairly and find the memory that a call takes."""
+
+import concurrent.futures
+import dataclasses
+import datetime
+import importlib
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    'numpy',
+    'jax',
+    'jaxlib',
+    'flax',
+    'torch',
+    'tensorflow',
+    'tensorflow-datasets',
+    'h5py',
+    'av',
+)
+
+
+def describe() -> dict[str, object]:
+    """Return processor, memory, versions, command and date, as JSON."""
+    return {
+        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        'command': ' '.join(sys.argv),
+        'processor': _processor(),
+        'cores': len(os.sched_getaffinity(0)),
+        'memory_gb': os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9,
+        'system': f'{platform.system()} {platform.machine()}',
+        'versions': {'python': platform.python_version(), **_versions()},
+    }
+
+
+def _processor() -> str:
+    path = Path('/proc/cpuinfo')
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    installed = {dist.name: dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed[name] for name in _PACKAGES if name in installed}
+
+
+_NAMES = {
+    'clips_per_s': 'clips/s',
+    'captions_per_s': 'captions/s',
+    'to_first': 'x first',
+    'ours_to_it': 'ours x it',
+    'mb_per_s': 'MB/s',
+    'frames_per_s': 'frames/s',
+    'to_bare': 'x bare',
+    'to_memmap': 'x memmap',
+    'before_mb': 'MB before',
+    'peak_mb': 'MB peak',
+    'gflop': 'GFLOP/caption',
+    'gflop_per_s': 'GFLOP/s',
+    'of_ceiling': 'of ceiling',
+    'temp_mb': 'MB in a step',
+    'banded_mb': 'MB banded',
+    'to_dense': 'x dense',
+    'mb_to_dense': 'dense MB / banded',
+    'seconds': 's',
+    'data_wait': 'waiting for data',
+}
+
+
+def table(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each stage: medians, with the spread of the speed in brackets."""
+    columns = [key for key in _NAMES if any(key in stage for stage in stages)]
+    rows = [['', *(_NAMES[key] for key in columns)]]
+    rows += [[stage['stage'], *(_cell(stage.get(key)) for key in columns)] for stage in stages]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(_line(row, widths) for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return '-'
+    if not isinstance(value, Mapping):
+        return _number(value)
+    if value['min'] == value['max']:
+        return _number(value['median'])
+    return f'{_number(value["median"])} [{_number(value["min"])}-{_number(value["max"])}]'
+
+
+def _number(value: float) -> str:
+    return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    name, *cells = (
+        cell.rjust(width) if i else cell.ljust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return '  '.join([name, *cells])
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """What several measurements of one thing gave."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> 'Spread':
+        """Return the spread of some values."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+    """What a call returned and the memory of the process that made it.
+
+    Attributes:
+      value: what the call returned.
+      before_mb: most memory of the process before the call, with all libraries loaded.
+      peak_mb: most memory of the process.
+    """
+
+    value: Any
+    before_mb: float
+    peak_mb: float
+
+
+def seconds_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Time calls in turn, so that a busy moment of the machine falls on all of them alike.
+
+    Each is called once before anything is timed.
+
+    Returns:
+      For each call its seconds in every round.
+    """
+    seconds = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def rate(amount: float, seconds: list[float]) -> Spread:
+    """Return how much was done per second."""
+    return Spread.of([amount / each for each in seconds])
+
+
+def ratio(seconds: list[float], others: list[float]) -> Spread:
+    """Return how many times as fast one call was as another one, round by round."""
+    return Spread.of([other / each for each, other in zip(seconds, others, strict=True)])
+
+
+def apart(module: str, function: str, *args: Any) -> Peak:
+    """Call a function in a process of its own, named so that this one need not import it."""
+    context = multiprocessing.get_context('spawn')
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measured, module, function, args).result()
+
+
+def _measured(module: str, function: str, args: tuple) -> Peak:
+    call = getattr(importlib.import_module(module), function)
+    before = _peak_mb()
+    value = call(*args)
+    return Peak(value, before, _peak_mb())
+
+
+def _peak_mb() -> float:
+    status = Path('/proc/self/status')
+    if not status.exists():
+        unit = 1 if sys.platform == 'darwin' else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    # Not from getrusage: Linux counts there what the parent process held.
+    fields = dict(line.split(':', 1) for line in status.read_text().splitlines())
+    return int(fields['VmHWM'].split()[0]) * 1024 / 1e6

@@ -1,0 +1,1 @@
+"""A plain PyTorch implementation of the model, to measure against."""

@@ -1,0 +1,195 @@
+"""Copy a video with its captions and boxes drawn on the picture."""
+
+import bisect
+import fractions
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from stg_jax.captioning.caption_video import Captioned
+from stg_jax.errors import UserError
+from stg_jax.extract.video import container
+from stg_jax.extract.video.segments import Timeline, read_timeline, timed_frames
+
+_SHARE, SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
+_BAND = (0, 0, 0, 150)  # RGBA
+_INK = (255, 255, 255, 255)
+
+
+class Lettering:
+    """Draws captions across pictures of one size.
+
+    Raises:
+      UserError: Matplotlib is not installed, which brings DejaVu Sans.
+    """
+
+    def __init__(self, height: int, width: int):
+        self._size = height, width
+        self._font = dejavu(max(SMALLEST, round(height * _SHARE)))
+
+    def write(self, picture: np.ndarray, text: str) -> None:
+        """Write text (untrusted) on a dark band at the foot of `picture` (h, w, 3) uint8 RGB."""
+        band = self._band(text)
+        if len(band):
+            foot = picture[-len(band) :]
+            share = band[..., 3:] / 255
+            foot[:] = np.round(foot * (1 - share) + band[..., :3] * share)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - a lettering lives as long as its video
+    def _band(self, text: str) -> np.ndarray:
+        """Return (b, w, 4) uint8 RGBA, b at most the height of the picture."""
+        from PIL import Image, ImageDraw
+
+        height, width = self._size
+        lines = self._lines(' '.join(text.split()))
+        leading = sum(self._font.getmetrics())
+        margin = leading // 4
+        size = width, (len(lines) * leading + 2 * margin) * bool(lines)
+        band = Image.new('RGBA', size, _BAND)
+        draw = ImageDraw.Draw(band)
+        for number, line in enumerate(lines):
+            place = width / 2, margin + number * leading
+            draw.text(place, line, _INK, self._font, anchor='ma')
+        return np.asarray(band)[:height]
+
+    def _lines(self, text: str) -> list[str]:
+        """Break text between words, as late as the width allows."""
+        lines: list[str] = []
+        for word in text.split():
+            longer = f'{lines[-1]} {word}' if lines else word
+            if lines and self._font.getlength(longer) < 0.96 * self._size[1]:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        return lines
+
+
+def dejavu(pixels: int) -> Any:
+    """Return the font that Matplotlib brings, so high.
+
+    Raises:
+      UserError: Matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from PIL import ImageFont
+    except ImportError:
+        raise UserError(
+            "writing on videos needs matplotlib's font: pip install -e '.[plot]'"
+        ) from None
+    font = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
+    return ImageFont.truetype(font, pixels)
+
+
+_TICK = fractions.Fraction(1, 90_000)  # seconds; every usual frame rate is a whole number of them
+_BOX, _EDGE = (255, 214, 10), (0, 0, 0)  # RGB
+
+
+def burn(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    captioned: Sequence[Captioned],
+    on_second: Callable[[float], None] = lambda second: None,
+) -> None:
+    """Write the video as H.264 in mp4, every frame at its time, whole or not at all.
+
+    The boxes are those of the described frame nearest in time. Sound is not copied.
+
+    Args:
+      path: video file.
+      out: mp4 file to write.
+      captioned: windows of the video in order.
+      on_second: is told how far it is, in seconds of the video.
+
+    Raises:
+      UserError: the video cannot be read, `out` cannot be written, or Matplotlib, whose font is
+        used, is not installed.
+    """
+    out = Path(out)
+    check_name(out, path)
+    temporary = out.with_name(f'.{out.stem}.{os.getpid()}.tmp.mp4')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        timeline = read_timeline(path)
+        _write(temporary, timeline.rate, _drawn(path, timeline, captioned, on_second))
+        temporary.replace(out)
+    except OSError as error:
+        raise UserError(f'{out} cannot be written ({error.strerror}): name another file') from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_name(out: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Refuse to write anything but mp4, or over the video itself.
+
+    Raises:
+      UserError: see above.
+    """
+    out = Path(out)
+    if out.suffix.lower() != '.mp4':
+        raise UserError(f'{out} must end in .mp4 to be a copy with captions')
+    if out.exists() and out.samefile(path):
+        raise UserError(f'{out} is the video itself: name another file for the copy')
+
+
+def _write(path: Path, rate: float, pictures: Iterator[tuple[float, np.ndarray]]) -> None:
+    """Encode pictures (h, w, 3), each shown from its second on, some `rate` of them a second."""
+    first, rate = next(pictures), fractions.Fraction(rate or 25).limit_denominator(1001)
+    with av.open(str(path), 'w') as target:
+        stream = target.add_stream('libx264', rate, options={'crf': '20', 'preset': 'veryfast'})
+        stream.height, stream.width = first[1].shape[:2]
+        stream.pix_fmt = 'yuv420p'
+        stream.codec_context.time_base = _TICK
+        last = -1
+        for second, picture in itertools.chain([first], pictures):
+            frame = av.VideoFrame.from_ndarray(picture, 'rgb24')
+            # Times must grow, even where those of the source stand still.
+            last = max(round(second / _TICK), last + 1)
+            frame.pts, frame.time_base = last, _TICK
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+
+
+def _drawn(
+    path: str | os.PathLike[str],
+    timeline: Timeline,
+    captioned: Sequence[Captioned],
+    on_second: Callable[[float], None],
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield each frame of a video with what is known of its moment, and when it is shown."""
+    reformatter, size = VideoReformatter(), None
+    starts = [each.start for each in captioned]
+    with container.open_video(path) as stream:
+        for second, frame in timed_frames(stream, timeline):
+            if size is None:
+                # Colours are stored for two by two pixels.
+                size = tuple(max(2, side // 2 * 2) for side in container.upright_size(frame))
+                lettering = Lettering(*size)
+            picture = np.ascontiguousarray(container.upright(frame, size, reformatter))
+            now = captioned[max(0, bisect.bisect_right(starts, second) - 1)]
+            if now.start <= second < now.end or now is captioned[-1]:
+                _draw_boxes(picture, now, second)
+                lettering.write(picture, now.caption)
+            on_second(second)
+            yield second, picture
+    if size is None:
+        raise UserError(f'{path} holds no frame that can be decoded: convert or remove it')
+
+
+def _draw_boxes(picture: np.ndarray, captioned: Captioned, second: float) -> None:
+    """Draw the boxes of the described frame that is nearest in time."""
+    height, width = picture.shape[:2]
+    t = np.abs(captioned.second_T - second).argmin()
+    line = max(1, round(height / 240))
+    boxes = captioned.clip.box[t][captioned.clip.object_mask[t]]
+    for x1, y1, x2, y2 in (boxes * [width, height, width, height]).round().astype(int).tolist():
+        for colour, thickness in ((_EDGE, line + 2), (_BOX, line)):
+            cv2.rectangle(picture, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA)

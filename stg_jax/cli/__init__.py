@@ -1,0 +1,1 @@
+"""Command lines: flags, errors as one sentence, signals, progress."""

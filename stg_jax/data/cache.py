@@ -1,0 +1,103 @@
+"""The clips of a split in the memory of the host, read from its shards once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stg_jax.data.sampler import Order, Rows
+from stg_jax.errors import UserError
+
+if TYPE_CHECKING:  # it loads TensorFlow, and clips that are in memory anyway can do without
+    from stg_jax.data.stream import StreamedClips
+
+_LOADED_AT_ONCE = 32  # clips
+
+
+class CachedClips:
+    """Clips with the features of `StreamedClips`, in the same order, gathered from memory.
+
+    Attributes:
+      split: where they were read from.
+      part: which of its records were read.
+      skipped: see `StreamedClips`.
+
+    Raises:
+      UserError: the clips need more memory than there is, or a shard is damaged.
+    """
+
+    def __init__(self, streamed: 'StreamedClips'):
+        self.split, self.part = streamed.split, streamed.part
+        _check_memory(streamed)
+        self.zeros = streamed.zeros
+        self._arrays = _load(streamed)
+        self.skipped = streamed.skipped
+
+    def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
+        """Yield 'id' and the arrays of this host's rows, the last batch perhaps short."""
+        for numbers in self.part.numbers(order, rows):
+            yield self._gather(numbers)
+
+    def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        # Here and not in a thread: handing over costs more than copying, which memory limits.
+        # `take` copies whole rows; indexing with an array is a quarter slower.
+        return {name: array.take(numbers, axis=0) for name, array in self._arrays.items()}
+
+
+class IndexedClips(CachedClips):
+    """Clips whose features are meant for the devices, so that batches hold their rows alone."""
+
+    def __init__(self, streamed: 'StreamedClips'):
+        super().__init__(streamed)
+        self._ids = self._arrays.pop('id')
+        self.zeros = _no_rows
+
+    def take_table(self) -> dict[str, np.ndarray]:
+        """Return the features by row, which are given away: one copy of them is enough."""
+        table, self._arrays = self._arrays, {}
+        return table
+
+    def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        return {'id': self._ids[numbers], 'row': numbers.astype(np.int32)}
+
+
+def _no_rows(num_clips: int) -> dict[str, np.ndarray]:
+    # A padding clip gets the features of row 0, and no caption with which they would count.
+    return {'id': np.full(num_clips, '', object), 'row': np.zeros(num_clips, np.int32)}
+
+
+def _load(streamed: 'StreamedClips') -> dict[str, np.ndarray]:
+    """Return 'id' and the arrays of all clips, in file order."""
+    # Filled in place: joining batches would take the memory twice.
+    num_clips = streamed.part.num_clips
+    arrays = streamed.zeros(num_clips)
+    order = Order.as_stored(len(streamed.part.paths))
+    first = 0
+    for batch in streamed.features(order, Rows(_LOADED_AT_ONCE, 0, 1, 0, num_clips)):
+        last = first + len(batch['id'])
+        for name, array in arrays.items():
+            array[first:last] = batch[name]
+        first = last
+    return arrays
+
+
+def _check_memory(streamed: 'StreamedClips') -> None:
+    split, free = streamed.split, _free_memory()
+    needed = streamed.part.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
+    if needed > free:
+        raise UserError(
+            f'the {split.name} split of {split.folder} takes {needed / 1e9:.1f} GB of memory, but '
+            f'{free / 1e9:.1f} GB are free: stream it with --config.data.cache=none'
+        )
+
+
+def _free_memory() -> int:
+    """Return how many bytes can be had without swapping."""
+    meminfo = Path('/proc/meminfo')
+    if not meminfo.exists():
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    # Unlike the free pages of sysconf, it counts those that hold the shards just read.
+    fields = dict(line.split(':') for line in meminfo.read_text().splitlines())
+    return int(fields['MemAvailable'].split()[0]) * 1024

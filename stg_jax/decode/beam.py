@@ -1,0 +1,266 @@
+"""Beam search over any model that continues a caption word by word; greedy with one beam.
+
+The model is a function `logits_fn(prefixes, position, cache) -> (logits_RV, entry)`: it reads the
+token at `position` (an int32 scalar, 0 for BOS) of R prefixes, gives the logits of the next token
+and an entry, a pytree of leaves (R, ...), of what it wants to know of this token later. The search
+keeps entries in the cache, leaves (L, N, ...), and never moves one: as hypotheses branch and die,
+only small integers change that tell each prefix where its entries are (`Prefixes.trail_RL`).
+
+A hypothesis is a sequence of up to `max_words` words and EOS. Its score is the sum of the model's
+own log-probabilities, EOS included, over the length penalty of Wu et al. (2016, equation 14),
+((5 + length) / 6) ** length_penalty, where the length counts EOS. After `max_words` words EOS is
+the only choice left, and its log-probability counts too, so that hypotheses of every length are
+comparable and the score of a caption does not depend on the search that found it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from stg_jax.data.vocab import BOS, EOS, PAD, UNK
+from stg_jax.ops.top_tokens import top_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Of a search; see `search.beam_search`.
+
+    Attributes:
+      max_words: longest caption in words.
+      length_penalty: exponent alpha.
+      banned: ids that are never produced.
+    """
+
+    max_words: int
+    length_penalty: float
+    banned: tuple[int, ...]
+
+    def penalty(self, length: jax.Array | int) -> jax.Array:
+        """Return what divides the log-probability of a caption; the length counts EOS."""
+        return ((5.0 + length) / 6.0) ** self.length_penalty
+
+    def attainable(self, logp_BK: jax.Array, length: jax.Array) -> jax.Array:
+        """Return the best score that a prefix can reach by ending at `length` or later."""
+        # Log-probabilities only fall, so it does best by ending at the length whose penalty
+        # divides most: the longest, or the next one under a negative exponent.
+        return logp_BK / jnp.maximum(self.penalty(self.max_words + 1), self.penalty(length))
+
+
+Cache = Any
+Entry = Any
+
+BANNED = (PAD, BOS, UNK)
+
+
+@struct.dataclass
+class Prefixes:
+    """R beginnings of captions that the model is to continue.
+
+    Attributes:
+      token_R: int32, the last token of each.
+      clip_R: int32, which of the B clips it describes.
+      trail_RL: int32; the entry of the token at an earlier position l of prefix r is
+        cache[l, trail_RL[r, l]]. At and after the present position the rows mean nothing.
+    """
+
+    token_R: jax.Array
+    clip_R: jax.Array
+    trail_RL: jax.Array
+
+
+LogitsFn = Callable[[Prefixes, jax.Array, Cache], tuple[jax.Array, Entry]]
+
+
+@struct.dataclass
+class Hypotheses:
+    """The captions of B clips, as many each as were asked for (K), best first.
+
+    Attributes:
+      token_BKL: int32, words, EOS, then PAD; L = max_words + 1.
+      score_BK: float32, descending; -inf where fewer than K hypotheses are possible, whose tokens
+        are EOS alone.
+    """
+
+    token_BKL: jax.Array
+    score_BK: jax.Array
+
+
+@struct.dataclass
+class _State:
+    """Live hypotheses hold `step` words; a dead slot has log-probability -inf."""
+
+    step: jax.Array
+    last_BK: jax.Array
+    live_token_BKL: jax.Array
+    live_logp_BK: jax.Array
+    trail_BKL: jax.Array
+    found: Hypotheses
+    cache: Any
+
+
+@struct.dataclass
+class _Continuations:
+    """The C likeliest tokens after each live hypothesis, and where its entry is stored."""
+
+    logp_BKC: jax.Array
+    token_BKC: jax.Array
+    row_BK: jax.Array
+
+
+def beam_search(
+    logits_fn: LogitsFn,
+    cache: Cache,
+    *,
+    batch_size: int,
+    beam_size: int,
+    max_words: int,
+    length_penalty: float,
+    num_best: int,
+    banned: tuple[int, ...] = BANNED,
+) -> Hypotheses:
+    """Follow the `beam_size` likeliest prefixes of each clip and keep its best hypotheses.
+
+    Each step ranks all continuations of the live prefixes, EOS among them, and keeps K: those
+    that end in EOS compete with the finished ones by score, the others stay alive while they can
+    still reach the worst score that is kept. The fewer hypotheses are asked for, the sooner
+    prefixes are dropped; which ones are found does not change. With one beam this is greedy
+    search, with enough beams exhaustive search. A clip never depends on its batch.
+
+    Costs at most max_words + 1 steps, each one call of `logits_fn` on the live prefixes. It is
+    compiled for a few numbers of rows, and a step runs the smallest that holds them: BOS is read
+    once for each clip, and finished clips are dropped.
+
+    Args:
+      logits_fn: see the module.
+      cache: leaves (L, B * K, ...) that entries are written to, L = max_words + 1.
+      batch_size: B, static.
+      beam_size: K, static.
+      max_words: longest caption in words, static; `logits_fn` sees positions 0 to max_words.
+      length_penalty: exponent alpha; 0 ranks by log-probability, more favours long captions.
+      num_best: hypotheses that are returned, at most K, static.
+      banned: ids that are never produced; their probability is not given to other words.
+
+    Returns:
+      Hypotheses, `num_best` of each clip.
+    """
+    rules = Rules(max_words, length_penalty, banned)
+
+    def step_fn(state: _State) -> _State:
+        grown, entry_N = _continue(logits_fn, state, rules)
+        store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
+        return _select(state, grown, jax.tree.map(store, state.cache, entry_N), rules)
+
+    def any_live(state: _State) -> jax.Array:
+        return jnp.any(state.live_logp_BK > -jnp.inf)
+
+    state = _first_state(cache, batch_size, beam_size, max_words, num_best)
+    return jax.lax.while_loop(any_live, step_fn, state).found
+
+
+def row_counts(batch_size: int, beam_size: int) -> list[int]:
+    """Return the numbers of rows, largest first, that a step is compiled for.
+
+    All hypotheses of a clip, all but one, two, and one, as BOS needs, and few for the last captions
+    of a batch; more or smaller numbers would save less time than their compilation takes.
+    """
+    num_rows = batch_size * beam_size
+    fewer = {num_rows - batch_size, 2 * batch_size, batch_size, batch_size // 4}
+    return sorted({num_rows} | {n for n in fewer if 8 <= n < num_rows}, reverse=True)
+
+
+def _first_state(
+    cache: Any, batch_size: int, beam_size: int, max_words: int, num_best: int
+) -> _State:
+    """Return one live hypothesis per clip, the empty one; K equal ones would stay equal."""
+    shape_BKL = (batch_size, beam_size, max_words + 1)
+    empty_BKL = jnp.full(shape_BKL, PAD, jnp.int32)
+    impossible_BK = jnp.full(shape_BKL[:2], -jnp.inf, jnp.float32)
+    found_BKL = empty_BKL.at[:, :, 0].set(EOS)[:, :num_best]
+    return _State(
+        step=jnp.int32(0),
+        last_BK=jnp.full(shape_BKL[:2], BOS, jnp.int32),
+        live_token_BKL=empty_BKL,
+        live_logp_BK=impossible_BK.at[:, 0].set(0.0),
+        trail_BKL=jnp.zeros(shape_BKL, jnp.int32),
+        found=Hypotheses(found_BKL, impossible_BK[:, :num_best]),
+        cache=cache,
+    )
+
+
+def _continue(logits_fn: LogitsFn, state: _State, rules: Rules) -> tuple[_Continuations, Entry]:
+    """Let the model read the live hypotheses, in as few rows as they fit into."""
+    B, K = state.last_BK.shape
+    live_BK = state.live_logp_BK > -jnp.inf
+    live_first_N = jnp.argsort(~live_BK.reshape(B * K), stable=True)
+    row_BK = jnp.argsort(live_first_N).reshape(B, K)
+
+    def read(count, state):
+        # The entries alone leave the branch: a cache that did would be copied on its way.
+        found = _read(logits_fn, state, rules, live_first_N[:count])
+        unread = (0, B * K - count)
+        return jax.tree.map(lambda x: jnp.pad(x, [unread] + [(0, 0)] * (x.ndim - 1)), found)
+
+    counts = row_counts(B, K)
+    choice = sum((jnp.sum(live_BK) <= count).astype(jnp.int32) for count in counts[1:])
+    branches = [functools.partial(read, count) for count in counts]
+    logp_NC, token_NC, entry_N = jax.lax.switch(choice, branches, state)
+    logp_BKC = jnp.where(live_BK[..., None], logp_NC[row_BK], -jnp.inf)
+    return _Continuations(logp_BKC, token_NC[row_BK], row_BK), entry_N
+
+
+def _read(
+    logits_fn: LogitsFn, state: _State, rules: Rules, hypothesis_R: jax.Array
+) -> tuple[jax.Array, jax.Array, Entry]:
+    """Return the best continuations of some of the B * K hypotheses, and the model's entry."""
+    B, K = state.last_BK.shape
+    token_R, logp_R, trail_RL = (
+        value.reshape(B * K, *value.shape[2:])[hypothesis_R]
+        for value in (state.last_BK, state.live_logp_BK, state.trail_BKL)
+    )
+    prefixes = Prefixes(token_R, hypothesis_R // K, trail_RL)
+    logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
+    only_eos = state.step >= rules.max_words
+    best = top_tokens(logp_R, logits_RV, K, banned=rules.banned, only_eos=only_eos)
+    return *best, entry
+
+
+def _select(state: _State, grown: _Continuations, cache: Any, rules: Rules) -> _State:
+    """Keep the K best of all continuations of each clip; drop those that can win nothing."""
+    B, K, C = grown.logp_BKC.shape
+    logp_BK, index_BK = jax.lax.top_k(grown.logp_BKC.reshape(B, K * C), K)
+    beam_BK = index_BK // C
+    choice_BK = jnp.take_along_axis(grown.token_BKC.reshape(B, K * C), index_BK, axis=1)
+    token_BKL = _reorder(state.live_token_BKL, beam_BK).at[:, :, state.step].set(choice_BK)
+    ends_BK = choice_BK == EOS
+    score_BK = logp_BK / rules.penalty(state.step + 1)
+    found = _keep_best(state.found, Hypotheses(token_BKL, jnp.where(ends_BK, score_BK, -jnp.inf)))
+    worst_B1 = jnp.min(found.score_BK, axis=1, keepdims=True)
+    # Dropping a prefix changes nothing: what it would displace later is less likely still.
+    lives_BK = ~ends_BK & (rules.attainable(logp_BK, state.step + 2) > worst_B1)
+    return _State(
+        step=state.step + 1,
+        last_BK=choice_BK,
+        live_token_BKL=token_BKL,
+        live_logp_BK=jnp.where(lives_BK, logp_BK, -jnp.inf),
+        trail_BKL=_reorder(state.trail_BKL.at[:, :, state.step].set(grown.row_BK), beam_BK),
+        found=found,
+        cache=cache,
+    )
+
+
+def _keep_best(found: Hypotheses, ended: Hypotheses) -> Hypotheses:
+    """Return as many as were found before, the best of both; the older one at equal score."""
+    score_BX = jnp.concatenate([found.score_BK, ended.score_BK], axis=1)
+    token_BXL = jnp.concatenate([found.token_BKL, ended.token_BKL], axis=1)
+    score_BK, index_BK = jax.lax.top_k(score_BX, found.score_BK.shape[1])
+    return Hypotheses(_reorder(token_BXL, index_BK), score_BK)
+
+
+def _reorder(value_BK: jax.Array, index_BK: jax.Array) -> jax.Array:
+    """Gather `value_BK` (B, K, ...) along K, each clip by its own row of `index_BK`."""
+    return jax.vmap(lambda value, index: value[index])(value_BK, index_BK)

@@ -1,0 +1,1 @@
+"""Compare systems: paired bootstrap over clips and tables."""

@@ -1,0 +1,168 @@
+"""Stored evaluations of systems that are to be compared, each trained with one seed or several."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from stg_jax.errors import UserError
+from stg_jax.evaluate.summable import BleuCounts, counts_of_clips, meteor_of_counts
+from stg_jax.files import read_json
+
+_NEEDED = {'metrics', 'per_clip', 'counts', 'versions', 'num_references'}
+_EVALUATED = {'split', 'branch', 'beam_size', 'length_penalty', 'checkpoint', 'average'}
+_BLEU = tuple(f'BLEU-{n}' for n in range(1, 5))
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """What one system scored on a split.
+
+    Attributes:
+      name: how the user called it.
+      results: of each seed what `stg_jax.evaluate.metrics.score` returned.
+    """
+
+    name: str
+    results: Sequence[Mapping[str, Any]]
+
+    @property
+    def clips(self) -> list[str]:
+        """Return the ids of the clips."""
+        return list(self.results[0]['per_clip'])
+
+    def corpus(self, metric: str) -> np.ndarray:
+        """Return the score of each seed."""
+        return np.array([result['metrics'][metric] for result in self.results])
+
+    def resampled(self, weight_YC: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each metric on Y samples of the clips, the mean over seeds, in percent.
+
+        Args:
+          weight_YC: how often each of the C clips is in each sample; rows add up to C.
+        """
+        per_seed = [_resampled(result, self.clips, weight_YC) for result in self.results]
+        return {name: np.mean([each[name] for each in per_seed], axis=0) for name in per_seed[0]}
+
+
+def load_system(path: str, split: str) -> System:
+    """Read the scores of a run, of a folder of runs (its seeds), or of a JSON file of score.py.
+
+    Raises:
+      UserError: there are none, or seeds were scored differently.
+    """
+    found = epath.Path(path)
+    if found.is_dir():
+        files = [found / 'eval' / split / 'scores.json']
+        if not files[0].exists() and not (found / 'config.json').exists():
+            runs = sorted(run for run in found.iterdir() if (run / 'config.json').exists())
+            files = [run / 'eval' / split / 'scores.json' for run in runs]
+        if not files:
+            raise UserError(
+                f'{path} holds no scores of split {split!r}: it is no run, and holds none'
+            )
+    else:
+        files = [found]
+    system = System(path.rstrip('/'), [_read(file) for file in files])
+    for result, file in zip(system.results, files, strict=True):
+        check_alike(system.results[0], result, str(files[0]), str(file))
+        if differs := decoded_differently(system.results[0], result):
+            raise UserError(
+                f'{files[0]} and {file} are seeds of one system, but differ in '
+                f'{", ".join(differs)}: evaluate all of its seeds alike'
+            )
+    return system
+
+
+def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str) -> None:
+    """Check that two results are of the same clips, references and tokenizer.
+
+    Raises:
+      UserError: they are not, and a comparison would mean nothing.
+    """
+    if first['per_clip'].keys() != other['per_clip'].keys():
+        different = first['per_clip'].keys() ^ other['per_clip'].keys()
+        raise UserError(
+            f'{first_name} and {other_name} are of different clips, such as {min(different)!r}: '
+            'score both on the same split'
+        )
+    for what, of_first, of_other in (
+        ('number of references', first['num_references'], other['num_references']),
+        ('tokenizer', first['versions']['tokenizer'], other['versions']['tokenizer']),
+        ('METEOR', first['versions'].get('meteor'), other['versions'].get('meteor')),
+        ('metrics', list(first['metrics']), list(other['metrics'])),
+    ):
+        if of_first != of_other:
+            raise UserError(
+                f'{first_name} and {other_name} were scored with another {what} '
+                f'({of_first} and {of_other}): score both again'
+            )
+
+
+def decoded_differently(first: Mapping, other: Mapping) -> list[str]:
+    """Return what two results differ in besides their runs, such as 'beam size (5 and 1)'.
+
+    Of captions that launch/score.py read nobody knows how they were decoded: nothing is returned.
+    """
+    ours, theirs = _how_decoded(first), _how_decoded(other)
+    return [
+        f'{what} ({ours[what]} and {theirs[what]})'
+        for what in ours
+        if theirs and ours[what] != theirs[what]
+    ]
+
+
+def _how_decoded(result: Mapping) -> dict[str, Any]:
+    if 'checkpoints' not in result:
+        return {}
+    return {
+        'split': result['split'],
+        'branch': result['branch'],
+        'beam size': result['beam_size'],
+        'length penalty': result['length_penalty'],
+        'checkpoint rule': result['checkpoint'],
+        'averaged checkpoints': result['average'],
+        'runs that write together': len(result['checkpoints']),
+    }
+
+
+def _read(path: epath.Path) -> Mapping[str, Any]:
+    if not path.exists():
+        raise UserError(f'{path} does not exist: {_remedy(path)}')
+    result = read_json(path)
+    found = result.keys() if isinstance(result, dict) else set()
+    if not found >= (_NEEDED | _EVALUATED if 'checkpoints' in found else _NEEDED):
+        raise UserError(f'{path} holds no scores of this version of stg_jax: evaluate it again')
+    return result
+
+
+def _remedy(path: epath.Path) -> str:
+    """Return how to come by scores that are not there."""
+    if path.name != 'scores.json' or path.parent.parent.name != 'eval':
+        return 'name a run, a folder of runs, or a file that launch/score.py wrote with --out'
+    split, evaluations = path.parent.name, path.parent.parent
+    evaluate = f'run launch/evaluate.py --split={split} on its run first'
+    found = evaluations.iterdir() if evaluations.exists() else ()
+    others = sorted(each.name for each in found if (each / 'scores.json').exists())
+    if not others:
+        return evaluate
+    return f'{evaluate}, or pass --split={others[0]} (there are: {", ".join(others)})'
+
+
+def _resampled(
+    result: Mapping, clips: Sequence[str], weight_YC: np.ndarray
+) -> dict[str, np.ndarray]:
+    per_clip = result['per_clip']
+    names = [name for name in per_clip[clips[0]] if name not in (*_BLEU, 'METEOR')]
+    value_CM = np.array([[per_clip[clip][name] for name in names] for clip in clips])
+    value_MY = (weight_YC @ value_CM.reshape(len(clips), len(names)) / len(clips)).T
+    scores = dict(zip(names, value_MY, strict=True))
+    rows = {name: [of_clip[clip] for clip in clips] for name, of_clip in result['counts'].items()}
+    if 'BLEU' in rows:
+        bleu_Y4 = BleuCounts.of_clips(rows['BLEU']).total(weight_YC).scores()
+        scores |= dict(zip(_BLEU, 100 * bleu_Y4.T, strict=True))
+    if 'METEOR' in rows:
+        scores['METEOR'] = 100 * meteor_of_counts(weight_YC @ counts_of_clips(rows['METEOR']))
+    return scores

@@ -1,0 +1,56 @@
+"""Tables in Markdown: scores over seeds, and how far systems are apart."""
+
+from collections.abc import Mapping, Sequence
+
+from stg_jax.evaluate.compare.bootstrap import CONFIDENCE, Difference
+from stg_jax.evaluate.compare.systems import System
+from stg_jax.evaluate.metrics import made_with
+
+
+def scores_table(systems: Sequence[System], validated: Sequence[System] = ()) -> str:
+    """Return one row for each system: mean and standard deviation over its seeds.
+
+    Where `validated` gives the same systems on validation, their CIDEr there stands first.
+    """
+    metrics = list(systems[0].results[0]['metrics'])
+    rows = [['system', 'seeds', *(['CIDEr on val'] if validated else []), *metrics]]
+    for i, system in enumerate(systems):
+        cells = [_mean_and_spread(each, 'CIDEr') for each in validated[i : i + 1]]
+        cells += [_mean_and_spread(system, metric) for metric in metrics]
+        rows.append([system.name, str(len(system.results)), *cells])
+    return _table(rows)
+
+
+def difference_table(base: System, other: System, found: Mapping[str, Difference]) -> str:
+    """Return one row for each metric: both systems, their difference, its interval and p."""
+    ahead = f'difference ({CONFIDENCE} % interval)'
+    rows = [['metric', base.name, other.name, ahead, 'p']]
+    for metric in base.results[0]['metrics']:
+        row = [metric, _mean_and_spread(base, metric), _mean_and_spread(other, metric)]
+        if metric in found:
+            d = found[metric]
+            row += [f'{d.value:+.2f} ({d.low:+.2f} to {d.high:+.2f})', f'{d.p:.4f}']
+        else:
+            row += ['', '']
+        rows.append(row)
+    return _table(rows)
+
+
+def made_with_line(systems: Sequence[System]) -> str:
+    """Return the last line of a file of tables: by what the scores of all systems were made."""
+    results = [result for system in systems for result in system.results]
+    return '\nMade with ' + '; or '.join(dict.fromkeys(map(made_with, results))) + '.\n'
+
+
+def _mean_and_spread(system: System, metric: str) -> str:
+    score_S = system.corpus(metric)
+    if len(score_S) == 1:
+        return f'{score_S[0]:.2f}'
+    return f'{score_S.mean():.2f} ± {score_S.std(ddof=1):.2f}'
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    # A bar inside of a name would end its cell.
+    lines = [' | '.join(cell.replace('|', '\\|') for cell in row) for row in rows]
+    lines.insert(1, ' | '.join(['---', *['---:'] * (len(rows[0]) - 1)]))
+    return ''.join(f'| {line} |\n' for line in lines)

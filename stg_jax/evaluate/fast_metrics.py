@@ -1,0 +1,263 @@
+"""BLEU and CIDEr of one split again and again: what depends on the references is counted once.
+
+The scores are those of pycocoevalcap on words between spaces, to rounding. Its CIDEr is CIDEr-D
+(Vedantam, Zitnick and Parikh, 2015): counts are clipped, and a Gaussian of the difference in length
+punishes repetition. It takes lengths in bigrams.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from stg_jax.evaluate.alignment import check_references, in_order_of
+from stg_jax.evaluate.summable import BleuCounts
+
+MAX_ORDER = 4
+_HALF = 32  # bits
+_NO_KEY = np.iinfo(np.int64).max
+
+
+def pair(high_X: np.ndarray, low_X: np.ndarray) -> np.ndarray:
+    """Return one int64 for two numbers below 2**31; keys sort by the first, then the second."""
+    return (high_X << _HALF) | low_X
+
+
+def unpair(key_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two numbers of each key."""
+    return key_X >> _HALF, key_X & (2**_HALF - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """How often captions hold n-grams of one order, sorted by caption, then n-gram.
+
+    Attributes:
+      caption_X: index of the caption.
+      gram_X: number of the n-gram.
+      count_X: occurrences, at least one.
+    """
+
+    caption_X: np.ndarray
+    gram_X: np.ndarray
+    count_X: np.ndarray
+
+
+class NgramNumbers:
+    """Number the n-grams of some captions, and find those of other captions among them.
+
+    Attributes:
+      num_grams: of each order, how many different n-grams there are; their numbers are smaller.
+    """
+
+    def __init__(self, captions: Sequence[Sequence[str]]):
+        words = dict.fromkeys(word for caption in captions for word in caption)
+        self._word_numbers = {word: number for number, word in enumerate(words)}
+        self._known_keys = []
+        word_X, caption_X = self._flatten(captions)
+        gram_X = word_X
+        for order in range(2, MAX_ORDER + 1):
+            key_X, start_X = _keys(gram_X, word_X, caption_X, order)
+            # A last key above all others: a search never ends outside of the array.
+            self._known_keys.append(np.append(np.unique(key_X), _NO_KEY))
+            gram_X = np.zeros_like(word_X)
+            gram_X[start_X] = np.searchsorted(self._known_keys[-1], key_X)
+        self.num_grams = [len(words), *(len(keys) - 1 for keys in self._known_keys)]
+
+    def counts(self, captions: Sequence[Sequence[str]]) -> Iterator[Counts]:
+        """Yield the counts of orders 1 to 4; unknown n-grams get numbers after the known ones."""
+        word_X, caption_X = self._flatten(captions)
+        yield _count(caption_X, word_X)
+        gram_X = word_X
+        for order, known in enumerate(self._known_keys, 2):
+            key_X, start_X = _keys(gram_X, word_X, caption_X, order)
+            gram_X = np.zeros_like(word_X)
+            gram_X[start_X] = _find(key_X, known)
+            yield _count(caption_X[start_X], gram_X[start_X])
+
+    def _flatten(self, captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the number of each word of the text, and the caption that it stands in."""
+        known, new = self._word_numbers, {}
+        numbers = [
+            known[word] if word in known else new.setdefault(word, len(known) + len(new))
+            for caption in captions
+            for word in caption
+        ]
+        lengths = [len(caption) for caption in captions]
+        return np.array(numbers, np.int64), np.repeat(np.arange(len(captions)), lengths)
+
+
+def _keys(
+    gram_X: np.ndarray, word_X: np.ndarray, caption_X: np.ndarray, order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the keys of the n-grams of a text and where they start.
+
+    Args:
+      gram_X: number of the n-gram of order - 1 that starts at each word.
+      word_X: number of each word.
+      caption_X: the caption that each word stands in.
+      order: n.
+    """
+    last = order - 1
+    start_X = np.flatnonzero(caption_X[last:] == caption_X[: max(0, len(caption_X) - last)])
+    return pair(gram_X[start_X], word_X[start_X + last]), start_X
+
+
+def _find(key_X: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the place of each key among the sorted known ones; others get numbers after them."""
+    place_X = np.searchsorted(known, key_X)
+    new_X = known[place_X] != key_X
+    place_X[new_X] = len(known) + np.unique(key_X[new_X], return_inverse=True)[1]
+    return place_X
+
+
+def _count(caption_X: np.ndarray, gram_X: np.ndarray) -> Counts:
+    key_Y, count_Y = np.unique(pair(caption_X, gram_X), return_counts=True)
+    return Counts(*unpair(key_Y), count_Y)
+
+
+_SIGMA = 6.0  # of the Gaussian over lengths
+_SCALE = 10.0  # of CIDEr
+
+
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """The references' n-grams of one order.
+
+    A pair is a clip and an n-gram of its references; each has one entry for every reference that
+    holds the n-gram, and the entries of a pair stand side by side.
+    """
+
+    key_P: np.ndarray  # pairs, sorted
+    first_P: np.ndarray  # where the entries of a pair begin; one more place, where the last end
+    most_P: np.ndarray  # occurrences in the reference that holds most
+    idf_G: np.ndarray  # of the known n-grams
+    reference_E: np.ndarray  # entries: index of the reference
+    weight_E: np.ndarray  # entries: occurrences times idf
+    norm_R: np.ndarray  # of each reference's weights
+
+    def idf(self, gram_X: np.ndarray, unknown: float) -> np.ndarray:
+        """Return the idf of n-grams, which is `unknown` for one that no reference holds."""
+        return np.append(self.idf_G, unknown)[np.minimum(gram_X, len(self.idf_G))]
+
+    def find(self, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
+        """Return which n-grams of clips their own references hold, and the pairs of those."""
+        key_X = pair(counts.caption_X, counts.gram_X)
+        place_X = np.searchsorted(self.key_P, key_X)
+        match_X = self.key_P[place_X] == key_X
+        return match_X, place_X[match_X]
+
+
+class PreparedReferences:
+    """The references of a split, ready to score captions of its clips in milliseconds."""
+
+    def __init__(self, references: Mapping[str, Sequence[str]]):
+        """Count n-grams of tokenised references, any number from one for each clip.
+
+        Raises:
+          UserError: there is no clip, or one without a reference.
+        """
+        check_references(references)
+        self._clips = sorted(references)
+        grouped = [references[clip] for clip in self._clips]
+        self._num_references_C = np.array([len(group) for group in grouped])
+        self._first_C = np.cumsum(self._num_references_C) - self._num_references_C
+        captions = [caption.split() for group in grouped for caption in group]
+        self._length_R = np.array([len(words) for words in captions])
+        self._numbers = NgramNumbers(captions)
+        clip_R = np.repeat(np.arange(len(grouped)), self._num_references_C)
+        self._orders = [
+            _prepare(counts, num_grams, clip_R)
+            for counts, num_grams in zip(
+                self._numbers.counts(captions), self._numbers.num_grams, strict=True
+            )
+        ]
+
+    def score(self, predictions: Mapping[str, str]) -> dict[str, float]:
+        """Return BLEU-1 to BLEU-4 and CIDEr of tokenised captions of the clips, times 100.
+
+        Raises:
+          UserError: the clips are not those of the references.
+        """
+        cider_C, bleu = self.per_clip(predictions)
+        (bleu_4,) = 100 * bleu.total().scores()
+        scores = {f'BLEU-{n}': float(value) for n, value in enumerate(bleu_4, 1)}
+        return scores | {'CIDEr': 100 * float(cider_C.mean())}
+
+    def per_clip(self, predictions: Mapping[str, str]) -> tuple[np.ndarray, BleuCounts]:
+        """Return CIDEr, on its own scale to 10, and BLEU's counts of each clip, sorted by id.
+
+        Raises:
+          UserError: the clips are not those of the references.
+        """
+        captions = [text.split() for text in in_order_of(self._clips, predictions)]
+        length_C = np.array([len(words) for words in captions])
+        cider_C = np.zeros(len(captions))
+        correct_C4 = np.zeros((len(captions), MAX_ORDER), np.int64)
+        for n, counts in enumerate(self._numbers.counts(captions)):
+            similarity_C, correct_C4[:, n] = self._compare(self._orders[n], counts, length_C)
+            cider_C += similarity_C
+        guess_C4 = np.maximum(length_C[:, None] - np.arange(MAX_ORDER), 0)
+        bleu = BleuCounts(correct_C4, guess_C4, length_C, self._closest(length_C))
+        return _SCALE / MAX_ORDER * cider_C / self._num_references_C, bleu
+
+    def _compare(
+        self, order: _Order, counts: Counts, length_C: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return CIDEr's similarity, summed over references, and BLEU's matches of each clip."""
+        num_clips = len(length_C)
+        idf_X = order.idf(counts.gram_X, np.log(num_clips))
+        weight_X = counts.count_X * idf_X
+        norm_C = np.sqrt(np.bincount(counts.caption_X, weight_X**2, num_clips))
+        match_X, place_M = order.find(counts)
+        clip_M = counts.caption_X[match_X]
+        correct_M = np.minimum(counts.count_X[match_X], order.most_P[place_M])
+        # One row for each reference that holds a matching n-gram.
+        size_M = order.first_P[place_M + 1] - order.first_P[place_M]
+        entry_E = _ranges(order.first_P[place_M], size_M)
+        clip_E, weight_E = np.repeat(clip_M, size_M), np.repeat(weight_X[match_X], size_M)
+        reference_E, theirs_E = order.reference_E[entry_E], order.weight_E[entry_E]
+        norm_E = norm_C[clip_E] * order.norm_R[reference_E]
+        cosine_E = np.minimum(weight_E, theirs_E) * theirs_E / np.where(norm_E > 0, norm_E, 1)
+        apart_E = _bigrams(length_C[clip_E]) - _bigrams(self._length_R[reference_E])
+        similarity_E = cosine_E * np.exp(-(apart_E**2) / (2 * _SIGMA**2))
+        return (
+            np.bincount(clip_E, similarity_E, num_clips),
+            np.bincount(clip_M, correct_M, num_clips),
+        )
+
+    def _closest(self, length_C: np.ndarray) -> np.ndarray:
+        """Return the length of the reference closest to each caption's; of two, the shorter."""
+        apart_R = np.abs(self._length_R - np.repeat(length_C, self._num_references_C))
+        return unpair(np.minimum.reduceat(pair(apart_R, self._length_R), self._first_C))[1]
+
+
+def _prepare(counts: Counts, num_grams: int, clip_R: np.ndarray) -> _Order:
+    clip_E = clip_R[counts.caption_X]
+    key_E = pair(clip_E, counts.gram_X)
+    by_key = np.argsort(key_E, kind='stable')
+    key_P, first_P = np.unique(key_E[by_key], return_index=True)
+    num_clips_G = np.bincount(unpair(key_P)[1], minlength=num_grams)
+    idf_G = np.log(clip_R[-1] + 1) - np.log(np.maximum(1, num_clips_G))
+    weight_E = counts.count_X * idf_G[counts.gram_X]
+    most_P = np.maximum.reduceat(counts.count_X[by_key], first_P) if len(first_P) else first_P
+    return _Order(
+        # A last key above all others: a search never ends outside of the array.
+        key_P=np.append(key_P, np.iinfo(np.int64).max),
+        first_P=np.append(first_P, len(key_E)),
+        most_P=most_P,
+        idf_G=idf_G,
+        reference_E=counts.caption_X[by_key],
+        weight_E=weight_E[by_key],
+        norm_R=np.sqrt(np.bincount(counts.caption_X, weight_E**2, len(clip_R))),
+    )
+
+
+def _bigrams(length_X: np.ndarray) -> np.ndarray:
+    return np.maximum(length_X - 1, 0)
+
+
+def _ranges(first_X: np.ndarray, size_X: np.ndarray) -> np.ndarray:
+    """Return first, first + 1, ... of each range, one range after the other."""
+    before_X = np.cumsum(size_X) - size_X
+    return np.repeat(first_X - before_X, size_X) + np.arange(size_X.sum())

@@ -1,0 +1,208 @@
+"""Score captions against references by the metrics of the captioning literature.
+
+Every score is printed as papers print it: times 100, CIDEr included (whose raw scale ends at 10,
+so that a good system passes 100). pycocoevalcap's CIDEr is CIDEr-D.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from importlib import metadata
+
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+from sacrebleu.metrics import BLEU
+
+from stg_jax.cli.signals import exit_on_sigterm
+from stg_jax.data.text import normalise
+from stg_jax.errors import UserError
+from stg_jax.evaluate import java
+from stg_jax.evaluate.alignment import align
+from stg_jax.evaluate.caption_statistics import caption_statistics
+from stg_jax.evaluate.java import spice_scores
+
+METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
+ON_REQUEST = ('spice',)
+WITHOUT_JAVA = 'words of stg_jax.data.text.normalise'
+
+Scores = dict[str, tuple[float, Sequence[float]]]
+
+
+def score(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    *,
+    metrics: Collection[str] = METRICS,
+    train_captions: Iterable[str] | None = None,
+) -> dict:
+    """Score one caption per clip by BLEU-1..4, METEOR, ROUGE-L, CIDEr, SPICE and sacreBLEU.
+
+    All but the last are pycocoevalcap's on PTB tokens of both sides. sacreBLEU reads the captions
+    as they are, with its own tokenizer, ignoring case; cite it with its signature. A metric whose
+    program does not run is left out, and `warnings` says so; without Java the tokens are the words
+    that `normalise` leaves.
+
+    Args:
+      predictions: clip id to its caption, which may be empty.
+      references: clip id to its captions, any number from one, of the same clips.
+      metrics: some of `METRICS` and 'spice'.
+      train_captions: what the system was trained on, to tell which captions are new.
+
+    Returns:
+      A JSON object: `metrics` (name to score in percent), `per_clip` (clip id to the same names
+      without sacreBLEU), `counts` ('BLEU' and 'METEOR' to clip id to what a score of several clips
+      follows from, see `BleuCounts.of_clips` and `meteor.counts_of_clips`), `captions` (see
+      `caption_statistics`), `signature` (of sacreBLEU), `versions`, `num_clips`, `num_references`,
+      `warnings`.
+
+    Raises:
+      UserError: the clips differ, a clip has no reference, or there is no such metric.
+    """
+    unknown = set(metrics) - {*METRICS, *ON_REQUEST}
+    if unknown:
+        known = ', '.join((*METRICS, *ON_REQUEST))
+        raise UserError(f'there is no metric {min(unknown)!r}: it can be {known}')
+    clips, hypotheses, grouped = align(predictions, references)
+    warnings = []
+    with exit_on_sigterm():  # so that no Java stays behind
+        tokens, tokenizer = _tokenise(hypotheses, grouped, warnings)
+        if not any(map(any, tokens[1])):
+            raise UserError('no reference holds a word, only punctuation: check the references')
+        scores, counts = _score_tokens(*tokens, clips, metrics, warnings)
+    result = {
+        'metrics': {name: 100 * float(corpus) for name, (corpus, _) in scores.items()},
+        'per_clip': {
+            clip: {name: 100 * float(values[i]) for name, (_, values) in scores.items()}
+            for i, clip in enumerate(clips)
+        },
+        'counts': {name: dict(zip(clips, rows, strict=True)) for name, rows in counts.items()},
+        'captions': caption_statistics(hypotheses, train_captions),
+        'versions': _versions(tokenizer, scores, metrics),
+        'num_clips': len(clips),
+        'num_references': sum(map(len, grouped)),
+        'warnings': warnings,
+    }
+    if 'sacrebleu' in metrics:
+        result['metrics']['sacreBLEU'], result['signature'] = _sacrebleu(hypotheses, grouped)
+    return result
+
+
+def made_with(result: Mapping) -> str:
+    """Return in one line what a result of `score` was computed with."""
+    versions = result['versions']
+    programs = [
+        f'{name} {version}'
+        for name, version in (
+            ('METEOR', versions.get('meteor')),
+            ('Java', versions.get('java')),
+            ('sacreBLEU', result.get('signature')),
+        )
+        if version
+    ]
+    return ', '.join(
+        [
+            f'{result["num_clips"]} clips',
+            f'{result["num_references"]} references',
+            f'tokens: {versions["tokenizer"]}',
+            f'pycocoevalcap {versions["pycocoevalcap"]} (CIDEr is CIDEr-D)',
+            *programs,
+        ]
+    )
+
+
+def _tokenise(
+    hypotheses: Sequence[str], grouped: Sequence[Sequence[str]], warnings: list[str]
+) -> tuple[tuple[list[str], list[list[str]]], str]:
+    """Tokenise both sides in one run, for starting Java costs more than its work."""
+    flat = [*hypotheses, *(caption for captions in grouped for caption in captions)]
+    try:
+        tokens, tokenizer = iter(java.tokenise(flat)), java.TOKENIZER
+    except UserError as error:
+        tokens, tokenizer = map(normalise, flat), WITHOUT_JAVA
+        warnings.append(f'the scores are on {tokenizer}, not comparable to published ones: {error}')
+    return (
+        [next(tokens) for _ in hypotheses],
+        [[next(tokens) for _ in captions] for captions in grouped],
+    ), tokenizer
+
+
+def _score_tokens(
+    hypotheses: Sequence[str],
+    grouped: Sequence[Sequence[str]],
+    clips: Sequence[str],
+    metrics: Collection[str],
+    warnings: list[str],
+) -> tuple[Scores, dict[str, list[str]]]:
+    """Return the scores of the corpus and of each clip, and counts of each clip, by name."""
+    scores, counts = {}, {}
+    if 'bleu' in metrics:
+        scores, counts['BLEU'] = _bleu(hypotheses, grouped)
+    for metric, name, scorer in (
+        ('meteor', 'METEOR', java.meteor),
+        ('rouge', 'ROUGE-L', _scorer_of(Rouge)),
+        ('cider', 'CIDEr', _scorer_of(Cider)),
+        ('spice', 'SPICE', spice_scores),
+    ):
+        if metric in metrics:
+            try:
+                corpus, per_clip, *rows = scorer(hypotheses, grouped)
+            except UserError as error:
+                of = (
+                    f'clip {clips[error.clip]!r}: '
+                    if isinstance(error, java.LongCaptionError)
+                    else ''
+                )
+                warnings.append(f'{name} is left out: {of}{error}')
+                continue
+            scores[name] = corpus, per_clip
+            if rows:
+                (counts[name],) = rows
+    return scores, counts
+
+
+def _bleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[Scores, list[str]]:
+    scorer = BleuScorer(n=4)
+    for hypothesis, references in zip(hypotheses, grouped, strict=True):
+        scorer += (hypothesis, references)
+    corpus, per_clip = scorer.compute_score(option='closest')
+    rows = [
+        [*clip['correct'], *clip['guess'], clip['testlen'], _closest(clip)] for clip in scorer.ctest
+    ]
+    scores = {f'BLEU-{n + 1}': (corpus[n], per_clip[n]) for n in range(4)}
+    return scores, [' '.join(map(str, row)) for row in rows]
+
+
+def _closest(clip: Mapping) -> int:
+    return min((abs(length - clip['testlen']), length) for length in clip['reflen'])[1]
+
+
+def _scorer_of(kind: type[Cider] | type[Rouge]):
+    """Return a scorer of pycocoevalcap, which wants dicts of lists, as a function of lists."""
+
+    def scorer(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]):
+        return kind().compute_score(
+            dict(enumerate(grouped)), {i: [text] for i, text in enumerate(hypotheses)}
+        )
+
+    return scorer
+
+
+def _sacrebleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[float, str]:
+    """Return sacreBLEU in percent and its signature (Post, 2018)."""
+    metric = BLEU(lowercase=True)
+    most = max(map(len, grouped))
+    # sacreBLEU wants the k-th reference of every clip together, None where a clip has fewer.
+    streams = [[refs[k] if k < len(refs) else None for refs in grouped] for k in range(most)]
+    result = metric.corpus_score(list(hypotheses), streams)
+    return result.score, str(metric.get_signature())
+
+
+def _versions(tokenizer: str, scores: Collection[str], metrics: Collection[str]) -> dict[str, str]:
+    """Return the versions of what ran: a result must not name a program that did not."""
+    versions = {'tokenizer': tokenizer, 'pycocoevalcap': metadata.version('pycocoevalcap')}
+    if 'sacrebleu' in metrics:
+        versions['sacrebleu'] = metadata.version('sacrebleu')
+    if 'METEOR' in scores:
+        versions['meteor'] = java.METEOR_VERSION
+    if tokenizer == java.TOKENIZER or {'METEOR', 'SPICE'} & set(scores):
+        versions['java'] = java.JAVA_VERSION
+    return versions

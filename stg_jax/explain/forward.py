@@ -1,0 +1,54 @@
+"""One branch reading a given caption, all of its clip or some of it."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from stg_jax.model.network import CaptioningModel
+
+Batch = Mapping[str, jax.Array]
+
+
+def teacher_of(model: CaptioningModel) -> str | None:
+    """Return the branch that reads objects, None where there is none."""
+    return next((name for name in ('object', 'joint') if name in model.spec.decoders), None)
+
+
+def student_of(model: CaptioningModel) -> str | None:
+    """Return the branch that reads frames, None where there is none."""
+    return next((name for name in ('scene', 'joint') if name in model.spec.decoders), None)
+
+
+def logits(
+    model: CaptioningModel,
+    batch: Batch,
+    token_BKL: jax.Array,
+    branch: str,
+    shown_BT: jax.Array | None = None,
+) -> jax.Array:
+    """Return the branch's logits (B, K, L, V); a method for `model.apply`.
+
+    Args:
+      model: bound by `apply`.
+      batch: features of B clips.
+      token_BKL: BOS and the words so far.
+      branch: name of the decoder.
+      shown_BT: False at frames to hide; they are attended to nowhere.
+    """
+    sequence = model.sequence(batch, branch)
+    feature_BSD, mask_BS = sequence.x_BSD, sequence.mask_BS
+    if shown_BT is not None:
+        mask_BS &= shown_BT[:, sequence.layout.frame]
+        # Where nothing is shown attention is uniform: over zeros then, and not over the frames.
+        feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
+    decoder = model.decoders[branch]
+    memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False, sequence.layout))
+    return decoder.logits(decoder.hidden(token_BKL, memory, False))
+
+
+def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:
+    """Return the log-probability (..., L) of words from the logits (..., L, V) before them."""
+    log_p_LV = jax.nn.log_softmax(logits_LV)
+    index_L1 = jnp.broadcast_to(target_L, log_p_LV.shape[:-1])[..., None]
+    return jnp.take_along_axis(log_p_LV, index_L1, -1)[..., 0]

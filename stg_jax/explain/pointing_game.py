@@ -1,0 +1,93 @@
+"""Whether the most relevant object of a noun is a thing that the noun names, in the toy world."""
+
+import dataclasses
+
+import numpy as np
+
+from stg_jax.data.clip import Clip
+from stg_jax.datasets.toy.phrases import NOUNS
+from stg_jax.datasets.toy.scenes import Scene, compose
+from stg_jax.explain.explain import Explanation
+
+OVERLAP = 0.5  # IoU from which a box is that of a thing
+
+
+@dataclasses.dataclass(frozen=True)
+class Pointing:
+    """Of one noun of a caption, which names every thing of its shape but means one of them.
+
+    Attributes:
+      named: the most relevant object of the noun is a thing that it names.
+      meant: it is the thing that the caption means.
+      phrase: so is that of the noun and its colour together.
+      named_chance: share of all objects that are things it names.
+      meant_chance: share of all objects that are the thing.
+    """
+
+    named: bool
+    meant: bool
+    phrase: bool
+    named_chance: float
+    meant_chance: float
+
+
+def toy_scene(clip: Clip, seed: int) -> Scene:
+    """Return the scene that a clip of the toy world shows."""
+    split = clip.id.rstrip('0123456789')
+    return compose(split, int(clip.id[len(split) :]), seed)
+
+
+def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
+    """Judge the nouns of a caption that name an actor of the scene; none without two actors.
+
+    A lone actor is the only thing in its picture, and says nothing.
+    """
+    found, words = [], explanation.words
+    if scene.event.num_actors < 2:
+        return []
+    is_thing = [_is_thing(explanation, clip.true_box[:, i]) for i in range(len(scene.things))]
+    for actor, meant in enumerate(scene.things[:2]):
+        alike = [is_thing[i] for i, thing in enumerate(scene.things) if thing.shape == meant.shape]
+        for place in range(len(words) - 1):
+            if words[place] == meant.colour and words[place + 1] in NOUNS[meant.shape]:
+                found.append(_judge(explanation, place, np.any(alike, axis=0), is_thing[actor]))
+    return found
+
+
+def summarise(pointings: list[Pointing]) -> dict[str, float | int]:
+    """Return the number of nouns, and over them the mean of every judgement and chance."""
+    fields = [field.name for field in dataclasses.fields(Pointing)]
+    means = {name: float(np.mean([getattr(each, name) for each in pointings])) for name in fields}
+    return {'nouns': len(pointings)} | means
+
+
+def _judge(
+    explanation: Explanation, place: int, named_TN: np.ndarray, meant_TN: np.ndarray
+) -> Pointing:
+    mask_TN = explanation.object_mask_TN
+    colour_TN, noun_TN = explanation.relevance_LTN[place : place + 2]
+
+    def best(relevance_TN: np.ndarray) -> int:
+        return int(np.where(mask_TN, relevance_TN, -np.inf).argmax())
+
+    return Pointing(
+        named=bool(named_TN.flat[best(noun_TN)]),
+        meant=bool(meant_TN.flat[best(noun_TN)]),
+        phrase=bool(meant_TN.flat[best(colour_TN + noun_TN)]),
+        named_chance=named_TN.sum() / max(mask_TN.sum(), 1),
+        meant_chance=meant_TN.sum() / max(mask_TN.sum(), 1),
+    )
+
+
+def _is_thing(explanation: Explanation, true_box_T4: np.ndarray) -> np.ndarray:
+    """Return (T, N), True at objects whose box overlaps the thing's."""
+    box_TN4, true_box_T14 = explanation.box_TN4, true_box_T4[:, None]
+    low_TN2 = np.maximum(box_TN4[..., :2], true_box_T14[..., :2])
+    high_TN2 = np.minimum(box_TN4[..., 2:], true_box_T14[..., 2:])
+    both_TN = np.maximum(high_TN2 - low_TN2, 0).prod(-1)
+    either_TN = _area(box_TN4) + _area(true_box_T14) - both_TN
+    return explanation.object_mask_TN & (both_TN >= OVERLAP * np.maximum(either_TN, 1e-9))
+
+
+def _area(box: np.ndarray) -> np.ndarray:
+    return np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1)

@@ -1,0 +1,1 @@
+"""Detectors and encoders from Keras Hub presets."""

@@ -1,0 +1,101 @@
+"""The extractor of the toy world: regions and small pixel descriptors, without any weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import cv2
+import numpy as np
+
+from stg_jax.data.clip import no_objects
+from stg_jax.extract.base import Extractor
+from stg_jax.extract.timing import Stages
+from stg_jax.extract.toy_pixels.cells import describe_cells
+from stg_jax.extract.toy_pixels.contrast import distance, ground_colour
+from stg_jax.extract.toy_pixels.descriptors import (
+    WIDTHS,
+    describe_frame,
+    describe_motion,
+    describe_region,
+    moving_pixels,
+    optical_flow,
+)
+from stg_jax.extract.toy_pixels.regions import find_regions
+from stg_jax.extract.video.frames import Video
+
+SIDE = 112  # pixels a side to which every frame is scaled
+
+
+class PixelExtractor(Extractor):
+    """Turn any video file into a `Clip` of pixel descriptors.
+
+    Attributes:
+      widths: C2, C3 and Co by kind.
+    """
+
+    name = 'pixels'
+    version = 1
+    widths = WIDTHS
+
+    def __init__(self, num_frames: int, num_objects: int, *, with_grid: bool = False):
+        self._num_frames = num_frames
+        self._with_grid = with_grid
+        self._num_objects = num_objects
+        self.settings = {
+            'name': self.name,
+            'version': self.version,
+            'frames': num_frames,
+            'objects': num_objects,
+        }
+        if with_grid:  # absent from data folders of before there were grids
+            self.settings['grid'] = True
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """See `Extractor`."""
+        return cls(settings['frames'], settings['objects'], with_grid=settings.get('grid', False))
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """See `Extractor`."""
+        return {'num_frames': self._num_frames, 'window': 3, 'size': (SIDE, SIDE)}
+
+    def describe(
+        self, videos: Sequence[Video], stages: Stages | None = None
+    ) -> list[dict[str, np.ndarray]]:
+        """See `Extractor`."""
+        with (stages or Stages()).measure('embed'):
+            return list(map(self._describe, videos))
+
+    def _describe(self, video: Video) -> dict[str, np.ndarray]:
+        before, now, after = (_to_lab(video.windows[:, k]) for k in range(3))
+        flow = list(map(optical_flow, before, after))
+        moving = map(moving_pixels, before, after)
+        ground = np.stack(list(map(ground_colour, now)))
+        contrast = distance(now, ground[:, None, None])
+        arrays = {
+            'appearance': np.stack(list(map(describe_frame, now, ground, contrast))),
+            'motion': np.stack(list(map(describe_motion, flow, moving))),
+            **self._objects(now, ground, contrast, flow),
+        }
+        if self._with_grid:
+            arrays['grid'] = describe_cells(now, ground, contrast)
+        return arrays
+
+    def _objects(
+        self, lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray, flow: list[np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return the padded object arrays of a clip, best region first in every frame."""
+        arrays = no_objects(self._num_frames, self._num_objects, WIDTHS['object'])
+        for t, regions in enumerate(find_regions(lab, self._num_objects, contrast)):
+            for n, region in enumerate(regions):
+                arrays['object'][t, n] = describe_region(region, lab[t], ground[t], flow[t])
+                arrays['box'][t, n] = region.box
+                arrays['score'][t, n] = region.score
+                arrays['object_mask'][t, n] = True
+        return arrays
+
+
+def _to_lab(frames: np.ndarray) -> np.ndarray:
+    """Convert (T, h, w, 3) uint8 RGB to OpenCV's 8-bit Lab, all frames as one tall picture."""
+    tall = np.ascontiguousarray(frames).reshape(-1, *frames.shape[2:])
+    return cv2.cvtColor(tall, cv2.COLOR_RGB2LAB).reshape(frames.shape)

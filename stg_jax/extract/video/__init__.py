@@ -1,0 +1,1 @@
+"""Reading videos: containers, frames, stretches of time."""

@@ -1,0 +1,208 @@
+"""Build `Objects` from the arrays of any file, with the same checks for all."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from stg_jax.data.clip import no_objects
+from stg_jax.errors import UserError
+from stg_jax.feature_files.base import Objects, as_numbers
+
+
+def best_objects(objects: Objects, index_T: np.ndarray, num_objects: int) -> dict[str, np.ndarray]:
+    """Return the object arrays of a `Clip`: the best `num_objects` of T steps.
+
+    Args:
+      objects: of S steps.
+      index_T: (T,) the steps that stand for the frames, see `sampling.sample_index`.
+      num_objects: N; objects of equal score stay in the file's order.
+
+    Returns:
+      `object`, `box`, `score`, `label` and `object_mask`, (T, N, ...), real objects first.
+    """
+    score = np.where(objects.mask, objects.score, -np.inf)[index_T]
+    order = np.argsort(-score, axis=1, kind='stable')[:, :num_objects]
+    arrays = no_objects(len(index_T), num_objects, objects.feature.shape[-1])
+    kinds = {'object': 'feature', 'object_mask': 'mask'}
+    for name, array in arrays.items():
+        values = getattr(objects, kinds.get(name, name))
+        array[:, : order.shape[1]] = values[index_T[:, None], order]
+    return arrays
+
+
+# How well keys mean clips, the larger the better: see `data.ids.fit`.
+Fit = Callable[[Sequence[str]], tuple[int, int]]
+
+_MOST = 1000  # images of one clip; more of one prefix are a collection of pictures
+_LAST = 99_999  # largest frame number, an hour of video; larger ones number pictures
+_NAME = re.compile(
+    r'(?P<clip>.+?)[/_-](?P<marker>(?:frame|image|img)[_-]?)?(?P<frame>[0-9]+)'
+    r'(?:\.(?:jpg|jpeg|png))?',
+    re.IGNORECASE,
+)
+
+
+def group_images(names: Sequence[str], fit: Fit | None = None) -> dict[str, list[str]]:
+    """Group `<clip>_<frame>`, `<clip>-<frame>` and `<clip>/<frame>`: {clip: images by frame}.
+
+    All names are grouped or none, in which case each is a clip with one image.
+
+    Args:
+      names: of the images.
+      fit: tells which of both fits the annotations; where it tells nothing, and without it, the
+        names alone do: clips may be numbered as well as frames.
+    """
+    alone = {name: [name] for name in names}
+    found = [_NAME.fullmatch(name) for name in names]
+    if not all(found):
+        return alone
+    groups: dict[str, dict[int, str]] = {}
+    for match in found:
+        groups.setdefault(match['clip'], {})[int(match['frame'])] = match.string
+    # Two names with one frame number (7 and 007) are no frames of one clip.
+    if sum(map(len, groups.values())) < len(names):
+        return alone
+    apart, together = (fit(list(keys)) if fit else (0, 0) for keys in (alone, groups))
+    marked = all(match['marker'] for match in found)
+    if apart > together or (apart == together and not _are_clips(groups, marked)):
+        return alone
+    return {clip: [images[k] for k in sorted(images)] for clip, images in groups.items()}
+
+
+def _are_clips(groups: dict[str, dict[int, str]], marked: bool) -> bool:
+    """Return whether the names look like frames of clips: `video_001` may itself be a clip."""
+    small = all(len(images) <= _MOST and max(images) <= _LAST for images in groups.values())
+    several = len(groups) > 1 and all(len(images) > 1 for images in groups.values())
+    return small and (marked or several)
+
+
+# Warnings about files of objects.
+TIMELESS = 'one step of objects a clip: every frame of a clip gets the same ones'
+BOXLESS = 'no boxes: every object gets the whole frame, so that spatial links are uniform'
+
+SLACK = 0.02  # of the frame's side, by which boxes may stick out through rounding
+_PIXELS = 2  # where boxes reach farther, they are in pixels
+
+
+def build_objects(
+    where: str,
+    feature: np.ndarray,
+    box: np.ndarray | None = None,
+    *,
+    score: np.ndarray | None = None,
+    label: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    height: int = 0,
+    width: int = 0,
+) -> Objects:
+    """Return the objects of a clip.
+
+    Args:
+      where: file and key, for sentences.
+      feature: (S, n, D), or (n, D) where the file has no time; the others lead with the same axes.
+      box: (S, n, 4) x1 y1 x2 y2, in pixels or in [0, 1]; the whole frame if None.
+      score: (S, n); 1 if None.
+      label: (S, n); -1 if None.
+      mask: (S, n); objects whose features are all zero are padding if None.
+      height: of the frame in pixels, 0 where unknown.
+      width: of the frame in pixels, 0 where unknown.
+
+    Raises:
+      UserError: shapes disagree, features are not finite, or boxes cannot be brought to [0, 1].
+    """
+    feature = as_numbers(feature, where)
+    if feature.ndim == 2:
+        feature = feature[None]
+        box, score, label, mask = (
+            None if a is None else np.asarray(a)[None] for a in (box, score, label, mask)
+        )
+    _check_shapes(where, feature, boxes=box, scores=score, labels=label)
+    shape = feature.shape[:2]
+    mask = feature.any(axis=-1) if mask is None else mask
+    score = np.ones(shape) if score is None else score
+    label = np.full(shape, -1) if label is None else label
+    return Objects(
+        feature=np.where(mask[..., None], feature, np.float32(0)),
+        box=_unit_boxes(where, box, mask, height, width),
+        score=_scores(where, score, mask),
+        label=np.where(mask, label, -1).astype(np.int32),
+        mask=mask,
+        height=int(height),
+        width=int(width),
+    )
+
+
+def stack_steps(steps: Sequence[Objects]) -> Objects:
+    """Return the objects of S pictures as those of a clip, padded to the most of a picture."""
+    most = max(step.mask.shape[1] for step in steps)
+
+    def stack(kind: str, absent: float) -> np.ndarray:
+        arrays = [getattr(step, kind) for step in steps]
+        return np.concatenate([_pad(array, most, absent) for array in arrays])
+
+    return Objects(
+        feature=stack('feature', 0),
+        box=stack('box', 0),
+        score=stack('score', 0),
+        label=stack('label', -1),
+        mask=stack('mask', False),
+        height=steps[0].height,
+        width=steps[0].width,
+    )
+
+
+def _check_shapes(where: str, feature: np.ndarray, **others: np.ndarray | None) -> None:
+    if feature.ndim != 3 or not feature.shape[0] or not feature.shape[2]:
+        raise UserError(f'{where} has features {feature.shape}, expected (steps, n, D) or (n, D)')
+    for name, array in others.items():
+        expected = (*feature.shape[:2], 4) if name == 'boxes' else feature.shape[:2]
+        if array is not None and array.shape != expected:
+            raise UserError(
+                f'{where} has features {feature.shape} and {name} {array.shape}, expected '
+                f'{name} {expected}'
+            )
+
+
+def _pad(array: np.ndarray, most: int, absent: float) -> np.ndarray:
+    space = [(0, 0)] * array.ndim
+    space[1] = (0, most - array.shape[1])
+    return np.pad(array, space, constant_values=absent)
+
+
+def _scores(where: str, score: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    score = np.where(mask, as_numbers(score, where), np.float32(0))
+    if not ((score >= 0) & (score <= 1)).all():
+        raise UserError(f'{where} has scores outside [0, 1]: convert them to probabilities')
+    return score
+
+
+def _unit_boxes(
+    where: str, box: np.ndarray | None, mask: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """Return (S, n, 4) boxes in [0, 1], zero where absent."""
+    if box is None:
+        return np.where(mask[..., None], np.float32([0, 0, 1, 1]), np.float32(0))
+    box = np.where(mask[..., None], as_numbers(box, where), np.float32(0))
+    in_pixels = box.max(initial=0) > _PIXELS
+    if in_pixels:
+        if not (height and width):
+            raise UserError(
+                f'{where} has boxes in pixels and no frame size: pass the file that holds the '
+                'sizes, clip to (height, width), as --frame_sizes'
+            )
+        box = box / np.float32([width, height, width, height])
+    outside = max(-box.min(initial=0), box.max(initial=0) - 1)
+    if outside > SLACK and in_pixels:
+        raise UserError(
+            f'{where} has boxes outside the frame of {width} x {height} pixels: find the size '
+            'that they were detected at'
+        )
+    if outside > SLACK:
+        raise UserError(
+            f'{where} has boxes that leave the frame by {outside:.0%} of its side: clip them to '
+            '[0, 1]'
+        )
+    if (box[..., :2] > box[..., 2:]).any():
+        raise UserError(f'{where} has boxes that are not x1 y1 x2 y2: convert them')
+    return np.clip(box, 0, 1)

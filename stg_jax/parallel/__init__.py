@@ -1,0 +1,1 @@
+"""Devices, processes and compiled programs; everything that computes runs through here."""

@@ -1,0 +1,170 @@
+"""Per-device functions mapped over the mesh: jit of shard_map, which is what jax.pmap runs.
+
+Everything runs data parallel over one mesh axis: parameters are replicated, batches are split by
+clips, and per-device functions communicate through `over_devices` only.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from stg_jax.errors import UserError, first_line
+from stg_jax.ops.platform import is_for_cpu, traced_for
+from stg_jax.parallel.sharding import AXIS, by_clips, replicate
+
+# By a kernel of its own on NVIDIA GPUs: as plain arithmetic, which XLA copies into whatever reads
+# its numbers, keys of dropout were a third of what there is to compile.
+jax.config.update('jax_threefry_gpu_kernel_lowering', True)
+
+PyTree = Any
+
+
+# Off, because trying out kernels for every product and loop of a step took minutes.
+_GPU_OPTIONS = {
+    'xla_gpu_enable_triton_gemm': False,
+    'xla_gpu_experimental_enable_fusion_autotuner': False,
+}
+
+
+def pmapped(step_fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+    """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
+
+    This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, clip_axis),
+    out_axes=None)` stands for, on global arrays.
+    """
+    return _mapped(step_fn, mesh, P(), clip_axis, donate_argnums=0)
+
+
+def over_devices(tree: PyTree) -> PyTree:
+    """Return the sum of a tree over the axis `AXIS`, inside a mapped function."""
+    if jax.lax.axis_size(AXIS) == 1:
+        return tree  # XLA would copy its arrays
+    if not is_for_cpu():
+        return jax.lax.psum(tree, AXIS)
+    # As one array: XLA for CPUs joins no sums, and each would wait for the network by itself.
+    flat, restored = ravel_pytree(tree)
+    return restored(jax.lax.psum(flat, AXIS))
+
+
+def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **options: Any) -> Callable:
+    """Map a function of something that all devices have and something that is split by clips."""
+    mapped = jax.shard_map(
+        _traced_for(mesh, fn),
+        mesh=mesh,
+        in_specs=(P(), by_clips(clip_axis)),
+        out_specs=out_specs,
+        check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
+    )
+    return jax.jit(mapped, compiler_options=_compiler_options(mesh), **options)
+
+
+def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:
+    if mesh.devices.flat[0].platform != 'gpu':
+        return None
+    return {name: value for name, value in _GPU_OPTIONS.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(name: str, value: bool) -> bool:
+    """Return whether this version of XLA has an option; it refuses to compile with unknown ones."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
+    """Let `fn` be traced for the devices of a mesh, which need not be of this machine.
+
+    A TPU has a generator of random bits of its own ('rbg'); the arithmetic of Threefry, JAX's
+    default, would be most of a step's dropout there, while a CPU is faster with it.
+    """
+    platform = mesh.devices.flat[0].platform
+    bits = 'rbg' if platform == 'tpu' else 'threefry2x32'
+
+    @functools.wraps(fn)
+    def traced(*args: PyTree) -> PyTree:
+        with traced_for(platform), jax.default_prng_impl(bits):
+            return fn(*args)
+
+    return traced
+
+
+def mapped_over_clips(fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+    """Map `fn(params, batch)`, whose outputs are split by clips as the batch is, over devices."""
+    return _mapped(fn, mesh, by_clips(clip_axis), clip_axis)
+
+
+def summed_over_clips(fn: Callable, mesh: Mesh) -> Callable:
+    """Map `fn(params, batch)`, whose outputs are already psum-ed, over the devices."""
+    return _mapped(fn, mesh, out_specs=P())
+
+
+class Features:
+    """The features of a split on every device, of which batches name rows.
+
+    Args:
+      table: arrays of one row a clip; nothing where batches bring their features with them.
+      mesh: of the devices.
+      clip_axis: of the batches.
+
+    Raises:
+      UserError: the devices have too little memory.
+    """
+
+    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0):
+        _check_memory(table)
+        self._table = replicate(table, mesh)
+        self._rows = mapped_over_clips(
+            lambda table, batch: {name: x[batch['row']] for name, x in table.items()},
+            mesh,
+            clip_axis,
+        )
+
+    def of(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Return a batch from `shard_batch` with its features instead of 'row'."""
+        if not self._table:
+            return batch
+        given = {name: value for name, value in batch.items() if name != 'row'}
+        return given | self._rows(self._table, {'row': batch['row']})
+
+
+def _check_memory(table: Mapping[str, np.ndarray]) -> None:
+    stats = jax.local_devices()[0].memory_stats() or {}  # a CPU says nothing
+    needed = sum(array.nbytes for array in table.values())
+    free = stats.get('bytes_limit', math.inf) - stats.get('bytes_in_use', 0)
+    if needed > free:
+        raise UserError(
+            f'the features take {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of an accelerator '
+            'are free: use --config.data.cache=host'
+        )
+
+
+@contextlib.contextmanager
+def naming_lack_of_memory() -> Iterator[None]:
+    """Say what to do when training needs more memory than a device has.
+
+    Raises:
+      UserError: it did.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        raise UserError(
+            f'a device has too little memory ({first_line(error)}): lower '
+            'config.decode.batch_size where validation needs it, or '
+            'config.train.steps_per_execution; else begin another --workdir with '
+            'a higher config.train.accumulate, a lower config.train.batch_size or model.dtype '
+            'bfloat16'
+        ) from None

@@ -1,0 +1,108 @@
+"""Host-level communication: all-gathered JSON values, and errors that reach every host.
+
+Every function is called on all hosts, in the same order. With one host nothing is sent.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from stg_jax.errors import UserError
+
+PyTree = Any
+
+
+def host() -> int:
+    """Return the index of this process."""
+    return jax.process_index()
+
+
+def num_hosts() -> int:
+    """Return the number of processes."""
+    return jax.process_count()
+
+
+def of_all_hosts(array: np.ndarray) -> np.ndarray:
+    """Return the arrays of all hosts, which are of one shape, stacked in their order."""
+    return multihost_utils.process_allgather(array)
+
+
+def of_first_host(tree: PyTree) -> PyTree:
+    """Return host 0's arrays on every host, whose own say what to expect."""
+    if num_hosts() == 1:
+        return tree
+
+    def received(x: np.ndarray) -> np.ndarray:
+        # As bytes: the sum that carries them would turn -0.0 into 0.0.
+        x = np.asarray(x)
+        sent = multihost_utils.broadcast_one_to_all(np.frombuffer(x.tobytes(), np.uint8))
+        return np.frombuffer(sent.tobytes(), x.dtype).reshape(x.shape)
+
+    return jax.tree.map(received, tree)
+
+
+def is_first() -> bool:
+    """Return whether this is host 0, the one that writes."""
+    return host() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """Return the JSON values of all hosts, in their order."""
+    if num_hosts() == 1:
+        return [value]
+    data = json.dumps(value).encode()
+    lengths = of_all_hosts(np.array(len(data)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = of_all_hosts(padded)
+    return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths, strict=True)]
+
+
+def together(fn: Callable[[], Any]) -> Any:
+    """Call `fn` on every host and return what it returns on this one.
+
+    Raises:
+      UserError: `fn` raised one on any host; on all hosts it is that of the first such host.
+    """
+    result, fault = _attempt(fn)
+    _raise_first(gather(fault))
+    return result
+
+
+def in_turn(fn: Callable[[], Any]) -> None:
+    """Call `fn` on one host after the other: of those that share a folder, the first makes it.
+
+    Raises:
+      UserError: `fn` raised one on any host.
+    """
+    for number in range(num_hosts()):
+        together(fn if host() == number else lambda: None)
+
+
+def on_first(fn: Callable[[], Any]) -> Any:
+    """Call `fn` on host 0 alone and return its JSON value on every host.
+
+    Raises:
+      UserError: `fn` raised one.
+    """
+    result, fault = _attempt(fn) if is_first() else (None, None)
+    result, fault = gather([result, fault])[0]
+    _raise_first([fault])
+    return result
+
+
+def _attempt(fn: Callable[[], Any]) -> tuple[Any, str | None]:
+    try:
+        return fn(), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _raise_first(faults: list[str | None]) -> None:
+    for host, fault in enumerate(faults):
+        if fault is not None:
+            raise UserError(fault if len(faults) == 1 else f'host {host}: {fault}')

@@ -1,0 +1,109 @@
+"""The mesh of all devices, and arrays that are replicated or split by clips over it."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stg_jax.parallel.processes import host, num_hosts
+
+PyTree = Any
+
+
+AXIS = 'data'
+
+
+def data_mesh() -> Mesh:
+    """Return the mesh of all devices of all processes along the axis `AXIS`."""
+    # make_mesh defaults to Explicit axes, which the gather of nn.Embed refuses.
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def on_cpu() -> contextlib.AbstractContextManager:
+    """Return a context in which what is lowered is for a CPU, whatever else there is."""
+    return jax.default_device(jax.local_devices(backend='cpu')[0])
+
+
+def describe(mesh: Mesh) -> str:
+    """Return how many devices of which kind there are, as in '8 tpu devices of 2 hosts'."""
+    devices = f'{mesh.size} {jax.default_backend()} device{"s" if mesh.size > 1 else ""}'
+    return devices if num_hosts() == 1 else f'{devices} of {num_hosts()} hosts'
+
+
+def by_clips(clip_axis: int) -> P:
+    """Return the partition of arrays whose axis `clip_axis` is split over the devices."""
+    return P(*[None] * clip_axis, AXIS)
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put a copy of every array of `tree`, which all hosts have, on every device."""
+    everywhere = NamedSharding(mesh, P())
+    if num_hosts() == 1:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), tree
+    )
+
+
+def shard_batch(
+    batch: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0
+) -> dict[str, jax.Array]:
+    """Make global arrays, split by clips, of this host's rows; text stays behind."""
+    sharding = NamedSharding(mesh, by_clips(clip_axis))
+    return {
+        key: jax.make_array_from_process_local_data(sharding, value)
+        for key, value in batch.items()
+        if value.dtype != object
+    }
+
+
+def replicated_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Return what `replicate` would give of arrays or shapes, as shapes."""
+    return _shapes(tree, NamedSharding(mesh, P()))
+
+
+def sharded_shapes(batch: Mapping[str, Any], mesh: Mesh) -> PyTree:
+    """Return what `shard_batch` would give of all hosts' rows, as shapes."""
+    return _shapes(dict(batch), NamedSharding(mesh, P(AXIS)))
+
+
+def reshaped(array: jax.Array, *shape: int) -> jax.ShapeDtypeStruct:
+    """Return what stands for an array of another shape that is on the same devices."""
+    return jax.ShapeDtypeStruct(shape, array.dtype, sharding=array.sharding)
+
+
+def _shapes(tree, sharding):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def own_rows(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return this host's rows of a global batch that all hosts have."""
+    return {key: np.split(value, num_hosts())[host()] for key, value in batch.items()}
+
+
+def local_rows(array_B: jax.Array) -> np.ndarray:
+    """Return this host's rows of an array that is split by clips."""
+    if array_B.is_fully_addressable:
+        return np.asarray(array_B)
+    shards = {shard.index[0].start: shard.data for shard in array_B.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+def ballot(mesh: Mesh) -> Callable[[bool], jax.Array]:
+    """Return `vote(wish)`: whether any host has the wish, known once the devices get to it."""
+    split, everywhere = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+    count = jax.jit(jnp.any, out_shardings=everywhere)
+    num_votes = mesh.size // num_hosts()
+    return lambda wish: count(
+        jax.make_array_from_process_local_data(split, np.full(num_votes, wish))
+    )
+
+
+def round_up(num_clips: int, mesh: Mesh) -> int:
+    """Return the smallest batch size from `num_clips` on that splits evenly over the devices."""
+    return -(-num_clips // mesh.size) * mesh.size

@@ -1,1 +1,0 @@
-"""Many processes on one machine, as a rehearsal of many hosts."""

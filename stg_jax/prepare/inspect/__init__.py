@@ -1,0 +1,1 @@
+"""Tell what a path holds before it is prepared."""

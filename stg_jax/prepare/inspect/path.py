@@ -1,0 +1,100 @@
+"""Say what a file or folder is, and what to pass it as: `prepare.py inspect FILE`."""
+
+from pathlib import Path
+
+from stg_jax.data.manifest import Manifest
+from stg_jax.datasets import Annotations, find_data_set, read_annotations
+from stg_jax.errors import UserError
+from stg_jax.feature_files.detect import content, refuse_other
+from stg_jax.prepare.inspect.features import describe_features, describe_matches
+
+
+def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
+    """Return lines about a file or folder of features, videos, captions or prepared data.
+
+    Args:
+      path: of any file or folder; nothing of it is executed.
+      annotations: of the clips that the keys of features shall be matched with, if any.
+      ids: how keys name clips, see `data.ids`; None: found out.
+
+    Raises:
+      UserError: there is no such file, it holds nothing that is read, or broken annotations.
+    """
+    found = content(path)
+    if found in ('HDF5', 'TSV', 'npy folder', 'npz folder'):
+        return '\n'.join(describe_features(path, found, annotations, ids))
+    if found == 'data folder':
+        return '\n'.join(_data_folder(path))
+    if found in ('pickle', 'torch', 'pickle folder', 'npy', 'npz', 'empty'):
+        raise refuse_other(path, found)
+    lines = _captions(path)
+    if not lines and found == 'HDF5 folder':
+        raise refuse_other(path, found)
+    return '\n'.join(lines or _videos(path, annotations, ids))
+
+
+def _data_folder(path: str) -> list[str]:
+    manifest = Manifest.load(path)
+    widths = ', '.join(f'{kind} {width}' for kind, width in manifest.widths.items())
+    lines = [
+        f'{path}: a data folder of {manifest.data_set}, ready to train on',
+        f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}',
+        f'features by {manifest.extractor.get("name")}',
+    ]
+    for split, counts in manifest.splits.items():
+        lines.append(f'{split}: {counts["clips"]} clips with {counts["captions"]} captions')
+    return lines
+
+
+def _captions(path: str) -> list[str]:
+    """Return what is known of annotations, nothing if these are none.
+
+    Raises:
+      UserError: they seem to be some, but broken.
+    """
+    data_set = find_data_set(path)
+    if data_set is None:
+        return []
+    try:
+        annotations = read_annotations(data_set, path)
+    except UserError:
+        # A folder of videos may hold a table of something else. A single file of text is no video,
+        # though FFmpeg would draw its lines as frames.
+        if Path(path).is_dir():
+            return []
+        raise
+    lines = [f'{path}: captions, read as {data_set}']
+    for split, clips in annotations.splits.items():
+        number = sum(map(len, clips.values()))
+        lines.append(f'{split}: {len(clips)} clips with {number} captions')
+    return [*lines, *annotations.notes, f'pass it as: {data_set} --annotations={path}']
+
+
+def _videos(path: str, annotations: Annotations | None, ids: str | None) -> list[str]:
+    if not Path(path).is_dir():
+        return _video(path)
+    from stg_jax.prepare.from_videos import find_videos
+
+    try:
+        stems = list(find_videos(path))
+    except UserError as error:
+        raise UserError(f'{refuse_other(path, "folder")}; and {error}') from None
+    return [
+        f'{path}: {len(stems)} video files, like {Path(stems[0]).name}',
+        *describe_matches(stems, annotations, ids),
+        f'pass it as: --videos={path}',
+    ]
+
+
+def _video(path: str) -> list[str]:
+    from stg_jax.extract.video.frames import read_frames
+
+    try:
+        video = read_frames(path, 1, size=(16, 16))
+    except UserError as error:
+        raise UserError(f'{refuse_other(path, "unknown")}; and {error}') from None
+    return [
+        f'{path}: a video of {video.num_frames} frames, {video.fps:.2f} a second, '
+        f'{video.width} x {video.height} pixels',
+        'pass its folder as --videos, or the file itself to launch/caption.py',
+    ]

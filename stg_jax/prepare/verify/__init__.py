@@ -1,0 +1,1 @@
+"""Check a data folder and describe it."""

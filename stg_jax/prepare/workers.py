@@ -1,0 +1,223 @@
+"""What is done to a clip, and by whom: in this process, or by several, always in order."""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
+
+import cv2
+
+from stg_jax.data.clip import Clip, check_clip
+from stg_jax.errors import UserError
+
+CLIPS_PER_CHUNK = 8  # done at once, and lost at most when a worker is killed
+_CHUNKS_IN_FLIGHT = 3  # per process; finished ones wait in memory for those before them
+_DIED = 'the process that read it died (out of memory, or a fault of a decoder)'
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A clip that shall be made.
+
+    Attributes:
+      clip_id: its id.
+      captions: its normalised captions.
+      source: the video that it was cut from, '' where unknown.
+      path: its video file, '' where it comes from feature files.
+    """
+
+    clip_id: str
+    captions: tuple[str, ...]
+    source: str = ''
+    path: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a clip could not be made, in one sentence."""
+
+    clip: str
+    file: str
+    reason: str
+
+
+Result = Clip | Failure
+Chunk = Sequence[Request]
+
+
+class Maker(Protocol):
+    """Makes clips. It is pickled to where it works, and opens files and models only there.
+
+    Attributes:
+      settings: JSON object; equal settings make equal clips of equal files.
+    """
+
+    settings: dict[str, Any]
+
+    def load(self, chunk: Chunk) -> Any:
+        """Read and decode what the chunk needs, in a thread ahead of `make`."""
+
+    def make(self, chunk: Chunk, loaded: Any) -> list[Result]:
+        """Return one result for each request of the chunk."""
+
+
+def attempt(make: Callable[..., Clip], request: Request, *args: Any) -> Result:
+    """Return the clip that `make(request, *args)` makes, or why it is none that can be written."""
+    try:
+        clip = make(request, *args)
+        check_clip(clip)
+    except UserError as error:
+        return Failure(request.clip_id, request.path, str(error))
+    return clip
+
+
+def chunked(requests: Iterable[Request]) -> Iterator[Chunk]:
+    """Cut requests into chunks."""
+    requests = iter(requests)
+    while chunk := list(itertools.islice(requests, CLIPS_PER_CHUNK)):
+        yield chunk
+
+
+def make_all(maker: Maker, chunks: Iterable[Chunk], workers: int) -> Iterator[list[Result]]:
+    """Yield the results of each chunk, in order, made by `workers` processes (1: by this one).
+
+    Where there are several, one may die: new ones go on, and the clip of which it died is a
+    failure.
+    """
+    if workers == 1:
+        yield from _make_here(maker, chunks)
+        return
+    chunks = iter(chunks)
+    while first := next(chunks, None):
+        yield from _make_by_pool(maker, itertools.chain([first], chunks), workers)
+
+
+def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterator[list[Result]]:
+    """Make chunks to the end, or until a process dies and what was under way then is made."""
+    most, died = workers * _CHUNKS_IN_FLIGHT, False
+    waiting: collections.deque[tuple[Chunk, concurrent.futures.Future]] = collections.deque()
+    with _pool(maker, workers) as pool, contextlib.closing(_OneByOne(maker)) as one_by_one:
+        try:
+            while True:
+                room = 0 if died else most - len(waiting)
+                waiting.extend((c, _submit(pool, c)) for c in itertools.islice(chunks, room))
+                if not waiting:
+                    return
+                chunk, future = waiting.popleft()
+                try:
+                    results = future.result()
+                except BrokenProcessPool:
+                    died, results = True, one_by_one.make(chunk)
+                yield results
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+class _OneByOne:
+    """Makes chunks of which a process may have died, in a process that is replaced if it dies."""
+
+    def __init__(self, maker: Maker):
+        self._maker = maker
+        self._process: concurrent.futures.ProcessPoolExecutor | None = None
+
+    def make(self, chunk: Chunk) -> list[Result]:
+        """Make a chunk; a clip of which the process dies is a failure.
+
+        Raises:
+          UserError: it dies of every clip, which is no fault of the clips.
+        """
+        with contextlib.suppress(BrokenProcessPool):
+            return self._attempt(chunk)
+        results, deaths = [], 0
+        for request in chunk:
+            try:
+                results += self._attempt([request])
+            except BrokenProcessPool:
+                deaths += 1
+                results.append(Failure(request.clip_id, request.path, _DIED))
+        if deaths == CLIPS_PER_CHUNK:
+            raise UserError(
+                f'a process died of each of {deaths} clips from {chunk[0].clip_id} on: if memory '
+                'ran out, pass fewer --workers or a smaller --batch_size'
+            )
+        return results
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process:
+            self._process.shutdown()
+            self._process = None
+
+    def _attempt(self, chunk: Chunk) -> list[Result]:
+        self._process = self._process or _pool(self._maker, 1)
+        try:
+            return self._process.submit(_make_in_worker, chunk).result()
+        except BrokenProcessPool:
+            self.close()
+            raise
+
+
+def _pool(maker: Maker, workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    # spawn: a forked child of a process with TensorFlow's threads may hang.
+    context = multiprocessing.get_context('spawn')
+    return concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(maker,)
+    )
+
+
+def _submit(
+    pool: concurrent.futures.ProcessPoolExecutor, chunk: Chunk
+) -> concurrent.futures.Future:
+    """Hand out a chunk; to a pool that just broke, as one that was under way then."""
+    try:
+        return pool.submit(_make_in_worker, chunk)
+    except BrokenProcessPool as error:
+        broken = concurrent.futures.Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _make_here(maker: Maker, chunks: Iterable[Chunk]) -> Iterator[list[Result]]:
+    """Make the chunks one by one while a thread loads the next."""
+
+    def load(chunk: Chunk) -> tuple[Chunk, Any]:
+        return chunk, maker.load(chunk)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as ahead:
+        loading = (ahead.submit(load, chunk) for chunk in chunks)
+        for chunk, loaded in _in_order(loading, 2):
+            yield maker.make(chunk, loaded)
+
+
+def _in_order(
+    futures: Iterable[concurrent.futures.Future], most: int
+) -> Iterator[list[Result] | tuple[Chunk, Any]]:
+    """Yield the results of futures in order, while at most `most` are under way or waiting."""
+    waiting = collections.deque()
+    try:
+        for future in futures:
+            waiting.append(future)
+            if len(waiting) == most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _start_worker(maker: Maker) -> None:
+    global _maker  # a worker process has one maker, whose models stay loaded
+    _maker = maker
+    # One process a core: threads of OpenCV would take the cores from the other processes.
+    cv2.setNumThreads(1)
+
+
+def _make_in_worker(chunk: Chunk) -> list[Result]:
+    return _maker.make(chunk, _maker.load(chunk))

@@ -1,0 +1,23 @@
+"""Which clips may have spoiled a step."""
+
+import numpy as np
+
+from stg_jax.parallel import processes
+
+Batch = dict[str, np.ndarray]
+
+
+def suspects(batch: Batch) -> str:
+    """Name the clips of a batch whose features are not finite, or all of them; on all hosts."""
+    bad = [
+        f'clip {clip_id} has NaN or Inf in {kind}'
+        for kind in ('appearance', 'motion', 'object', 'grid', 'box')
+        if kind in batch  # and not on the devices alone
+        for clip_id, value in zip(batch['id'], batch[kind], strict=True)
+        if not np.isfinite(value).all()
+    ]
+    found = processes.gather([bad, list(filter(None, batch['id']))])
+    if any(names for names, _ in found):
+        return ', '.join(name for names, _ in found for name in names)
+    known = ', all with finite features,' if 'appearance' in batch else ''
+    return f'its clips{known} are {", ".join(i for _, ids in found for i in ids)}'

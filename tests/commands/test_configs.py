@@ -1,0 +1,113 @@
+"""The shipped configs: they build at their full size, and a step of them runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import ablations, common, msrvtt, msvd, toy
+from stg_jax.data.manifest import Manifest
+from stg_jax.data.vocab import BOS, EOS, PAD, Vocabulary
+from stg_jax.errors import UserError
+from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+from stg_jax.model.losses import LossSpec
+from stg_jax.parallel.mapped import pmapped
+from stg_jax.parallel.sharding import data_mesh, replicate, shard_batch
+from stg_jax.run.build import build_model, feature_shapes, init_params, param_shapes
+from stg_jax.train.optim import make_optimizer
+from stg_jax.train.step import init_state, make_train_step
+
+MSVD_WORDS, MSRVTT_WORDS = 9462, 10547
+
+
+def network(config, num_words):
+    data = config.data
+    manifest = Manifest(
+        data_set='none',
+        frames=data.frames,
+        objects=data.objects,
+        widths={kind: data[f'{kind}_dim'] for kind in ('appearance', 'motion', 'object')},
+        scale={'appearance': 1.0, 'motion': 1.0, 'object': 1.0},
+        extractor={},
+        splits={},
+        missing={},
+        sources={},
+    )
+    vocab = Vocabulary.build([' '.join(f'w{i}' for i in range(num_words))], 1)
+    return build_model(config, manifest, vocab)
+
+
+def random_batch(config, num_clips):
+    rng = np.random.default_rng(0)
+    batch = {
+        key: rng.normal(size=(num_clips, *x.shape)).astype(x.dtype)
+        for key, x in feature_shapes(config).items()
+    }
+    batch['box'] = np.sort(rng.uniform(size=(*batch['box'].shape[:-1], 2, 2)), axis=-2)
+    batch['box'] = batch['box'].reshape(*batch['box'].shape[:-2], 4).astype(np.float32)
+    batch['object_mask'] = np.ones(batch['object_mask'].shape, bool)
+    token_BKL = np.full(
+        (num_clips, config.data.captions_per_clip, config.data.max_words + 2), PAD, np.int32
+    )
+    token_BKL[..., :7] = [BOS, 5, 6, 7, 8, 9, EOS]
+    return batch | {'tokens': token_BKL}
+
+
+@pytest.mark.parametrize(('config', 'words'), [(msvd, MSVD_WORDS), (msrvtt, MSRVTT_WORDS)])
+def test_the_full_size_network_has_as_many_weights_as_its_words_ask_for(config, words):
+    config = config.get_config()
+    shapes = param_shapes(network(config, words), config)
+    num_params = sum(x.size for x in jax.tree.leaves(shapes))
+    # 20,080,000 weights besides two tied embeddings of 512 per word, as model.md counts them.
+    assert num_params == pytest.approx(35.2e6 + 2 * 512 * (words + 4 - 10_000), rel=1e-3)
+
+
+def test_a_full_size_step_runs_and_lowers_the_loss_of_its_batch():
+    config = msvd.get_config()
+    config.optim.warmup = 0.0
+    model = network(config, MSVD_WORDS)
+    params = init_params(model, config, 0)
+    optimizer = make_optimizer(config.optim, 100)
+    loss_spec = LossSpec(**config.loss, **config.kd)
+    mesh = data_mesh()
+    step = pmapped(make_train_step(model, loss_spec, optimizer, seed=0, accumulate=1), mesh)
+    state = replicate(init_state(params, optimizer), mesh)
+    batch = shard_batch(random_batch(config, 2), mesh)
+    losses = []
+    for _ in range(3):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics['loss']))
+    assert losses[-1] < losses[0]
+    assert int(state.step) == 3
+    assert bool(jnp.all(state.finite))
+
+
+@pytest.mark.parametrize('name', ablations.ABLATIONS)
+def test_every_ablation_builds_and_differs_from_the_full_model_by_its_row(name):
+    config = ablations.get_config(name)
+    assert param_shapes(network(config, 100), config)
+    LossSpec(**config.loss, **config.kd)
+    full = msvd.get_config().to_dict()
+    changed = {
+        f'{group}.{key}': value
+        for group, values in config.to_dict().items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value != full[group][key]
+    }
+    assert changed == ablations.ABLATIONS[name]
+
+
+def test_an_unknown_ablation_is_refused():
+    with pytest.raises(UserError, match="no 'spatail': it has scene, concat"):
+        ablations.get_config('spatail')
+
+
+def test_the_toy_config_fits_the_toy_extractor():
+    data = toy.get_config().data
+    assert {kind: data[f'{kind}_dim'] for kind in PixelExtractor.widths} == PixelExtractor.widths
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(AttributeError):
+        common.get_config().model.widht = 3

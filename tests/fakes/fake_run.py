@@ -1,0 +1,111 @@
+"""A config so small that a whole run takes seconds, and the commands as a user types them."""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+from configs import common
+from tests.fakes import fake_data
+
+ROOT = Path(__file__).parents[2]
+SLOW_TO_IMPORT = ['stg_jax.train.loop', 'stg_jax.evaluate.evaluate', 'stg_jax.data.records']
+
+_SMALL = {
+    # So few and so short that batches hold about equally many words: few programs to compile.
+    'data.captions_per_clip': 2,
+    'data.max_words': 3,
+    'model.width': 16,
+    'model.heads': 2,
+    'model.feedforward': 32,
+    'model.encoder_layers': 1,
+    'model.decoder_layers': 1,
+    'model.graph_layers': 1,
+    'optim.lr': 1e-2,
+    'optim.warmup': 0.0,  # else a run of another length would be another program to compile
+    'train.batch_size': 8,
+    'train.epochs': 3,
+    'train.patience': 0,
+    'train.log_steps': 1,
+    'decode.batch_size': 4,
+}
+
+
+def tiny_config(data_dir, **overrides):
+    """Return a config for a folder of `fake_data_folder`; dots of a key are written `__`."""
+    config = common.get_config()
+    config.data.update(fake_data.fake_data_config(data_dir))
+    config.update_from_flattened_dict(_SMALL)
+    config.update_from_flattened_dict(
+        {key.replace('__', '.'): value for key, value in overrides.items()}
+    )
+    return config
+
+
+def as_flags(config):
+    """Return the command line flags that turn configs/common.py into `config`."""
+    given, default = config.to_dict(), common.get_config().to_dict()
+    return ['--config=configs/common.py'] + [
+        f'--config.{group}.{key}={value}'
+        for group, values in given.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value != default[group][key]
+    ]
+
+
+def command(name, *args):
+    """Return the argument list of launch/NAME.py."""
+    return [sys.executable, f'launch/{name}.py', *map(str, args)]
+
+
+def environment():
+    """Return the environment of a command run from the checkout."""
+    return os.environ | {'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code and its output as text."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(name, *args, timeout=240):
+    """Run a command of launch/ to its end.
+
+    It is forked from a process that has imported the large libraries once for all commands.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, 'stdout'), Path(folder, 'stderr')]
+        process = _forks().Process(target=_run_script, args=(name, list(map(str, args)), outputs))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f'{name} {args} ran for more than {timeout} seconds')
+        return Finished(process.exitcode, *(path.read_text() for path in outputs))
+
+
+@functools.cache
+def _forks():
+    os.environ |= environment()  # the process that forks inherits it
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(SLOW_TO_IMPORT)
+    return context
+
+
+def _run_script(name, args, outputs):
+    """Do in this process what `python launch/NAME.py ARGS` does in a new one."""
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(ROOT)
+    script = f'launch/{name}.py'
+    sys.argv = [script, *args]
+    runpy.run_path(script, run_name='__main__')

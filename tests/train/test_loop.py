@@ -1,0 +1,247 @@
+import dataclasses
+import json
+import signal
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from stg_jax.data.records import write_data_folder
+from stg_jax.decode.captioner import Captioner
+from stg_jax.errors import UserError
+from stg_jax.run.build import build_model, param_shapes
+from stg_jax.run.checkpoint import Checkpoints, restore_params
+from stg_jax.run.folder import RunFolder
+from stg_jax.train.loop import train
+from stg_jax.train.stop import JointStop
+from tests.fakes import fake_data, fake_run
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return fake_data.fake_data_folder(tmp_path_factory.mktemp('data'), train=13)
+
+
+def final_params(workdir):
+    run = RunFolder.open(workdir)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    return restore_params(run.checkpoints, shapes, 'latest')
+
+
+def assert_same(left, right):
+    assert left[1] == right[1], 'the runs ended at different steps'
+    jax.tree.map(np.testing.assert_array_equal, left[0], right[0])
+
+
+def log(workdir):
+    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def without_objects(clip):
+    absent = {
+        key: np.zeros_like(getattr(clip, key)) for key in ('object', 'box', 'score', 'object_mask')
+    }
+    return dataclasses.replace(clip, label=np.full_like(clip.label, -1), **absent)
+
+
+def start(workdir, config):
+    return subprocess.Popen(
+        fake_run.command('train', *fake_run.as_flags(config), f'--workdir={workdir}'),
+        cwd=fake_run.ROOT,
+        env=fake_run.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def signal_at(process, step, number):
+    """Send a signal when the progress line of `step` appears; return the exit code."""
+    for line in process.stderr:
+        if line.startswith(f'step {step}/'):
+            process.send_signal(number)
+    return process.wait()
+
+
+@pytest.fixture(scope='module')
+def undisturbed(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('undisturbed')
+    assert train(fake_run.tiny_config(data), workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def three_at_once(data, tmp_path_factory):
+    """Return a run whose epochs are two executions of three steps, and one step."""
+    workdir = tmp_path_factory.mktemp('three')
+    assert train(fake_run.tiny_config(data, train__steps_per_execution=3), workdir)
+    return workdir
+
+
+def scene_config(data, **overrides):
+    """Return a config of one branch, which compiles in half the time; runs end alike."""
+    return fake_run.tiny_config(data, model__branches='scene', **overrides)
+
+
+def test_training_lowers_the_loss_and_logs_every_step_and_epoch(undisturbed):
+    records = log(undisturbed)
+    steps = [record for record in records if 'loss' in record]
+    epochs = [record for record in records if 'val_loss' in record]
+    assert [record['step'] for record in steps] == list(range(1, len(steps) + 1))
+    assert np.mean([r['loss'] for r in steps[-5:]]) < 0.8 * np.mean([r['loss'] for r in steps[:5]])
+    assert [record['epoch'] for record in epochs] == [1, 2, 3]
+    assert epochs[-1]['val_loss'] < epochs[0]['val_loss']
+    for record in steps:
+        total = record['xe_object'] + record['xe_scene'] + 4 * record['kd']
+        assert record['loss'] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(data, tmp_path, undisturbed):
+    # The kill falls between the checkpoints of steps 7 (end of an epoch) and 10.
+    config = fake_run.tiny_config(data, train__checkpoint_steps=5)
+    assert signal_at(start(tmp_path, config), 9, signal.SIGKILL) == -signal.SIGKILL
+    assert len(log(tmp_path)) < len(log(undisturbed))
+    finished = fake_run.run('train', *fake_run.as_flags(config), f'--workdir={tmp_path}')
+    assert finished.returncode == 0, finished.stderr
+    assert 'goes on at step' in finished.stderr
+    assert_same(final_params(tmp_path), final_params(undisturbed))
+    losses = [[r['loss'] for r in log(path) if 'loss' in r] for path in (tmp_path, undisturbed)]
+    assert losses[0] == losses[1]
+
+
+def test_sigterm_saves_and_ends_with_75_and_the_run_goes_on(data, tmp_path, undisturbed):
+    config = fake_run.tiny_config(data)
+    assert signal_at(start(tmp_path, config), 9, signal.SIGTERM) == 75
+    assert final_params(tmp_path)[1] >= 9
+    assert train(config, tmp_path)
+    assert_same(final_params(tmp_path), final_params(undisturbed))
+
+
+def test_a_finished_run_has_nothing_left_to_do(data, undisturbed):
+    before = final_params(undisturbed)
+    assert train(fake_run.tiny_config(data), undisturbed)
+    assert_same(before, final_params(undisturbed))
+
+
+@pytest.mark.parametrize('cache', ['host', 'device'])
+def test_where_the_features_lie_changes_nothing(data, tmp_path, undisturbed, cache):
+    assert train(fake_run.tiny_config(data, data__cache=cache), tmp_path)
+    assert_same(final_params(tmp_path), final_params(undisturbed))
+    scores = [[r['val_loss'] for r in log(p) if 'val_loss' in r] for p in (tmp_path, undisturbed)]
+    assert scores[0] == scores[1]
+
+
+def test_steps_of_one_execution_train_and_are_logged_as_one_by_one(undisturbed, three_at_once):
+    found, expected = log(three_at_once), log(undisturbed)
+    assert [record['step'] for record in found] == [record['step'] for record in expected]
+    for key in ('loss', 'val_loss', 'tokens'):
+        values = [[r[key] for r in records if key in r] for records in (found, expected)]
+        np.testing.assert_allclose(*values, rtol=1e-4, err_msg=key)
+    assert all(0 < r['captions_per_second'] < np.inf for r in found if 'loss' in r)
+
+
+def test_a_run_that_stops_after_an_execution_goes_on_as_if_it_had_not(
+    data, tmp_path, monkeypatch, three_at_once
+):
+    config = fake_run.tiny_config(
+        data, train__steps_per_execution=3, train__checkpoint_steps=5, profile__start=9
+    )
+    with monkeypatch.context() as patch:
+        wishes = iter([False, False, True])
+        patch.setattr(JointStop, 'after_step', lambda self: next(wishes))
+        assert not train(config, tmp_path)
+    # An epoch of seven steps, of which the last execution is one, and three of the next.
+    assert final_params(tmp_path)[1] == 10
+    assert sorted(int(path.name) for path in (tmp_path / 'checkpoints').iterdir()) == [7, 10]
+    assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+    assert train(config, tmp_path)
+    assert_same(final_params(tmp_path), final_params(three_at_once))
+
+
+def test_a_run_can_be_made_longer(data, tmp_path):
+    assert train(scene_config(data, train__epochs=1), tmp_path)
+    assert train(scene_config(data, train__epochs=2), tmp_path)
+    assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2]
+
+
+@pytest.mark.parametrize('at_once', [1, 3])
+def test_an_infinite_loss_stops_with_step_and_clips_and_a_state_from_before(
+    data, tmp_path, at_once
+):
+    config = scene_config(data, optim__lr=1e30, train__epochs=1, train__steps_per_execution=at_once)
+    with pytest.raises(UserError, match=r'loss of step (\d+) is (nan|inf).*train_\d+') as error:
+        train(config, tmp_path)
+    step = int(str(error.value).split('loss of step ')[1].split()[0])
+    params, saved_step = final_params(tmp_path)
+    assert saved_step == step - 1
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+
+
+def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
+    # Nothing is learned at a rate of 0: the first epoch stays the best.
+    config = scene_config(data, optim__lr=0.0, train__epochs=9, train__patience=2)
+    assert train(config, tmp_path)
+    assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ('busy', 'keep_best', 'saved'),
+    [(False, 1, [1, 2, 3]), (True, 1, [1, 3]), (True, 2, [1, 2, 3])],
+)
+def test_an_epoch_that_is_over_before_the_last_is_written_need_not_be_saved(
+    data, tmp_path, monkeypatch, busy, keep_best, saved
+):
+    epochs, save = [], Checkpoints.save
+
+    def record(self, step, params, optimizer, progress, score):
+        epochs.append(progress['epoch'])
+        save(self, step, params, optimizer, progress, score)
+
+    monkeypatch.setattr(Checkpoints, 'save', record)
+    monkeypatch.setattr(Checkpoints, 'is_writing', lambda self: busy)
+    # Nothing is learned at a rate of 0: the first epoch stays the best.
+    assert train(scene_config(data, optim__lr=0.0, train__keep_best=keep_best), tmp_path)
+    assert epochs == saved
+
+
+def test_data_without_validation_split_train_and_caption(tmp_path):
+    data = fake_data.fake_data_folder(tmp_path, val=0)
+    assert train(scene_config(data, train__epochs=1), tmp_path / 'run')
+    assert Captioner.load(tmp_path / 'run').step > 0
+
+
+@pytest.mark.parametrize('branches', ['scene', 'object'])
+def test_one_branch_alone_trains(data, tmp_path, branches):
+    assert train(fake_run.tiny_config(data, model__branches=branches, train__epochs=1), tmp_path)
+    assert Captioner.load(tmp_path).branch == branches
+
+
+def test_clips_without_any_object_train_and_caption(tmp_path):
+    empty = [without_objects(clip) for clip in fake_data.fake_clips(8)]
+    data = tmp_path / 'data'
+    write_data_folder(
+        data, {'train': empty[:6], 'val': empty[6:]}, data_set='fake', extractor={'name': 'random'}
+    )
+    config = fake_run.tiny_config(data, train__epochs=1)
+    assert train(config, tmp_path / 'run')
+    for record in log(tmp_path / 'run'):
+        if 'loss' in record:
+            assert record['kd'] == record['xe_object'] == 0
+            assert np.isfinite(record['loss'])
+    for branch in ('scene', 'object'):
+        captioner = Captioner.load(tmp_path / 'run', branch=branch)
+        assert len(captioner.caption_clips(empty)) == 8
+
+
+def test_a_batch_size_that_cannot_be_split_is_refused(data, tmp_path):
+    with pytest.raises(UserError, match='multiple of 6'):
+        train(fake_run.tiny_config(data, train__batch_size=8, train__accumulate=3), tmp_path)
+
+
+def test_chosen_steps_are_traced_and_nothing_else_changes(data, tmp_path, undisturbed):
+    config = fake_run.tiny_config(data, profile__start=2, profile__steps=2)
+    train(config, tmp_path)
+    (trace,) = (tmp_path / 'profile').rglob('*.xplane.pb')
+    assert b'train_step' in trace.read_bytes()
+    assert not (undisturbed / 'profile').exists()
+    assert_same(final_params(tmp_path), final_params(undisturbed))
