@@ -62,6 +62,7 @@ def _model() -> ConfigDict:
     # What the decoders read: 'mean' and 'frames', one vector a frame, are the paper's [P].
     model.object_memory = 'mean'  # mean | nodes: the objects of a frame averaged, or each of them
     model.scene_tokens = 'frames'  # frames | grid: vectors of frames, or the cells before them
+    model.grid_frames = 1  # frames in a row whose cells one token joins [D]
     model.grid_mixings = 1  # 3 x 3 convolutions of cells; the first halves both sides [D]
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
     return model
@@ -87,6 +88,8 @@ def _kd() -> ConfigDict:
 def _optim() -> ConfigDict:
     optim = ConfigDict()
     optim.lr = 1e-4  # Adam, constant after warm-up [R]
+    optim.decay = 'none'  # none | cosine: of the learning rate, down to zero at the last step [D]
+    optim.weight_decay = 0.0  # of matrices, decoupled from the gradient (AdamW) [D]
     optim.warmup = 0.05  # share of all steps [D]
     optim.clip = 1.0  # global gradient norm [D]
     return optim

@@ -29,8 +29,9 @@ def logits_and_attention(
     logits_BKLV, layers, sequence = passed(model, params, batch, token_BKL, branch)
     weights = [weight_BKHLS(layer, sequence.mask_BS) for layer in layers]
     mean_BKLS = jnp.mean(jnp.stack(weights), axis=(0, 3))
-    is_frame_ST = sequence.layout.frame[:, None] == jnp.arange(sequence.layout.num_frames)
-    return logits_BKLV, mean_BKLS @ is_frame_ST.astype(mean_BKLS.dtype)
+    is_frame_ST = sequence.layout.is_frame
+    share_ST = is_frame_ST / is_frame_ST.sum(1, keepdims=True)
+    return logits_BKLV, mean_BKLS @ share_ST.astype(mean_BKLS.dtype)
 
 
 def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Array:  # noqa: N802

@@ -39,7 +39,9 @@ def logits(
     sequence = model.sequence(batch, branch)
     feature_BSD, mask_BS = sequence.x_BSD, sequence.mask_BS
     if shown_BT is not None:
-        mask_BS &= shown_BT[:, sequence.layout.frame]
+        # A position that describes several frames is hidden with any of them.
+        is_frame_ST = sequence.layout.is_frame
+        mask_BS &= (shown_BT[:, None] | ~is_frame_ST).all(-1)
         # Where nothing is shown attention is uniform: over zeros then, and not over the frames.
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
     decoder = model.decoders[branch]

@@ -13,19 +13,20 @@ from stg_jax.ops.dense import Dense
 class GridEncoder(nn.Module):
     """Turn the cells of each frame into tokens.
 
-    Each mixing is a 3 x 3 convolution with a ReLU; the first has a stride of 2, which halves both
-    sides of the grid. Without mixings every cell becomes a token. Learned positions of the tokens
-    within the frame are added at the end.
+    A token sees its cell in `num_frames` frames in a row. Each mixing is a 3 x 3 convolution with a
+    ReLU; the first has a stride of 2, which halves both sides of the grid. Without mixings every
+    cell becomes a token. Learned positions of the tokens within the frame are added at the end.
     """
 
     width: int
+    num_frames: int
     num_mixings: int
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, grid_BTGC: jax.Array) -> jax.Array:
-        """Map cells (B, T, G, Cg), row by row, to tokens (B, T, P, D)."""
-        x_BTGC = grid_BTGC
+        """Map cells (B, T, G, Cg), row by row, to tokens (B, ceil(T / num_frames), P, D)."""
+        x_BTGC = _joined_frames(grid_BTGC, self.num_frames)
         for number in range(self.num_mixings):
             x_BTGC = neighborhoods(x_BTGC) if number else every_second(x_BTGC)
             x_BTGC = nn.relu(Dense(self.width, dtype=self.dtype, name=f'mix_{number}')(x_BTGC))
@@ -34,6 +35,14 @@ class GridEncoder(nn.Module):
         init = nn.initializers.normal(1.0)
         position_GD = self.param('position', init, (x_BTGC.shape[2], self.width))
         return x_BTGC + position_GD.astype(self.dtype)
+
+
+def _joined_frames(x_BTGC, num_frames):
+    """Join the channels of `num_frames` frames in a row; the last ones are filled with zeros."""
+    B, T, G, C = x_BTGC.shape
+    x_BTGC = jnp.pad(x_BTGC, [(0, 0), (0, -T % num_frames), (0, 0), (0, 0)])
+    x_BTFGC = x_BTGC.reshape(B, -1, num_frames, G, C)
+    return x_BTFGC.swapaxes(2, 3).reshape(B, -1, G, num_frames * C)
 
 
 def neighborhoods(x_BTGC: jax.Array) -> jax.Array:

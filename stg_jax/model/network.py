@@ -24,7 +24,7 @@ from stg_jax.model.language_decoder import (
     Memory,
     word_logits,
 )
-from stg_jax.model.layout import Layout, joined
+from stg_jax.model.layout import Layout
 from stg_jax.ops.packing import WHOLE, Packing
 
 _CHOICES = {
@@ -64,6 +64,7 @@ class ModelSpec:
     # With defaults, so that configs of runs from before these options still describe a network.
     object_memory: str = 'mean'
     scene_tokens: str = 'frames'
+    grid_frames: int = 1
     grid_mixings: int = 1
     grid_cells: int = 0
     grid_scale: float = 1.0
@@ -164,7 +165,7 @@ class CaptioningModel(nn.Module):
         if spec.branches != 'object':
             self.scene_encoder = SceneEncoder(spec.width, spec.scene_fusion, dtype)
         if spec.reads_grid:
-            self.grid_encoder = GridEncoder(spec.width, spec.grid_mixings, dtype)
+            self.grid_encoder = GridEncoder(spec.width, spec.grid_frames, spec.grid_mixings, dtype)
         if spec.branches != 'scene':
             self.object_encoder = ObjectEncoder(
                 spec.width, spec.graph_layers, spec.graph_norm, dtype
@@ -246,7 +247,7 @@ class CaptioningModel(nn.Module):
         scene, objects = self._scene(batch), self._object(batch)
         x_BSD = jnp.concatenate([scene.x_BSD, objects.x_BSD], axis=1)
         mask_BS = jnp.concatenate([scene.mask_BS, objects.mask_BS], axis=1)
-        layout = joined(scene.layout, objects.layout)
+        layout = scene.layout.followed_by(objects.layout, same_time=False)
         return BranchSequence(x_BSD, mask_BS, _masked_mean(x_BSD, mask_BS), layout)
 
     def _scene(self, batch):
@@ -259,8 +260,11 @@ class CaptioningModel(nn.Module):
         T = batch['appearance'].shape[1]
         layout = Layout.of_frames(T, x_BSD.shape[1] // T)
         if self.spec.reads_grid:
-            token_BTPD = self.grid_encoder(self._scaled(batch['grid'], self.spec.grid_scale))
-            x_BSD, layout = _with_frames(token_BTPD, x_BSD)
+            token_BGPD = self.grid_encoder(self._scaled(batch['grid'], self.spec.grid_scale))
+            B, _, P, D = token_BGPD.shape
+            x_BSD = jnp.concatenate([token_BGPD.reshape(B, -1, D), x_BSD], axis=1)
+            tokens = Layout.of_parts(T, P, self.spec.grid_frames)
+            layout = tokens.followed_by(layout, same_time=True)
         return BranchSequence(x_BSD, jnp.ones(x_BSD.shape[:2], bool), mean_BD, layout)
 
     def _object(self, batch):
@@ -278,7 +282,7 @@ class CaptioningModel(nn.Module):
         mean_BD = _masked_mean(frame_BTD, mask_BT)
         B, T, N = mask_BTN.shape
         if self.spec.object_memory == 'mean':
-            return BranchSequence(frame_BTD, mask_BT, mean_BD, Layout.of_frames(T, 1))
+            return BranchSequence(frame_BTD, mask_BT, mean_BD, Layout.of_frames(T))
         # A clip without objects attends to all positions alike, and shall see zeros there.
         node_BTND = jnp.where(mask_BTN[..., None], node_BTND, 0)
         x_BSD, mask_BS = node_BTND.reshape(B, T * N, -1), mask_BTN.reshape(B, T * N)
@@ -287,15 +291,6 @@ class CaptioningModel(nn.Module):
     def _scaled(self, x, scale):
         # Through float32: a feature near the float16 limit must not overflow on the way.
         return (x.astype(jnp.float32) / scale).astype(self.spec.dtype)
-
-
-def _with_frames(token_BTPD, frame_BSD):
-    """Append the vectors of each frame to its tokens: (B, T * (P + S / T), D), and its layout."""
-    B, T, _, D = token_BTPD.shape
-    frame_BTQD = frame_BSD.reshape(B, -1, T, D).swapaxes(1, 2)
-    x_BTPD = jnp.concatenate([token_BTPD, frame_BTQD], axis=2)
-    P = x_BTPD.shape[2]
-    return x_BTPD.reshape(B, T * P, D), Layout.of_parts(T, P)
 
 
 def _masked_mean(x_BSD, mask_BS):

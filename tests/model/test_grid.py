@@ -126,7 +126,7 @@ def test_windows_are_those_of_a_convolution(side, windows):
 
 @pytest.mark.parametrize(('mixings', 'tokens'), [(0, 49), (1, 9), (2, 9)])
 def test_mixings_pool_once(mixings, tokens):
-    encoder = GridEncoder(width=16, num_mixings=mixings, dtype=jnp.float32)
+    encoder = GridEncoder(width=16, num_frames=1, num_mixings=mixings, dtype=jnp.float32)
     grid_BTGC = np.random.default_rng(0).normal(size=(1, 2, 49, 3)).astype(np.float32)
     params = random_params(encoder, grid_BTGC)
     token_BTPD = encoder.apply({'params': params}, grid_BTGC)
@@ -138,15 +138,36 @@ def test_mixings_pool_once(mixings, tokens):
 
 def test_sequences_have_the_positions_of_their_frames():
     batch = fake_batch()
+    frames = np.eye(FRAMES, dtype=bool)
+    # One token of 3 x 3 cells a frame, then the vectors of the frames.
     scene = sequence_of(batch, 'scene', scene_tokens='grid')
-    num_tokens = scene.x_BSD.shape[1] // FRAMES
-    assert num_tokens == 2  # one of 3 x 3 cells, and the vector of the frame
-    assert scene.layout.frame.tolist() == np.repeat(np.arange(FRAMES), num_tokens).tolist()
+    np.testing.assert_array_equal(scene.layout.is_frame, np.concatenate([frames, frames]))
     nodes = sequence_of(batch, 'object', object_memory='nodes')
-    assert nodes.layout.frame.tolist() == np.repeat(np.arange(FRAMES), OBJECTS).tolist()
+    np.testing.assert_array_equal(nodes.layout.is_frame, np.repeat(frames, OBJECTS, axis=0))
     np.testing.assert_array_equal(nodes.mask_BS, batch['object_mask'].reshape(len(scene.x_BSD), -1))
     joint = sequence_of(batch, 'joint', fusion='concat', object_memory='nodes')
-    assert joint.layout.frame.tolist() == [*range(FRAMES), *nodes.layout.frame]
+    expected = np.concatenate([frames, nodes.layout.is_frame])
+    np.testing.assert_array_equal(joint.layout.is_frame, expected)
+    assert len(set(joint.layout.time)) == 2 * FRAMES
+
+
+@pytest.mark.parametrize('span', [2, 3])
+def test_a_token_may_join_frames(span):
+    batch = fake_batch()
+    scene = sequence_of(batch, 'scene', scene_tokens='grid', grid_frames=span, grid_mixings=0)
+    num_groups = -(-FRAMES // span)
+    assert scene.x_BSD.shape[1] == num_groups * CELLS + FRAMES
+    is_frame = scene.layout.is_frame[: num_groups * CELLS]
+    assert is_frame.any(0).all() and is_frame.sum(0).tolist() == [CELLS] * FRAMES
+    # The first group of tokens changes with any of its frames and with no other.
+    for frame in range(FRAMES):
+        other = batch['grid'].copy()
+        other[:, frame] += 1
+        changed = sequence_of(
+            batch | {'grid': other}, 'scene', scene_tokens='grid', grid_frames=span, grid_mixings=0
+        )
+        is_same = np.allclose(changed.x_BSD[:, :CELLS], scene.x_BSD[:, :CELLS])
+        assert is_same == (frame >= span)
 
 
 def test_features_for_distillation_are_means_of_frames_with_nodes_too():
