@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# A file is the work of one process: its tests share what is slow to make.
+PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint format clean
 
 demo: $(VENV)/.installed
 	$(RUN) launch/train.py --config configs/toy.py --workdir runs/toy
@@ -12,12 +14,18 @@ demo: $(VENV)/.installed
 	@echo '         runs/toy/metrics.jsonl (losses and validation), runs/toy/config.json (every setting)'
 	@echo 'To try:  $(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00000.mp4'
 
-test: $(VENV)/.installed-dev
-	$(RUN) -m ruff format --check .
-	$(RUN) -m ruff check .
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Everything that takes seconds; test-all adds what is marked slow in the tests.
+test: lint
+	$(PYTEST) -m 'not slow'
+
+test-all: test
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+
+format: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 

@@ -101,7 +101,7 @@ def _train() -> ConfigDict:
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.steps_per_execution = 1  # steps dispatched as one program; fewer than an epoch has [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
-    train.patience = 10  # epochs without a better validation CIDEr before stopping; 0: never
+    train.patience = 10  # epochs without a better validation score before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # save also every so many steps; 0: after epochs only
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
@@ -119,5 +119,5 @@ def _decode() -> ConfigDict:
     decode = ConfigDict()
     decode.beam_size = 5  # 1: greedy
     decode.length_penalty = 0.6  # alpha of ((5 + length) / 6) ** alpha; 0: plain log-probability
-    decode.batch_size = 128  # clips decoded at once, at most [D]
+    decode.batch_size = 128  # clips decoded at once on each device, at most [D]
     return decode

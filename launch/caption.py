@@ -77,6 +77,7 @@ def main(names: list[str]) -> int:
             print(f'caption.py: {error}', file=sys.stderr)
             failed += 1
             continue
+        _explain_empty(path, captioned, captioner)
         if subtitles:
             write_subtitles(subtitles[path], captioned)
         if _BURN.value:
@@ -116,7 +117,7 @@ def _choose_fn(captioner: Any) -> Callable:
             raise UserError('--temperature draws captions and --beam_size searches: pass one')
         options = {'number': _NUMBER.value or 1, 'temperature': _TEMPERATURE.value}
         return functools.partial(random_candidates, captioner, seed=_SEED.value, **options)
-    beam_size = captioner.search(_BEAM.value)['beam_size']
+    beam_size = captioner.search_options(_BEAM.value)['beam_size']
     number = _NUMBER.value or beam_size
     if number > beam_size:
         raise UserError(
@@ -136,6 +137,19 @@ def _say(captioned: Any, captioner: Any, shown: list) -> Any:
     print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
     # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
     return dataclasses.replace(captioned, frames=())
+
+
+def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
+    """Say why captions of a video are empty, if any are."""
+    empty = sum(not each.caption for each in captioned)
+    if empty:
+        print(
+            f'caption.py: {path}: {empty} of {len(captioned)} captions are empty: the model '
+            'ended the sentence before the first word, as it does after too little training. Its '
+            f'parameters are those of {captioner.why}. Train for more epochs or on more clips, or '
+            'try --checkpoint=latest',
+            file=sys.stderr,
+        )
 
 
 def _burn(path: Path, captioned: Sequence[Any]) -> None:

@@ -6,21 +6,23 @@
     python launch/evaluate.py --workdir runs/msvd --average 3     # of the best three checkpoints
 
 Writes RUN/eval/SPLIT/predictions.json (COCO results format), scores.json and index.html, a page of
-every caption beside its references. What is not the default stands in the name of the folder, as in
-RUN/eval/SPLIT-object/ or RUN/eval/SPLIT-average3-beam1/; an ensemble goes to the first run's
-eval/SPLIT-ensemble-NAMES-HASH/. BLEU, METEOR, ROUGE-L and CIDEr are pycocoevalcap's with its PTB
-tokenizer, all times 100; sacreBLEU comes with its signature. Every look at the test split is
-counted in RUN/eval/test_looks/. Started with --multihost on many hosts, each captions a share of
-the clips and host 0 scores.
+every caption beside its references. Non-default options are appended to the name of the folder, as
+in RUN/eval/SPLIT-object/ or RUN/eval/SPLIT-average3-beam1/; an ensemble is written to the first
+run's eval/SPLIT-ensemble-NAMES-HASH/. BLEU, METEOR, ROUGE-L and CIDEr are pycocoevalcap's with its
+PTB tokenizer, all times 100; sacreBLEU is printed with its signature. Every look at the test split
+is counted in RUN/eval/test_looks/.
+
+All devices decode. On a pod, start the same command with --multihost on every host: each decodes
+its part of the clips, and host 0 scores and writes.
 """
 
 import contextlib
 import math
 import sys
-from typing import Any
 
 from absl import flags
 
+import stg_jax
 from stg_jax.cli import app, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
@@ -35,13 +37,13 @@ _BRANCH = flags.DEFINE_list(
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
 _AVERAGE = flags.DEFINE_integer(
-    'average', 1, 'Mean of the parameters of so many checkpoints, the best on validation.', 1
+    'average', 1, 'Number of checkpoints, the best on validation, whose parameters are averaged.', 1
 )
 _BEAM = flags.DEFINE_integer('beam_size', None, "1 is greedy; by default the run's.", 1)
 _PENALTY = flags.DEFINE_float(
     'length_penalty', None, "Exponent of the length; by default the run's.", 0.0
 )
-_SHOW = flags.DEFINE_integer('show', 0, 'Print so many captions beside their references.', 0)
+_SHOW = flags.DEFINE_integer('show', 0, 'Number of captions to print beside their references.', 0)
 
 
 def main(args: list[str]) -> None:
@@ -50,11 +52,23 @@ def main(args: list[str]) -> None:
     workdirs = app.required(_WORKDIR)
     from stg_jax.evaluate.java import meteor_at_hand
 
-    share = multihost.share()
-    with contextlib.nullcontext() if share.host else meteor_at_hand():
-        results = [_evaluated(workdirs, branch, share) for branch in _BRANCH.value or [None]]
-    if share.host:
-        return
+    options = {
+        'checkpoint': _CHECKPOINT.value,
+        'average': _AVERAGE.value,
+        'beam_size': _BEAM.value,
+        'length_penalty': _PENALTY.value,
+    }
+    is_first = multihost.host() == 0
+    with meteor_at_hand() if is_first else contextlib.nullcontext():
+        results = [
+            stg_jax.evaluate(workdirs, _SPLIT.value, branch=branch, **options)
+            for branch in _BRANCH.value or [None]
+        ]
+    if is_first:
+        _report(results)
+
+
+def _report(results: list) -> None:
     _print_scores(results)
     if _SHOW.value:
         _print_captions(results, _SHOW.value)
@@ -62,20 +76,6 @@ def main(args: list[str]) -> None:
         print(f'evaluate.py: {warning}', file=sys.stderr)
     for result in results:
         print(f'wrote {result.folder}/predictions.json, scores.json and index.html')
-
-
-def _evaluated(workdirs: list[str], branch: str | None, share: Any) -> Any:
-    from stg_jax.decode.captioner import Captioner
-    from stg_jax.decode.ensemble import Ensemble
-    from stg_jax.evaluate.evaluate import evaluate
-
-    options = {'checkpoint': _CHECKPOINT.value, 'average': _AVERAGE.value}
-    if len(workdirs) == 1:
-        captioner = Captioner.load(workdirs[0], branch=branch, **options)
-    else:
-        captioner = Ensemble.load(workdirs, branch=branch, **options)
-    search = {'beam_size': _BEAM.value, 'length_penalty': _PENALTY.value}
-    return evaluate(captioner, _SPLIT.value, **search, **options, share=share)
 
 
 def _print_scores(results: list) -> None:
@@ -93,7 +93,7 @@ def _print_scores(results: list) -> None:
 
 
 def _print_captions(results: list, number: int) -> None:
-    """Print captions of clips spread evenly over the split, each branch's beside a reference."""
+    """Print the captions of clips spread evenly over the split, with one reference each."""
     references = results[0].references
     clips = list(references)
     for clip_id in clips[:: max(1, len(clips) // number)][:number]:

@@ -26,6 +26,7 @@ import dataclasses
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
+from stg_jax.run.validation_score import MIN_CLIPS
 
 SOURCES = ('toy', *DATASETS)
 
@@ -189,6 +191,7 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     job = plan(annotations, **size)
     if _DRY_RUN.value:
         print(job.plan(out, **size))
+        _warn_of_few_clips(len(job.splits.get('val', ())))
         return None
     one = job.extractor['name'] != 'pixels'  # a model, or one HDF5 file, keeps one process busy
     beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
@@ -295,6 +298,18 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     config = f'--config configs/{_config(manifest.data_set)}.py'
     data = f'--config.data.dir={out} {changes}'.rstrip()
     print(f'Next: python launch/train.py {config} {data} --workdir runs/{manifest.data_set}')
+    _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
+
+
+def _warn_of_few_clips(num_clips: int) -> None:
+    """Warn about a validation split that is too small to choose a checkpoint by CIDEr."""
+    if num_clips < MIN_CLIPS:
+        print(
+            f'prepare.py: validation clips: {num_clips}, fewer than {MIN_CLIPS}. CIDEr cannot tell '
+            'checkpoints apart on so few, so training will choose by validation loss. Prepare '
+            'more clips, or put more of them into the split val',
+            file=sys.stderr,
+        )
 
 
 if __name__ == '__main__':

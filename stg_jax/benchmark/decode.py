@@ -12,8 +12,8 @@ from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import make_model, random_features
 from stg_jax.benchmark.timing import Spread, rate, seconds_in_turn
 from stg_jax.data.vocab import EOS
-from stg_jax.decode.generate import make_decode_fn
-from stg_jax.parallel import mapped, sharding
+from stg_jax.decode.generate import mapped_search
+from stg_jax.parallel import sharding
 from stg_jax.run.build import init_params
 
 _ROUNDS = 5
@@ -41,13 +41,14 @@ def run(config: Any) -> list[Stage]:
     params, batch = sharding.replicate(params, mesh), sharding.shard_batch(features, mesh)
     calls = {}
     for num_beams in (1, config.decode.beam_size):
-        decode = make_decode_fn(
+        search = mapped_search(
             model,
+            mesh,
             branch=model.spec.decoder(),
             beam_size=num_beams,
             length_penalty=config.decode.length_penalty,
         )
-        calls[num_beams] = _call(mapped.mapped_over_clips(decode, mesh), params, batch)
+        calls[num_beams] = _call(search, params, batch)
     seconds = seconds_in_turn(calls, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [

@@ -5,15 +5,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from absl import flags
 
 from stg_jax.cli import app
 from stg_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from stg_jax.evaluate.share import Share
 
 _MULTIHOST = flags.DEFINE_bool(
     'multihost',
@@ -54,17 +51,6 @@ def host() -> int:
     from stg_jax.parallel import processes
 
     return processes.host()
-
-
-def share() -> 'Share':
-    """Return this host's share of an evaluation."""
-    from stg_jax.evaluate.share import Share
-
-    if not _MULTIHOST.value:
-        return Share()
-    from stg_jax.parallel import processes
-
-    return Share(processes.host(), processes.num_hosts(), processes.gather)
 
 
 def _join() -> bool:

@@ -1,12 +1,11 @@
-"""Captions of a whole split, by clip id."""
+"""Several captions of each clip with their scores: the n best of a search, or random ones."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
-from stg_jax.data.vocab import Vocabulary
 from stg_jax.decode.beam import Hypotheses
 from stg_jax.decode.captioner import Captioner, stack_clips
 
@@ -17,8 +16,8 @@ class Candidate:
 
     Attributes:
       caption: its words.
-      score: log-probability of the words and EOS over the length penalty, see `decode.search`.
-      token_L: its words' ids, EOS, then PAD.
+      score: log-probability of the words and EOS over the length penalty, see `decode.beam`.
+      token_L: ids of its words, EOS, then PAD.
     """
 
     caption: str
@@ -32,33 +31,36 @@ def best_candidates(
     beam_size: int | None = None,
     number: int | None = None,
 ) -> list[list[Candidate]]:
-    """Return the best captions of each clip, best first.
+    """Search for the best captions of each clip; the best one comes first.
 
     Args:
-      captioner: whose branch writes them.
-      clips: what they are of.
-      beam_size: as in the run's config unless given.
-      number: how many of a clip, at most `beam_size`; all of the beam unless given.
+      captioner: the trained network.
+      clips: the clips to caption.
+      beam_size: the run's own by default.
+      number: captions of each clip, at most `beam_size`; the whole beam by default.
     """
-    beam_size = captioner.search(beam_size)['beam_size']
-    decode = captioner.decode_fn(beam_size, num_best=number or beam_size)
-    return _of_clips(captioner, decode(captioner.params, _inputs(captioner, clips)))
+    beam_size = captioner.search_options(beam_size)['beam_size']
+    features = _features(captioner, clips)
+    hypotheses = captioner.search(features, beam_size, num_best=number or beam_size)
+    return _candidates(captioner, hypotheses)
 
 
 def random_candidates(
     captioner: Captioner, clips: Sequence[Clip], *, number: int, temperature: float, seed: int
 ) -> list[list[Candidate]]:
-    """Return `number` captions of each clip drawn as `decode.sample` says, best first."""
-    draw = captioner.sample_fn(number, temperature)
-    return _of_clips(captioner, draw(captioner.params, _inputs(captioner, clips), seed))
+    """Draw `number` captions of each clip as `decode.sampling` does, and sort them by score."""
+    hypotheses = captioner.sample(
+        _features(captioner, clips), number, temperature=temperature, seed=seed
+    )
+    return _candidates(captioner, hypotheses)
 
 
-def _inputs(captioner: Captioner, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-    return captioner.inputs(stack_clips(clips, captioner.run.config.data.objects))
+def _features(captioner: Captioner, clips: Sequence[Clip]) -> Mapping[str, np.ndarray]:
+    return stack_clips(clips, captioner.run.config.data.objects)
 
 
-def _of_clips(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candidate]]:
-    """Return the captions of each clip; a search may find fewer than it has beams."""
+def _candidates(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candidate]]:
+    """Decode the hypotheses of each clip; a search may find fewer than it has beams."""
     decode = captioner.run.vocab.decode
     token_BKL, score_BK = np.asarray(hypotheses.token_BKL), np.asarray(hypotheses.score_BK)
     return [
@@ -69,26 +71,3 @@ def _of_clips(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candida
         ]
         for token_KL, score_K in zip(token_BKL, score_BK, strict=True)
     ]
-
-
-Batch = Mapping[str, np.ndarray]
-
-
-def predict(
-    decode_fn: Callable[[Batch], Hypotheses], batches: Iterable[Batch], vocab: Vocabulary
-) -> dict[str, str]:
-    """Decode batches of clips; padding clips are left out."""
-    predictions = {}
-    for batch in batches:
-        predictions |= best_captions(batch['id'], decode_fn(batch), vocab)
-    return predictions
-
-
-def best_captions(ids: np.ndarray, hypotheses: Hypotheses, vocab: Vocabulary) -> dict[str, str]:
-    """Return the best caption of each real clip of a batch."""
-    best_BL = np.asarray(hypotheses.token_BKL)[:, 0]
-    return {
-        clip_id: vocab.decode(token_L)
-        for clip_id, token_L in zip(ids, best_BL, strict=True)
-        if clip_id
-    }

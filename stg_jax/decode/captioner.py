@@ -1,21 +1,23 @@
-"""From features to captions with a trained run.
+"""From features to captions with a trained run, on all devices.
 
 captioner = Captioner.load('runs/msvd')
 captions = captioner(features)
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.decode.beam import Hypotheses
-from stg_jax.decode.generate import make_decode_fn, make_sample_fn
+from stg_jax.decode.generate import ClipFn, mapped_sampler, mapped_search
 from stg_jax.errors import UserError
+from stg_jax.parallel.mapped import on_all_devices
+from stg_jax.parallel.sharding import data_mesh, replicate
 from stg_jax.run.build import build_model, feature_shapes, param_shapes
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.selection import choose_params
@@ -28,11 +30,16 @@ SCENE_KEYS = ('appearance', 'motion', 'grid')  # what the scene branch reads, th
 class Captioner:
     """Caption batches of features with the parameters of a run.
 
+    The clips of a batch are split over the devices of `mesh`. On a pod every process calls the same
+    method with its own clips, the same number on each.
+
     Attributes:
       run: the run folder that it came from.
       branch: name of the language decoder in use.
       model: the network.
-      step: optimiser step of the parameters; of an average, that of the best.
+      mesh: all devices of all processes.
+      params: the parameters, a copy on every device.
+      step: optimizer step of the parameters; of an average, that of the best.
       why: one sentence on how the parameters were chosen.
     """
 
@@ -40,7 +47,9 @@ class Captioner:
         self, run: RunFolder, params: PyTree, step: int, branch: str, why: str = 'given by hand'
     ):
         self.run = run
-        self.params = params
+        self.mesh = data_mesh()
+        # Once: from the host, every call would copy all parameters to the devices again.
+        self.params = replicate(params, self.mesh)
         self.step = step
         self.branch = branch
         self.why = why
@@ -54,7 +63,7 @@ class Captioner:
         branch: str | None = None,
         checkpoint: str = 'best',
         average: int = 1,
-    ) -> 'Captioner':
+    ) -> Self:
         """Load a run.
 
         Args:
@@ -62,7 +71,7 @@ class Captioner:
           branch: 'scene' (the deployed student, needs no objects), 'object' (the teacher) or
             'joint'; the run's deployed one by default.
           checkpoint: 'best' on validation, 'latest', or a step number.
-          average: takes the mean of the parameters of so many checkpoints, the best on validation.
+          average: number of checkpoints, the best on validation, whose parameters are averaged.
 
         Raises:
           UserError: no run, no such branch, or no readable checkpoint.
@@ -74,6 +83,12 @@ class Captioner:
         choice = choose_params(run.checkpoints, shapes, checkpoint, average)
         return cls(run, choice.params, choice.steps[0], branch, choice.why)
 
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}({str(self.run.path)!r}, branch={self.branch!r}, '
+            f'step={self.step}, {len(self.run.vocab)} words, {self.mesh.size} device(s))'
+        )
+
     def __call__(
         self,
         features: Mapping[str, np.ndarray],
@@ -81,68 +96,92 @@ class Captioner:
         beam_size: int | None = None,
         length_penalty: float | None = None,
     ) -> list[str]:
-        """Return one caption for each of B clips.
+        """Caption B clips, one caption for each.
 
         Args:
           features: appearance (B, T, C2), motion (B, T, C3), object (B, T, N, Co), box
-            (B, T, N, 4) and object_mask (B, T, N), as the run's extractor makes them; for the
-            scene branch the first two suffice.
-          beam_size: as in the run's config unless given; 1 is greedy.
-          length_penalty: as in the run's config unless given.
+            (B, T, N, 4) and object_mask (B, T, N), as the run's extractor makes them; the scene
+            branch only needs the first two.
+          beam_size: the run's own by default; 1 is greedy.
+          length_penalty: the run's own by default.
 
         Raises:
           UserError: an array is missing, has another shape than the run's, or holds NaN or Inf.
         """
-        decode = self.decode_fn(beam_size, length_penalty)
-        return self.words(decode(self.params, self.inputs(features)))
+        token_BKL = self.search(features, beam_size, length_penalty).token_BKL
+        return [self.run.vocab.decode(token_L) for token_L in np.asarray(token_BKL)[:, 0]]
 
-    def caption_clips(self, clips: Sequence[Clip], **search: Any) -> list[str]:
-        """Return one caption for each clip; objects are padded or cut to the run's N."""
+    def caption_clips(self, clips: Sequence[Clip], **options: Any) -> list[str]:
+        """Caption clips, one caption for each; objects are padded or cut to the run's N."""
         objects = self.run.config.data.objects
-        return self(stack_clips(clips, objects), **search)
+        return self(stack_clips(clips, objects), **options)
 
     @property
     def is_deployed(self) -> bool:
         """Whether this is the branch that the run is trained to deploy."""
         return self.branch == self.model.spec.decoder()
 
-    def search(
+    def search_options(
         self, beam_size: int | None = None, length_penalty: float | None = None
     ) -> dict[str, Any]:
-        """Return the settings of a search, those of the run's config where none are given."""
+        """Fill in the run's own search settings where none are given."""
         config = self.run.config.decode
         return {
             'beam_size': config.beam_size if beam_size is None else beam_size,
             'length_penalty': config.length_penalty if length_penalty is None else length_penalty,
         }
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - a captioner lives as long as its functions
-    def decode_fn(
+    def search(
+        self,
+        features: Mapping[str, np.ndarray],
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        num_best: int = 1,
+    ) -> Hypotheses:
+        """Search for the `num_best` captions of each clip; the arguments are those of a call."""
+        program = self.search_program(beam_size, length_penalty, num_best)
+        return on_all_devices(program, self.params, self.inputs(features), self.mesh)
+
+    def sample(
+        self,
+        features: Mapping[str, np.ndarray],
+        number: int,
+        *,
+        temperature: float,
+        seed: int,
+        length_penalty: float | None = None,
+    ) -> Hypotheses:
+        """Draw `number` captions of each clip at random, see `decode.sampling`."""
+        program = self._sampling_program(number, temperature, length_penalty)
+        params_and_seed = self.params, replicate(np.uint32(seed), self.mesh)
+        return on_all_devices(program, params_and_seed, self.inputs(features), self.mesh)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - a captioner lives as long as its programs
+    def search_program(
         self,
         beam_size: int | None = None,
         length_penalty: float | None = None,
         num_best: int = 1,
-    ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
-        """Return the jitted `decode(params, batch)` of a search for `num_best` captions a clip."""
-        search = self.search(beam_size, length_penalty) | {'num_best': num_best}
-        return jax.jit(make_decode_fn(self.model, branch=self.branch, **search))
+    ) -> ClipFn:
+        """Build the jitted `search(params, batch)`, mapped over the devices."""
+        options = self.search_options(beam_size, length_penalty) | {'num_best': num_best}
+        return mapped_search(self.model, self.mesh, branch=self.branch, **options)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
-    def sample_fn(
-        self, num_samples: int, temperature: float, length_penalty: float | None = None
-    ) -> Callable[[PyTree, Mapping[str, jax.Array], int], Hypotheses]:
-        """Return the jitted `draw(params, batch, seed)`, see `decode.sample`."""
-        options = {'num_samples': num_samples, 'temperature': temperature}
-        options['length_penalty'] = self.search(None, length_penalty)['length_penalty']
-        return jax.jit(make_sample_fn(self.model, branch=self.branch, **options))
-
-    def words(self, hypotheses: Hypotheses) -> list[str]:
-        """Return the best caption of every clip."""
-        best_BL = np.asarray(hypotheses.token_BKL)[:, 0]
-        return [self.run.vocab.decode(token_L) for token_L in best_BL]
+    def _sampling_program(
+        self, number: int, temperature: float, length_penalty: float | None
+    ) -> ClipFn:
+        return mapped_sampler(
+            self.model,
+            self.mesh,
+            branch=self.branch,
+            num_samples=number,
+            temperature=temperature,
+            length_penalty=self.search_options(None, length_penalty)['length_penalty'],
+        )
 
     def inputs(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what this branch reads of a batch of features, its shapes checked.
+        """Select the features that this branch reads, and check their shapes and values.
 
         Raises:
           UserError: see `__call__`.
@@ -153,15 +192,19 @@ class Captioner:
         for key, wanted in shapes.items():
             if key not in features:
                 raise UserError(f'the features lack {key!r}; branch {self.branch} reads it')
-            if features[key].shape[1:] != wanted.shape:
-                raise UserError(
-                    f'{key} has shape {features[key].shape}, but this run reads '
-                    f'(B, {", ".join(map(str, wanted.shape))})'
-                )
-            finite_B = np.isfinite(features[key]).all(axis=tuple(range(1, features[key].ndim)))
-            if not finite_B.all():
-                raise UserError(f'{key} of clip {finite_B.argmin()} of the batch has NaN or Inf')
-        return {key: features[key] for key in shapes}
+            _check_feature(key, np.asarray(features[key]), wanted)
+        return {key: np.asarray(features[key]) for key in shapes}
+
+
+def _check_feature(key: str, value: np.ndarray, wanted: jax.ShapeDtypeStruct) -> None:
+    if value.shape[1:] != wanted.shape:
+        raise UserError(
+            f'{key} has shape {value.shape}, but this run reads '
+            f'(B, {", ".join(map(str, wanted.shape))})'
+        )
+    finite_B = np.isfinite(value).all(axis=tuple(range(1, value.ndim)))
+    if not finite_B.all():
+        raise UserError(f'{key} of clip {finite_B.argmin()} of the batch has NaN or Inf')
 
 
 def stack_clips(clips: Sequence[Clip], num_objects: int) -> dict[str, np.ndarray]:

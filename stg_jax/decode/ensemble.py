@@ -5,7 +5,7 @@ caption is the mean of its scores; the search sees one model.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,23 @@ import numpy as np
 from stg_jax.data.vocab import PAD
 from stg_jax.decode.beam import Hypotheses, LogitsFn, beam_search
 from stg_jax.decode.captioner import Captioner
-from stg_jax.decode.generate import read_clips
+from stg_jax.decode.generate import ClipFn, encode_clips
 from stg_jax.errors import UserError
+from stg_jax.parallel.mapped import mapped_over_clips, on_all_devices
 from stg_jax.run.build import feature_shapes
 
 PyTree = Any
 
 
 class Ensemble:
-    """Caption with several runs; their data, vocabulary and branch must be the same.
+    """Caption with several runs; their features, vocabulary and branch must be the same.
 
     Attributes:
       members: the captioners.
-      run: the run folder of the first member, whose search and batch size count.
+      run: the run folder of the first member, whose search settings and batch size are used.
       branch: name of the language decoder in use.
-      params: of every member.
+      mesh: all devices.
+      params: the parameters of every member.
     """
 
     def __init__(self, members: Sequence[Captioner]):
@@ -41,16 +43,9 @@ class Ensemble:
         """
         first = members[0]
         for member in members[1:]:
-            if member.run.vocab.words != first.run.vocab.words:
-                _refuse(first, member, 'their vocabularies')
-            if feature_shapes(member.run.config) != feature_shapes(first.run.config):
-                _refuse(first, member, 'the shapes of their features')
-            if member.run.config.data.max_words != first.run.config.data.max_words:
-                _refuse(first, member, 'config.data.max_words')
-            if member.branch != first.branch:
-                _refuse(first, member, 'their branches')
+            _check_fit(first, member)
         self.members = tuple(members)
-        self.run, self.branch = first.run, first.branch
+        self.run, self.branch, self.mesh = first.run, first.branch, first.mesh
         self.params = tuple(member.params for member in members)
 
     @classmethod
@@ -58,53 +53,83 @@ class Ensemble:
         """Load runs; `options` are those of `Captioner.load`.
 
         Raises:
-          UserError: a run cannot be loaded, or they do not fit together.
+          UserError: a run cannot be loaded, or the runs do not fit together.
         """
         return cls([Captioner.load(workdir, **options) for workdir in workdirs])
+
+    def __repr__(self) -> str:
+        return f'Ensemble([{", ".join(map(repr, self.members))}])'
 
     @property
     def is_deployed(self) -> bool:
         """Whether this is the branch that the first run is trained to deploy."""
         return self.members[0].is_deployed
 
-    def search(self, *search: Any) -> dict[str, Any]:
-        """Return the settings of a search, see `Captioner.search`."""
-        return self.members[0].search(*search)
+    def search_options(self, *options: Any) -> dict[str, Any]:
+        """Fill in the settings of a search, see `Captioner.search_options`."""
+        return self.members[0].search_options(*options)
 
-    def inputs(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what the branch reads of a batch, see `Captioner.inputs`."""
-        return self.members[0].inputs(features)
+    def search(
+        self,
+        features: Mapping[str, np.ndarray],
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        num_best: int = 1,
+    ) -> Hypotheses:
+        """Search with the mean log-probabilities of all members, see `Captioner.search`."""
+        program = self.search_program(beam_size, length_penalty, num_best)
+        return on_all_devices(program, self.params, self.members[0].inputs(features), self.mesh)
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - an ensemble lives as long as its functions
-    def decode_fn(
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - an ensemble lives as long as its programs
+    def search_program(
         self,
         beam_size: int | None = None,
         length_penalty: float | None = None,
         num_best: int = 1,
-    ) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
-        """Return the jitted `decode(params, batch)`, see `Captioner.decode_fn`."""
-        search = self.search(beam_size, length_penalty)
+    ) -> ClipFn:
+        """Build the jitted `search(params, batch)`, mapped over the devices."""
+        options = self.search_options(beam_size, length_penalty)
         models = [member.model for member in self.members]
 
-        def decode(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
-            read = [
-                read_clips(model, each, batch, self.branch, search['beam_size'])
+        def search(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
+            encoded = [
+                encode_clips(model, each, batch, self.branch, options['beam_size'])
                 for model, each in zip(models, params, strict=True)
             ]
             return beam_search(
-                joint_logits_fn([logits_fn for logits_fn, _ in read]),
-                tuple(cache for _, cache in read),
+                joint_logits_fn([logits_fn for logits_fn, _ in encoded]),
+                tuple(cache for _, cache in encoded),
                 batch_size=batch['appearance'].shape[0],
                 max_words=self.run.config.data.max_words,
                 num_best=num_best,
-                **search,
+                **options,
             )
 
-        return jax.jit(decode)
+        return mapped_over_clips(search, self.mesh)
+
+
+def _check_fit(first: Captioner, other: Captioner) -> None:
+    """Refuse runs whose words or features differ: their probabilities have no common meaning."""
+    for what, is_same in (
+        ('their vocabularies', first.run.vocab.words == other.run.vocab.words),
+        (
+            'the shapes of their features',
+            feature_shapes(first.run.config) == feature_shapes(other.run.config),
+        ),
+        (
+            'config.data.max_words',
+            first.run.config.data.max_words == other.run.config.data.max_words,
+        ),
+        ('their branches', first.branch == other.branch),
+    ):
+        if not is_same:
+            raise UserError(
+                f'{first.run.path} and {other.run.path} cannot form an ensemble: {what} differ'
+            )
 
 
 def joint_logits_fn(logits_fns: Sequence[LogitsFn]) -> LogitsFn:
-    """Return one model whose log-probabilities are the mean of those of several.
+    """Combine several models into one whose log-probabilities are the mean of theirs.
 
     Its cache and its entries are tuples of theirs.
     """
@@ -119,14 +144,10 @@ def joint_logits_fn(logits_fns: Sequence[LogitsFn]) -> LogitsFn:
 
 
 def _completed(logp_RV: jax.Array) -> jax.Array:
-    """Give PAD, which no search ever chooses, what the mean's probabilities lack of one.
+    """Give the missing probability mass to PAD, which no search ever chooses.
 
-    A search normalises logits. Members that disagree leave less than one to share; without this
-    the words would share that too, and score more than their mean.
+    The mean of log-probabilities sums to less than one where members disagree. The search
+    normalizes logits: without PAD, the words would share that mass and score above their mean.
     """
     others_R = jnp.sum(jnp.exp(logp_RV.at[:, PAD].set(-jnp.inf)), axis=-1)
     return logp_RV.at[:, PAD].set(jnp.log(jnp.maximum(1 - others_R, 0)))
-
-
-def _refuse(first: Captioner, other: Captioner, what: str) -> None:
-    raise UserError(f'{first.run.path} and {other.run.path} cannot form an ensemble: {what} differ')

@@ -1,4 +1,9 @@
-"""Decode a batch of clips with one branch of the network."""
+"""Search and sampling over a batch of clips with one branch of the network.
+
+`make_search` and `make_sampler` return pure functions, `mapped_search` and `mapped_sampler` map
+them over all devices of a mesh. Validation during training, evaluation, `Captioner` and
+`launch/tpu_estimate.py` all run `mapped_search`.
+"""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -9,19 +14,47 @@ import jax
 from stg_jax.decode.beam import Cache, Hypotheses, LogitsFn, beam_search
 from stg_jax.decode.sampling import sample
 from stg_jax.model.network import CaptioningModel
+from stg_jax.parallel.mapped import mapped_over_clips
+from stg_jax.parallel.sharding import Mesh
 
 PyTree = Any
+ClipFn = Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]
 
 
-def make_decode_fn(
+def mapped_search(
+    model: CaptioningModel,
+    mesh: Mesh,
+    *,
+    branch: str,
+    beam_size: int,
+    length_penalty: float,
+    num_best: int = 1,
+) -> ClipFn:
+    """Map the search of `make_search` over the devices of a mesh; each decodes its own clips."""
+    search = make_search(
+        model,
+        branch=branch,
+        beam_size=beam_size,
+        length_penalty=length_penalty,
+        num_best=num_best,
+    )
+    return mapped_over_clips(search, mesh)
+
+
+def mapped_sampler(model: CaptioningModel, mesh: Mesh, **options: Any) -> ClipFn:
+    """Map the sampler of `make_sampler` over the devices of a mesh."""
+    return mapped_over_clips(make_sampler(model, **options), mesh)
+
+
+def make_search(
     model: CaptioningModel,
     *,
     branch: str,
     beam_size: int,
     length_penalty: float,
     num_best: int = 1,
-) -> Callable[[PyTree, Mapping[str, jax.Array]], Hypotheses]:
-    """Return `decode(params, batch) -> Hypotheses`, pure and ready for `jit` or `shard_map`.
+) -> ClipFn:
+    """Build `search(params, batch) -> Hypotheses`, a pure function for `jit` or `shard_map`.
 
     Args:
       model: the network.
@@ -35,8 +68,8 @@ def make_decode_fn(
     """
     branch = model.spec.decoder(branch)
 
-    def decode(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
-        logits_fn, cache = read_clips(model, params, batch, branch, beam_size)
+    def search(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
+        logits_fn, cache = encode_clips(model, params, batch, branch, beam_size)
         return beam_search(
             logits_fn,
             cache,
@@ -47,26 +80,29 @@ def make_decode_fn(
             num_best=num_best,
         )
 
-    return decode
+    return search
 
 
-def make_sample_fn(
+def make_sampler(
     model: CaptioningModel,
     *,
     branch: str,
     num_samples: int,
     temperature: float,
     length_penalty: float,
-) -> Callable[[PyTree, Mapping[str, jax.Array], jax.Array], Hypotheses]:
-    """Return `draw(params, batch, seed) -> Hypotheses`, pure; see `sample` and `make_decode_fn`.
+) -> Callable[[tuple[PyTree, jax.Array], Mapping[str, jax.Array]], Hypotheses]:
+    """Build `draw((params, seed), batch) -> Hypotheses`, a pure function; see `sample`.
 
     Raises:
       UserError: the model has no such branch.
     """
     branch = model.spec.decoder(branch)
 
-    def draw(params: PyTree, batch: Mapping[str, jax.Array], seed: jax.Array) -> Hypotheses:
-        logits_fn, cache = read_clips(model, params, batch, branch, num_samples)
+    def draw(
+        params_and_seed: tuple[PyTree, jax.Array], batch: Mapping[str, jax.Array]
+    ) -> Hypotheses:
+        params, seed = params_and_seed
+        logits_fn, cache = encode_clips(model, params, batch, branch, num_samples)
         return sample(
             logits_fn,
             cache,
@@ -81,14 +117,19 @@ def make_sample_fn(
     return draw
 
 
-def read_clips(
+def encode_clips(
     model: CaptioningModel,
     params: PyTree,
     batch: Mapping[str, jax.Array],
     branch: str,
     rows_per_clip: int,
 ) -> tuple[LogitsFn, Cache]:
-    """Encode the clips; return the model that continues captions of them, and its empty cache."""
+    """Encode clips once, before the search.
+
+    Returns:
+      The function that continues captions of these clips, and its empty cache with
+      `rows_per_clip` rows for each clip.
+    """
     apply = functools.partial(model.apply, {'params': params}, branch=branch)
     memory = apply(apply(batch, method='encode'), method='read_memory')
 

@@ -1,4 +1,4 @@
-"""Decode a split with one or more trained runs, score it, and leave all in the run folder."""
+"""Decode a split with one or more trained runs, score it, and write the result to the run."""
 
 import dataclasses
 import datetime
@@ -10,48 +10,29 @@ from typing import Any
 
 from etils import epath
 
-from stg_jax import files
 from stg_jax.data.batches import stream_clips
 from stg_jax.data.captions import read_captions
-from stg_jax.decode.candidates import predict
 from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.ensemble import Ensemble
+from stg_jax.decode.split import predict, split_batches
 from stg_jax.evaluate.metrics import made_with, score
-from stg_jax.evaluate.share import Share
 from stg_jax.files import check_writable, write_json
+from stg_jax.parallel import processes
 from stg_jax.run.folder import RunFolder
 from stg_jax.visualize.results_page import write_results_page
 
 HELD_OUT = 'test'
 
 
-def count_look(run: RunFolder, split: str, about: Mapping[str, Any]) -> int | None:
-    """Write down a look at the test split; return how many there were, this one included.
-
-    Each look is a file of its own in RUN/eval/test_looks/, so that evaluations at the same time
-    are all counted. Other splits are not counted: None.
-    """
-    if split != HELD_OUT:
-        return None
-    folder = run.evaluation(f'{HELD_OUT}_looks')
-    now = datetime.datetime.now(datetime.UTC)
-    name = f'{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json'
-    files.write_json(folder / name, {'time': now.isoformat(timespec='seconds'), **about})
-    return sum(path.suffix == '.json' for path in folder.iterdir())
-
-
-_ALONE = Share()
-
-
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Captions of a split and what they are worth.
+    """Captions of a split and their scores.
 
     Attributes:
       predictions: clip id to its caption.
       references: clip id to its captions.
       scores: what `stg_jax.evaluate.metrics.score` returns, how the captions were decoded, which
-        checkpoints were taken and why, and how often the test split was looked at.
+        checkpoints were used and why, and the number of looks at the test split.
       folder: where predictions.json (COCO results format), scores.json and index.html were written.
     """
 
@@ -59,6 +40,10 @@ class Evaluation:
     references: dict[str, list[str]]
     scores: dict[str, Any]
     folder: epath.Path
+
+    def __repr__(self) -> str:
+        scores = ', '.join(f'{name} {value:.1f}' for name, value in self.scores['metrics'].items())
+        return f'Evaluation({self.scores["num_clips"]} clips, {scores}, {str(self.folder)!r})'
 
 
 def evaluate(
@@ -69,32 +54,37 @@ def evaluate(
     length_penalty: float | None = None,
     checkpoint: str = 'best',
     average: int = 1,
-    share: Share = _ALONE,
 ) -> Evaluation | None:
-    """Caption every clip of a split exactly once and score the captions.
+    """Caption every clip of a split exactly once, on all devices, and score the captions.
 
-    The search is that of the run's config where it is not given; `checkpoint` and `average` are
-    those that the captioner was loaded with. All that differs from the defaults stands in the name
-    of the folder, so that it never takes the place of the result that others compare. With several
-    hosts each captions its share, and all but host 0 get None.
+    Non-default options are appended to the folder name, so they never overwrite the standard
+    result. On a pod every process calls this and decodes its part of the clips.
+
+    Args:
+      captioner: one run, or several that write captions together.
+      split: split of the data that the run was trained on.
+      beam_size: the run's own by default.
+      length_penalty: the run's own by default.
+      checkpoint: the rule that the captioner was loaded with.
+      average: the number of averaged checkpoints that it was loaded with.
+
+    Returns:
+      The captions and scores on host 0, None on the other hosts of a pod.
 
     Raises:
       UserError: the data of the run are gone or damaged, or the folder cannot be written.
     """
     run = captioner.run
-    references = read_captions(run.config.data.dir, split)
-    decode = captioner.decode_fn(beam_size, length_penalty)
-    clips = stream_clips(run.config.data, run.vocab, split)
-    batches = share.batches(clips, run.config.decode.batch_size)
-    about = _about(captioner, split) | captioner.search(beam_size, length_penalty)
-    about |= {'checkpoint': checkpoint, 'average': average}
+    options = captioner.search_options(beam_size, length_penalty)
+    about = _about(captioner, split) | options | {'checkpoint': checkpoint, 'average': average}
     folder = run.evaluation(folder_name(captioner, about))
-    if not share.host:
-        check_writable(folder / 'scores.json')
-    predictions = share.joined(
-        predict(lambda batch: decode(captioner.params, captioner.inputs(batch)), batches, run.vocab)
-    )
-    if predictions is None:
+    # On all hosts: one that failed by itself would leave the others waiting for its clips.
+    references = processes.together(lambda: read_captions(run.config.data.dir, split))
+    clips = processes.together(lambda: stream_clips(run.config.data, run.vocab, split))
+    processes.on_first(lambda: check_writable(folder / 'scores.json'))
+    batches = split_batches(clips, captioner.mesh, run.config.decode.batch_size)
+    predictions = predict(lambda batch: captioner.search(batch, **options), batches, run.vocab)
+    if not processes.is_first():
         return None
     about |= _count_looks(captioner, split, about)
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
@@ -121,14 +111,31 @@ def _about(captioner: Captioner | Ensemble, split: str) -> dict[str, Any]:
 def _count_looks(
     captioner: Captioner | Ensemble, split: str, about: dict[str, Any]
 ) -> dict[str, int]:
-    """Return {'test_looks': of the run that was looked at most}, {} of another split."""
-    looks = [count_look(member.run, split, about) for member in _members(captioner)]
-    return {'test_looks': max(looks)} if split == HELD_OUT else {}
+    """Count a look at the test split in every member; report the largest count.
+
+    Other splits are not counted: choices are made on validation, test is only for the last word.
+    """
+    if split != HELD_OUT:
+        return {}
+    return {'test_looks': max(count_look(each.run, about) for each in _members(captioner))}
+
+
+def count_look(run: RunFolder, about: Mapping[str, Any]) -> int:
+    """Record a look at the test split; return how many there were, including this one.
+
+    Each look is a file of its own in RUN/eval/test_looks/, so that simultaneous evaluations are
+    all counted.
+    """
+    folder = run.evaluation(f'{HELD_OUT}_looks')
+    now = datetime.datetime.now(datetime.UTC)
+    name = f'{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json'
+    write_json(folder / name, {'time': now.isoformat(timespec='seconds'), **about})
+    return sum(path.suffix == '.json' for path in folder.iterdir())
 
 
 def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> str:
-    """Return the name of the folder of an evaluation: its split and all that is not the default."""
-    usual, rule = captioner.search(), about['checkpoint']
+    """Name the folder of an evaluation after its split and every non-default option."""
+    usual, rule = captioner.search_options(), about['checkpoint']
     parts = [
         (about['branch'], captioner.is_deployed),
         (f'average{about["average"]}', about['average'] == 1),
@@ -147,7 +154,7 @@ def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> st
 
 
 def _name_of_runs(paths: Sequence[epath.Path]) -> str:
-    """Return the names of runs and a hash of where they are: runs of sweeps have equal names."""
+    """Join the names of runs and a hash of their paths: runs of two sweeps can have equal names."""
     where = '\n'.join(str(epath.Path(path).resolve()) for path in paths)
     # File systems end names at 255 bytes.
     names = '+'.join(path.name for path in paths).encode()[:150].decode(errors='ignore')
@@ -155,7 +162,7 @@ def _name_of_runs(paths: Sequence[epath.Path]) -> str:
 
 
 def facts(scores: dict[str, Any]) -> list[str]:
-    """Return the sentences that belong to scores: what was decoded, how, and how it was chosen."""
+    """Describe scores in sentences: what was decoded, how, and how the checkpoint was chosen."""
     sentences = [
         '{branch} branch, beam {beam_size}, length penalty {length_penalty}'.format(**scores),
         *(f'{path}: {why}' for path, why in scores['checkpoints'].items()),

@@ -120,7 +120,7 @@ def measure(captioner: Captioner, clips: Iterable[Clip]) -> dict[str, Any]:
 def _curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> dict[str, Curves]:
     """Return the curves of objects in the teacher and of frames in the student."""
     batch = stack_clips([clip], captioner.run.config.data.objects)
-    hypotheses = captioner.decode_fn()(captioner.params, captioner.inputs(batch))
+    hypotheses = captioner.search(batch)
     ids = word_ids(np.asarray(hypotheses.token_BKL)[0, 0])
     if not ids:
         return {}

@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec as P
 
 from stg_jax.errors import UserError, first_line
 from stg_jax.ops.platform import is_for_cpu, traced_for
-from stg_jax.parallel.sharding import AXIS, by_clips, replicate
+from stg_jax.parallel.processes import num_hosts
+from stg_jax.parallel.sharding import AXIS, by_clips, local_rows, replicate, shard_batch
 
 # By a kernel of its own on NVIDIA GPUs: as plain arithmetic, which XLA copies into whatever reads
 # its numbers, keys of dropout were a third of what there is to compile.
@@ -67,14 +68,16 @@ def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **option
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, bool] | None:
-    if mesh.devices.flat[0].platform != 'gpu':
-        return None
-    return {name: value for name, value in _GPU_OPTIONS.items() if _is_known(name, value)}
+    return known_options(_GPU_OPTIONS) if mesh.devices.flat[0].platform == 'gpu' else None
+
+
+def known_options(options: Mapping[str, bool]) -> dict[str, bool]:
+    """Keep those compiler options that this version of XLA has; it refuses all others."""
+    return {name: value for name, value in options.items() if _is_known(name, value)}
 
 
 @functools.cache
 def _is_known(name: str, value: bool) -> bool:
-    """Return whether this version of XLA has an option; it refuses to compile with unknown ones."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -102,6 +105,30 @@ def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
 def mapped_over_clips(fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
     """Map `fn(params, batch)`, whose outputs are split by clips as the batch is, over devices."""
     return _mapped(fn, mesh, by_clips(clip_axis), clip_axis)
+
+
+def on_all_devices(
+    fn: Callable, params: PyTree, batch: Mapping[str, np.ndarray], mesh: Mesh
+) -> PyTree:
+    """Call a function from `mapped_over_clips` on this host's clips.
+
+    Any number of clips will do: the last one is repeated until they split evenly over the devices
+    of this host. Every host of a pod must call with the same number.
+
+    Returns:
+      The outputs of this host's clips, as NumPy arrays.
+    """
+    num_clips = len(next(iter(batch.values())))
+    num_devices = mesh.size // num_hosts()
+    num_added = -num_clips % num_devices
+
+    def padded(value: np.ndarray) -> np.ndarray:
+        # A real clip and not zeros: padding must not take longer to decode than any clip.
+        return np.pad(value, [(0, num_added)] + [(0, 0)] * (value.ndim - 1), mode='edge')
+
+    rows = {key: padded(value) if num_added else value for key, value in batch.items()}
+    outputs = fn(params, shard_batch(rows, mesh))
+    return jax.tree.map(lambda x: local_rows(x)[:num_clips], outputs)
 
 
 def summed_over_clips(fn: Callable, mesh: Mesh) -> Callable:

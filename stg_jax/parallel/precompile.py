@@ -1,4 +1,9 @@
-"""Programs compiled side by side, and before they are needed."""
+"""Compile programs side by side in background threads, before they are needed.
+
+A first epoch needs a program for each batch size, and the validation two more. Compiled one after
+the other, each when its first batch arrives, they keep the devices waiting: the first epoch of the
+toy run took 107 s on two cores, and takes 88 s with this module.
+"""
 
 import concurrent.futures
 import os
@@ -10,47 +15,53 @@ import jax
 PyTree = Any
 
 
-def compilers() -> concurrent.futures.Executor:
-    """Return threads to compile in; one core, where there are more, is left to everything else."""
-    return concurrent.futures.ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), 'compile')
+class Precompiler:
+    """Compiled programs of jitted functions, by the shapes of their last argument, a batch.
 
-
-class Ahead:
-    """A jitted function that is told which arguments to expect, and compiled for these in threads.
-
-    Only the shapes of the last argument, a batch, vary; others are a state or parameters.
-
-    Args:
-      jitted: the function.
-      threads: from `compilers`.
+    The other arguments, such as parameters or a training state, must keep their shapes. Use it as
+    a context manager, or call `close` at the end: threads of an open one keep the process alive.
     """
 
-    def __init__(self, jitted: Callable, threads: concurrent.futures.Executor):
-        self._jitted, self._threads = jitted, threads
+    def __init__(self):
+        # One core is left to the input pipeline, which runs at the same time.
+        num_threads = max(1, (os.cpu_count() or 1) - 1)
+        self._threads = concurrent.futures.ThreadPoolExecutor(num_threads, 'compile')
         self._programs: dict[Any, concurrent.futures.Future] = {}
 
-    def expect(self, *args: PyTree) -> None:
-        """Begin to compile for arrays like these, or of these shapes; return at once."""
-        self._program(args)
+    def expect(self, jitted: Callable, *args: PyTree) -> None:
+        """Start to compile `jitted` for these arrays or shapes; do not wait for it."""
+        self._program(jitted, args)
 
-    def __call__(self, *args: PyTree) -> PyTree:
-        """Call the program for these arguments, once it is compiled."""
-        return self._program(args).result()(*args)
+    def call(self, jitted: Callable, *args: PyTree) -> PyTree:
+        """Call `jitted` by its compiled program, which is waited for if need be."""
+        return self._program(jitted, args).result()(*args)
 
-    def _program(self, args):
-        # To look at a whole state takes half a millisecond, of the few of a small step on a GPU.
-        key = _key(args[-1])
+    def close(self) -> None:
+        """Drop the compilations that have not started."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> 'Precompiler':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _program(self, jitted, args):
+        # By the batch only: to hash a whole training state takes half a millisecond of host time,
+        # as long as a tenth of a small step on a GPU.
+        key = jitted, _key(args[-1])
         if key not in self._programs:
             shapes = jax.tree.map(_shape, args)
-            self._programs[key] = self._threads.submit(self._compiled, shapes)
+            self._programs[key] = self._threads.submit(_compiled, jitted, shapes)
         return self._programs[key]
 
-    def _compiled(self, shapes):
-        return self._jitted.lower(*shapes).compile()
+
+def _compiled(jitted, shapes):
+    return jitted.lower(*shapes).compile()
 
 
 def _shape(x):
-    # Not the array itself, which would stay in memory until its program is compiled.
+    # Not the array itself: a queued compilation would keep it in memory.
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 

@@ -17,6 +17,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from stg_jax.errors import UserError, first_line
+from stg_jax.run.validation_score import ValidationScore
 
 PyTree = Any
 
@@ -74,7 +75,12 @@ class Checkpoints:
         return self._manager.is_saving_in_progress()
 
     def save(
-        self, step: int, params: PyTree, optimizer: PyTree, progress: dict, score: float | None
+        self,
+        step: int,
+        params: PyTree,
+        optimizer: PyTree,
+        progress: dict,
+        score: ValidationScore | None,
     ) -> None:
         """Start writing a step in the background; a step that is saved already is left alone.
 
@@ -96,7 +102,7 @@ class Checkpoints:
             progress=ocp.args.JsonSave(progress),
         )
         with self._naming_failure():
-            self._manager.save(step, args=args, metrics={'score': score, 'step': step})
+            self._manager.save(step, args=args, metrics=_metrics(step, score))
 
     def restore_latest(
         self, params: PyTree, optimizer: PyTree
@@ -163,12 +169,12 @@ def restore_params(folder: epath.Path, params: PyTree, which: str) -> tuple[PyTr
     raise UserError(f'{folder} holds no checkpoint that can be read')
 
 
-def saved_scores(folder: epath.Path) -> dict[int, float]:
+def saved_scores(folder: epath.Path) -> dict[int, ValidationScore]:
     """Return the validation score of each saved step that has one."""
     options = ocp.CheckpointManagerOptions(best_fn=_rank, **_alone())
     with ocp.CheckpointManager(epath.Path(folder).resolve(), options=options) as manager:
         metrics = {step: manager.metrics(step) for step in manager.all_steps()}
-    scores = {step: found['score'] for step, found in metrics.items() if found}
+    scores = {step: _score(found) for step, found in metrics.items() if found}
     return {step: score for step, score in scores.items() if score is not None}
 
 
@@ -196,11 +202,24 @@ def _candidates(manager: ocp.CheckpointManager, folder: epath.Path, which: str) 
         )
 
 
-def _rank(metrics: dict) -> tuple[bool, float, int]:
+def _metrics(step: int, score: ValidationScore | None) -> dict[str, Any]:
+    """Return what Orbax saves beside a step, see `_score`."""
+    cider, loss = (score.cider, score.loss) if score else (None, None)
+    return {'score': cider, 'loss': loss, 'step': step}
+
+
+def _score(metrics: dict[str, Any]) -> ValidationScore | None:
+    """Return the validation score of a step, None for a step between validations."""
+    cider, loss = metrics['score'], metrics.get('loss')  # older versions saved no loss
+    return None if cider is None and loss is None else ValidationScore(cider, loss)
+
+
+def _rank(metrics: dict[str, Any]) -> tuple:
     """Sort steps: by score, of equal scores the earliest last; without scores the latest last."""
-    if metrics['score'] is None:
-        return False, 0.0, metrics['step']
-    return True, metrics['score'], -metrics['step']
+    score = _score(metrics)
+    if score is None:
+        return False, metrics['step']
+    return True, *score.rank(), -metrics['step']
 
 
 def _on_host(tree: PyTree) -> PyTree:

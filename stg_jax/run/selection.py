@@ -10,6 +10,7 @@ from etils import epath
 
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import restore_params, saved_scores
+from stg_jax.run.validation_score import ValidationScore
 
 PyTree = Any
 
@@ -51,11 +52,11 @@ def choose_params(
     scores = saved_scores(folder)
     if not scores:
         return Choice(restored, [step], f'step {step}, the latest: the run has no validation')
-    best = max(scores.values())
-    if scores.get(step) == best:
-        why = f'step {step}, the best on validation: CIDEr {best:.2f} of greedy captions'
-        return Choice(restored, [step], why)
-    why = f'step {step}: the best on validation (CIDEr {best:.2f}) could not be read'
+    best = max(scores.values(), key=ValidationScore.rank)
+    if step in scores and scores[step].rank() == best.rank():
+        of = ' of greedy captions' if best.measure == 'CIDEr' else ''
+        return Choice(restored, [step], f'step {step}, the best on validation: {best}{of}')
+    why = f'step {step}: the best on validation ({best}) could not be read'
     return Choice(restored, [step], why)
 
 
@@ -63,7 +64,8 @@ def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Cho
     if which != 'best':
         raise UserError(f'an average is of the best checkpoints: leave out --checkpoint={which}')
     scores = saved_scores(folder)
-    steps = sorted(scores, key=lambda step: (-scores[step], step))[:number]
+    # Stable: of equal scores the earliest step comes first.
+    steps = sorted(sorted(scores), key=lambda step: scores[step].rank(), reverse=True)[:number]
     if len(steps) < number:
         raise UserError(
             f'{folder} holds {len(steps)} validated checkpoints, not {number}: train with '
@@ -71,5 +73,5 @@ def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Cho
         )
     trees = [restore_params(folder, params, str(step))[0] for step in steps]
     mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64).astype(x[0].dtype), *trees)
-    named = ', '.join(f'{step} (CIDEr {scores[step]:.2f})' for step in steps)
+    named = ', '.join(f'{step} ({scores[step]})' for step in steps)
     return Choice(mean, steps, f'the mean of the {number} best steps on validation: {named}')

@@ -17,10 +17,11 @@ from stg_jax.data.batches import Clips, open_clips, shares
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
-from stg_jax.parallel.precompile import Ahead, compilers
+from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
+from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
 from stg_jax.train.feed import CLIP_AXIS, Batch, Feed, LeftOfEpoch, stacked
 from stg_jax.train.host_consistency import check_same_world
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, clock
@@ -41,8 +42,20 @@ class Progress:
     epoch: int = 0
     step_in_epoch: int = 0
     best_cider: float | None = None
+    best_loss: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0  # of training and validation, over all restarts
+
+    @property
+    def best(self) -> ValidationScore | None:
+        """Return the score of `best_epoch`, None before the first validation."""
+        return ValidationScore(self.best_cider, self.best_loss) if self.best_epoch else None
+
+    def validated(self, score: ValidationScore) -> None:
+        """Note the score of the epoch that has just ended."""
+        if self.best is None or score.rank() > self.best.rank():
+            self.best_cider, self.best_loss = score.cider, score.loss
+            self.best_epoch = self.epoch
 
 
 def train(config: ConfigDict, workdir: str | Path) -> bool:
@@ -114,14 +127,12 @@ class Trainer:
             seed=config.seed,
             accumulate=config.train.accumulate,
         )
-        self._compilers = compilers()
-        self._train_steps = Ahead(
-            mapped.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS), self._compilers
-        )
+        self._programs = Precompiler()
+        self._train_steps = mapped.pmapped(in_turn(train_step), plan.mesh, CLIP_AXIS)
         self._validate = None
         if SPLIT in clips:
             self._validate = processes.together(
-                lambda: Validator(run, plan, clips[SPLIT], self._compilers)
+                lambda: Validator(run, plan, clips[SPLIT], self._programs)
             )
         self._state, self._progress = self._restore_or_start()
         self._log = MetricsLog(run.metrics, self._progress.step, active=processes.is_first())
@@ -137,7 +148,7 @@ class Trainer:
             processes.on_first(lambda: self._checkpoints.wait())
             return finished
         finally:
-            self._compilers.shutdown(cancel_futures=True)
+            self._programs.close()
 
     def _run_epochs(self) -> bool:
         progress = self._progress
@@ -151,7 +162,8 @@ class Trainer:
                 return self._save_and_stop()
         if progress.epoch < self._config.train.epochs:
             stale = progress.epoch - progress.best_epoch
-            self._line.say(f'stopping early: no better validation CIDEr for {stale} epochs')
+            measure = self._progress.best.measure
+            self._line.say(f'stopping early: no better validation {measure} for {stale} epochs')
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{clock(progress.seconds)} of training, {self._best()}, '
@@ -181,7 +193,7 @@ class Trainer:
             on_devices = self._on_devices(batches)
             if index == 0:
                 self._expect(on_devices, left)
-            self._state, metrics = self._train_steps(self._state, on_devices)
+            self._state, metrics = self._programs.call(self._train_steps, self._state, on_devices)
             # The devices are busy with these steps while the host looks at those before.
             self._settle(previous, watch)
             progress.step += len(steps)
@@ -205,13 +217,13 @@ class Trainer:
 
     def _expect(self, batch: dict[str, jax.Array], left: LeftOfEpoch) -> None:
         """Begin to compile for each shape that is left in the epoch, and the validation."""
-        self._train_steps.expect(self._state, batch)
+        self._programs.expect(self._train_steps, self._state, batch)
         num_parts = self._plan.num_parts * processes.num_hosts()
         num_positions = batch['tokens'][0, ..., 1:].size // num_parts
         for num_steps, size in sorted(left.sizes(num_positions)):
             shapes = {k: sharding.reshaped(x, num_steps, *x.shape[1:]) for k, x in batch.items()}
             slots = sharding.reshaped(batch['slot'], num_steps, num_parts * size)
-            self._train_steps.expect(self._state, shapes | {'slot': slots})
+            self._programs.expect(self._train_steps, self._state, shapes | {'slot': slots})
         if self._validate is not None:
             self._validate.expect(self._state.params)
 
@@ -243,27 +255,27 @@ class Trainer:
         score = None
         if self._validate is not None:
             scores = self._validate(self._state.params)
-            score = scores['val_cider']
-            if progress.best_cider is None or score > progress.best_cider:
-                progress.best_cider, progress.best_epoch = score, progress.epoch
+            cider, loss = scores['val_cider'], scores['val_loss']
+            score = ValidationScore.of(cider, loss, self._num_val_clips())
+            progress.validated(score)
             self._log.write({'step': progress.step, 'epoch': progress.epoch} | scores)
             self._line.say(
                 f'epoch {progress.epoch}/{self._config.train.epochs}  '
-                f'validation loss {scores["val_loss"]:.3f}  CIDEr {score:.1f}  ({self._best()})'
+                f'validation loss {loss:.3f}  CIDEr {cider:.1f}  ({self._best()})'
             )
         if self._config.data.skip_damaged:
             skipped = processes.gather(self._clips.source.skipped.total())
             self._log.write({'step': progress.step, 'skipped_clips': sum(skipped)})
         self._save_epoch(score)
 
-    def _save_epoch(self, score: float | None) -> None:
+    def _save_epoch(self, score: ValidationScore | None) -> None:
         """Save, unless an earlier checkpoint is still being written and this one soon replaced."""
         progress = self._progress
         kept = progress.best_epoch == progress.epoch or self._config.train.keep_best > 1
         if kept or self._is_over() or not (self._checkpoints and self._checkpoints.is_writing()):
             self._save(score)
 
-    def _save(self, score: float | None) -> None:
+    def _save(self, score: ValidationScore | None) -> None:
         progress, state = self._progress, self._state
         progress.seconds = time.perf_counter() - self._began
         if self._checkpoints:
@@ -293,16 +305,21 @@ class Trainer:
         return self._progress.epoch >= self._config.train.epochs or self._is_stale()
 
     def _is_stale(self) -> bool:
-        """Return whether the validation CIDEr has been no better for `patience` epochs."""
+        """Return whether the validation score has been no better for `patience` epochs."""
         patience, progress = self._config.train.patience, self._progress
-        if not patience or progress.best_cider is None:
+        if not patience or progress.best is None:
             return False
         return progress.epoch - progress.best_epoch >= patience
 
     def _best(self) -> str:
-        if self._progress.best_cider is None:
+        best = self._progress.best
+        if best is None:
             return 'no validation split: the latest checkpoint is the one to use'
-        return f'best {self._progress.best_cider:.1f} after epoch {self._progress.best_epoch}'
+        value = f'{best.cider:.1f}' if best.measure == 'CIDEr' else str(best)
+        return f'best {value} after epoch {self._progress.best_epoch}'
+
+    def _num_val_clips(self) -> int:
+        return self._plan.manifest.splits[SPLIT]['clips']
 
     def _introduce(self) -> None:
         num_params = sum(x.size for x in jax.tree.leaves(self._state.params))
@@ -315,6 +332,11 @@ class Trainer:
         )
         if self._validate is None:
             logging.warning('the data has no %s split: no best checkpoint, no early stop', SPLIT)
+        elif self._num_val_clips() < MIN_CLIPS:
+            self._line.say(
+                f'validation clips: {self._num_val_clips()}, fewer than {MIN_CLIPS}, too few for '
+                'CIDEr: the best checkpoint is the one with the lowest validation loss'
+            )
 
 
 def _multiples(steps: range, interval: int) -> list[int]:

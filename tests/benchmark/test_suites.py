@@ -10,7 +10,7 @@ import pytest
 from configs import common
 from stg_jax.benchmark import calibrate, decode, end_to_end, flops, graph, synthetic, train
 from stg_jax.data.vocab import BOS, EOS, PAD
-from stg_jax.decode.generate import make_decode_fn
+from stg_jax.decode.generate import make_search
 from stg_jax.errors import UserError
 from stg_jax.run.build import init_params
 from tests.fakes.fake_run import ROOT
@@ -117,7 +117,7 @@ def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monk
     model = synthetic.make_model(config)
     features = synthetic.random_features(config, 8, seed=0)
     untrained = init_params(model, config, 0)
-    decode_fn = jax.jit(make_decode_fn(model, branch='scene', beam_size=3, length_penalty=0.0))
+    decode_fn = jax.jit(make_search(model, branch='scene', beam_size=3, length_penalty=0.0))
 
     def words_and_logp_of_a_token(params):
         found = decode_fn(params, features)
@@ -138,10 +138,10 @@ def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monk
     assert all(jax.tree.leaves(same))
 
 
-@pytest.mark.parametrize('cache', ['host', 'device'])
-def test_the_e2e_suite_is_a_whole_training(config, cache):
+@pytest.mark.slow
+def test_the_e2e_suite_is_a_whole_training(config):
     config.model.branches = 'scene'  # compiles in half the time
-    config.data.update(cache=cache, max_words=3)
+    config.data.update(cache='device', max_words=3)
     config.train.update(epochs=2, batch_size=40, log_steps=1)
     whole, steps = end_to_end.run(config, num_clips=4)
     assert whole['captions_per_s'] == pytest.approx(2 * 4 * end_to_end.CAPTIONS / whole['seconds'])
@@ -155,7 +155,7 @@ def test_a_run_that_was_asked_to_stop_gives_no_figures(config, monkeypatch):
         end_to_end.run(config, num_clips=4)
 
 
-@pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'e2e'])
+@pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'end_to_end'])
 def test_suites_work_without_tensorflow(suite):
     code = f'import sys, stg_jax.benchmark.{suite}; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

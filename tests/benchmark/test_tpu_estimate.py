@@ -51,6 +51,7 @@ def run(*flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_tpu_compiler_says_what_a_step_costs(tmp_path):
     if importlib.util.find_spec('libtpu') is None:
         pytest.skip('libtpu, which is the extra [tpu], is not installed')

@@ -13,8 +13,8 @@ from stg_jax.decode.candidates import Candidate
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.files import check_writable
-from tests.extract.test_video import write_video
 from tests.fakes import fake_run
+from tests.fakes.fake_video import write_video
 
 BACKGROUND, SQUARE = (70, 110, 150), (230, 40, 40)
 

@@ -8,8 +8,8 @@ from stg_jax.captioning.explained import in_frame
 from stg_jax.captioning.web_demo import Limits, build_demo, launch_demo
 from stg_jax.errors import UserError
 from stg_jax.visualize.explanation_page import render_page
-from tests.extract.test_video import grey_ramp, write_video
 from tests.fakes.fake_shown import ATTACK, fake_shown
+from tests.fakes.fake_video import grey_ramp, write_video
 
 LIMITS = Limits(seconds=4.5, megabytes=0.5)
 
@@ -103,6 +103,7 @@ def wait(browser, selector):
     return WebDriverWait(browser, 60).until(find)[0]
 
 
+@pytest.mark.slow
 def test_a_mistake_is_read_out_and_covers_nothing(browser, address, tmp_path):
     bad = tmp_path / 'bad.mp4'
     bad.write_bytes(bytes(100))
@@ -117,6 +118,7 @@ def test_a_mistake_is_read_out_and_covers_nothing(browser, address, tmp_path):
     assert alert.rect['y'] >= button.rect['y'] + button.rect['height']
 
 
+@pytest.mark.slow
 def test_a_person_picks_a_sample_and_presses_a_word_of_the_report(browser, address):
     browser.get(address)
     wait(browser, '.gallery-item').click()

@@ -11,10 +11,9 @@ import pytest
 from stg_jax.cluster.local_pod import free_port
 from stg_jax.data.batches import stream_clips
 from stg_jax.data.captions import read_captions
-from stg_jax.decode.candidates import predict
 from stg_jax.decode.captioner import Captioner
+from stg_jax.decode.split import best_captions, predict, split_batches
 from stg_jax.errors import UserError
-from stg_jax.evaluate.share import Share
 from stg_jax.parallel import processes
 from stg_jax.run.build import build_model, param_shapes
 from stg_jax.run.checkpoint import Checkpoints, restore_params
@@ -46,15 +45,16 @@ def work(config, workdir):
     """Train and caption as one host of several; return this host's captions and those of all."""
     assert train(config, workdir)
     captioner = Captioner.load(workdir, checkpoint='latest')
-    share = Share(processes.host(), processes.num_hosts(), processes.gather)
     clips = stream_clips(config.data, captioner.run.vocab, 'test')
-    decode = captioner.decode_fn(beam_size=2)
-    captions = predict(
-        lambda batch: decode(captioner.params, captioner.inputs(batch)),
-        share.batches(clips, most=1),
-        captioner.run.vocab,
-    )
-    return captions, share.joined(captions)
+    own = {}
+
+    def search(batch):
+        hypotheses = captioner.search(batch, beam_size=2)
+        own.update(best_captions(batch['id'], hypotheses, captioner.run.vocab))
+        return hypotheses
+
+    batches = split_batches(clips, captioner.mesh, per_device=1)
+    return own, predict(search, batches, captioner.run.vocab)
 
 
 @pytest.fixture(scope='module')
@@ -83,6 +83,7 @@ def seen(params):
     return {name: x for path, x in leaves if UNSEEN not in (name := jax.tree_util.keystr(path))}
 
 
+@pytest.mark.slow
 def test_topologies_end_with_the_same_losses_scores_and_parameters(runs):
     (one, _), (two, _) = runs[ONE], runs[TWO]
     assert len(log(one, 'loss')) == 21
@@ -93,13 +94,13 @@ def test_topologies_end_with_the_same_losses_scores_and_parameters(runs):
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_every_clip_is_captioned_once_and_all_as_by_one_process(data, runs):
     [(_, captions)] = runs[ONE][1]
-    (first, joined), (second, nothing) = runs[TWO][1]
+    (first, all_of_first), (second, all_of_second) = runs[TWO][1]
     assert captions.keys() == read_captions(data, 'test').keys()
-    assert not first.keys() & second.keys()
-    assert joined == captions
-    assert nothing is None
+    assert first and second and not first.keys() & second.keys()
+    assert all_of_first == all_of_second == captions
 
 
 def interrupted(config, workdir, num_executions):
@@ -115,6 +116,7 @@ def interrupted(config, workdir, num_executions):
     return train(config, workdir)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_hosts_and_devices_and_several_steps_at_once(data, tmp_path, runs):
     config = tiny_config(data, **{'train.steps_per_execution': 3})
     # The third execution, a single step, ends the first epoch, where nobody votes.
@@ -142,6 +144,7 @@ def train_with_a_slow_disk(config, workdir):
     return (workdir / 'complete').exists()
 
 
+@pytest.mark.slow
 def test_no_host_goes_on_before_the_last_checkpoint_is_complete(data, tmp_path):
     config = tiny_config(data, **{'train.epochs': 1})
     assert fake_pod.run(2, 1, train_with_a_slow_disk, config, tmp_path) == [True, True]
@@ -161,6 +164,7 @@ def pod(*args, flags=(), timeout=1500):
     )
 
 
+@pytest.mark.slow
 def test_three_kills_change_no_bit(data, tmp_path, runs):
     workdir = tmp_path / 'run'
     flags = [*fake_run.as_flags(tiny_config(data)), f'--workdir={workdir}']
@@ -188,6 +192,7 @@ def differing_host(data, other, workdir):
     return train(tiny_config(folder, seed=processes.host()), workdir)
 
 
+@pytest.mark.slow
 def test_hosts_that_differ_are_named_before_anything_is_written(data, tmp_path):
     other = fake_data.fake_data_folder(tmp_path, train=13, seed=1)
     for error in fake_pod.run(2, 1, differing_host, data, other, tmp_path / 'run'):
@@ -208,6 +213,7 @@ def make_once(folder):
     return len(made)
 
 
+@pytest.mark.slow
 def test_of_hosts_that_share_a_folder_the_first_makes_it(tmp_path):
     assert fake_pod.run(2, 1, make_once, tmp_path) == [1, 0]
 
@@ -216,6 +222,7 @@ def host_without_data(data, workdir):
     return train(tiny_config(data / str(processes.host())), workdir)
 
 
+@pytest.mark.slow
 def test_a_mistake_on_one_host_is_told_by_all(data, tmp_path):
     (tmp_path / '0').symlink_to(data)
     errors = fake_pod.run(2, 1, host_without_data, tmp_path, tmp_path / 'run')
@@ -236,6 +243,7 @@ app.run(multihost.joining(main))
 """
 
 
+@pytest.mark.slow
 def test_a_host_that_a_signal_ends_does_not_wait_for_the_others():
     world = ['--multihost', f'--coordinator=127.0.0.1:{free_port()}', '--num_processes=2']
     first, second = (

@@ -52,6 +52,7 @@ def assert_shows_a_page(outputs):
     assert any('image/png' in output.get('data', ()) for output in outputs)
 
 
+@pytest.mark.slow
 def test_quickstart_trains_captions_and_explains(tmp_path, monkeypatch):
     size = {'CLIPS': 'train=8,val=2,test=3', 'EPOCHS': 1, 'MODEL': TINY}
     outputs = execute('quickstart', monkeypatch, FOLDER=str(tmp_path / 'it'), **size)
@@ -60,6 +61,7 @@ def test_quickstart_trains_captions_and_explains(tmp_path, monkeypatch):
     assert all(f'test0000{k}.mp4' in said for k in range(3))
 
 
+@pytest.mark.slow
 def test_your_videos_prepares_trains_and_captions(tmp_path, monkeypatch):
     captions, videos = write_world(tmp_path)
     own = {'VIDEOS': str(videos), 'CAPTIONS': str(captions), 'EXTRACTOR': 'pixels'}

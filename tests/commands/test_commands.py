@@ -119,6 +119,7 @@ def test_captioning_refuses_more_captions_than_the_beam_has(trained, tmp_path):
     assert_refused(finished, 'a beam of 5', '--beam_size=9')
 
 
+@pytest.mark.slow
 def test_an_empty_video_is_named_and_the_others_are_captioned(tmp_path):
     clips = '--clips=train=8,val=2,test=2'
     prepared = fake_run.run('prepare', 'toy', f'--out={tmp_path / "toy"}', clips)

@@ -62,6 +62,7 @@ def test_the_full_size_network_has_as_many_weights_as_its_words_ask_for(config, 
     assert num_params == pytest.approx(35.2e6 + 2 * 512 * (words + 4 - 10_000), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_full_size_step_runs_and_lowers_the_loss_of_its_batch():
     config = msvd.get_config()
     config.optim.warmup = 0.0

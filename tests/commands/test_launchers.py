@@ -11,6 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 POD, GKE = ROOT / 'launch/tpu_pod/run.sh', ROOT / 'launch/gke/run.sh'
 SLURM = ROOT / 'launch/slurm/train.sbatch'
+RANGES = ROOT / '.ci' / 'ranges'
 ON_POD = ['--name=slice', '--zone=zone-a', '--type=v5litepod-16', '--repo=https://example.org/r']
 ON_GKE = ['--name=run1', '--image=host/a:b', '--accelerator=tpu-v5-lite-podslice']
 ON_GKE += ['--topology=4x4', '--hosts=4', '--chips=4']
@@ -35,7 +36,9 @@ def commands(done):
     return [shlex.split(line.replace("$'", "'")) for line in done.stdout.splitlines() if line]
 
 
-@pytest.mark.parametrize('script', [POD, GKE, SLURM], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    'script', [POD, GKE, SLURM, RANGES], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_bash_can_read_it(script):
     subprocess.run(['bash', '-n', script], check=True)
 

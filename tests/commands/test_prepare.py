@@ -14,26 +14,18 @@ from stg_jax.data import records
 from stg_jax.data.manifest import Manifest
 from tests.fakes import fake_features as fake
 from tests.fakes import fake_run
+from tests.fakes.contents import contents
+from tests.fakes.fake_annotations import NUMBERS, write_msvd
 from tests.fakes.fake_world import write_world
-from tests.prepare.test_workers import contents
+from tests.fakes.real_data import real_data
 
-REAL = fake_run.ROOT.parent / 'shared' / 'real'
 prepare = functools.partial(fake_run.run, 'prepare')
-NUMBERS = {'a_1_2': 1, 'b_1_2': 2, 'c_1_2': 1201, 'd_1_2': 1301}
 
 
 def prepared(*arguments):
     run = prepare(*arguments)
     assert run.returncode == 0, run.stderr
     return run
-
-
-def write_msvd(folder):
-    """Write MSVD annotations of clips a to d."""
-    mapping = ''.join(f'{clip_id} vid{number}\n' for clip_id, number in NUMBERS.items())
-    (folder / 'youtube_mapping.txt').write_text(mapping)
-    captions = ''.join(f'vid{number}\ta man runs\n' for number in NUMBERS.values())
-    (folder / 'sents_train_lc_nopunc.txt').write_text(captions)
 
 
 def msvd_flags(folder, clip_ids, *, motion=None):
@@ -151,6 +143,7 @@ def test_own_videos_by_any_number_of_workers(tmp_path):
     assert (outs[0] / 'contact_sheet.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path, number):
     captions, videos = write_world(tmp_path, num=30)
@@ -175,12 +168,11 @@ def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path, number):
 
 
 def test_msvd_reads_the_real_subset(tmp_path):
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    features = REAL / 'msvd' / 'features'
-    flags = [f'--{kind}={features / kind}.hdf5' for kind in ('appearance', 'motion', 'objects')]
+    folder = real_data('msvd')
+    kinds = ('appearance', 'motion', 'objects')
+    flags = [f'--{kind}={folder / "features" / kind}.hdf5' for kind in kinds]
     out = tmp_path / 'data'
-    run = prepared('msvd', f'--annotations={REAL / "msvd" / "annotations"}', *flags, f'--out={out}')
+    run = prepared('msvd', f'--annotations={folder / "annotations"}', *flags, f'--out={out}')
     assert 'test' in run.stderr and '27763' in run.stderr.replace(',', '')
     manifest = Manifest.load(out)
     counts = {split: counts['clips'] for split, counts in manifest.splits.items()}

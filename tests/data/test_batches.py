@@ -17,7 +17,6 @@ from stg_jax.data.manifest import Manifest
 from stg_jax.data.tf import tf
 from stg_jax.data.vocab import BOS, EOS, PAD, Vocabulary
 from stg_jax.errors import UserError
-from stg_jax.evaluate.share import Share
 from tests.fakes.fake_data import MOTION, fake_data_config, fake_data_folder
 
 NUM_CLIPS = 7
@@ -205,19 +204,6 @@ def test_evaluation_sees_every_clip_once_in_order(config, clips, vocab, clips_pe
 )
 def test_batches_of_an_evaluation_are_few_and_about_equally_large(num_clips, most, divisor, size):
     assert even_batch_size(num_clips, most, divisor) == size
-
-
-@pytest.mark.parametrize(
-    ('most', 'num_hosts', 'num_batches'), [(128, 1, 1), (4, 1, 2), (2, 3, 2), (128, 9, 1)]
-)
-def test_hosts_share_an_evaluation_in_few_rows(config, vocab, most, num_hosts, num_batches):
-    opened = open_clips(config, vocab, 'train')
-    shares = [list(Share(h, num_hosts).batches(opened, most)) for h in range(num_hosts)]
-    sizes = {len(batch['id']) for share in shares for batch in share}
-    assert [len(share) for share in shares] == [num_batches] * num_hosts
-    assert len(sizes) == 1 and max(sizes) <= most
-    # Each host has at most one row of padding in a batch.
-    assert num_batches * num_hosts * max(sizes) - NUM_CLIPS < num_batches * num_hosts
 
 
 @pytest.mark.parametrize('place', [-10, 500])

@@ -1,12 +1,9 @@
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stg_jax.data.text import normalise
-
-MSVD = Path(__file__).parents[3] / 'shared' / 'real' / 'msvd' / 'annotations'
+from tests.fakes.real_data import real_data
 
 
 @pytest.mark.parametrize(
@@ -40,8 +37,6 @@ def test_twice_changes_nothing(caption):
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
 def test_leaves_msvd_sentences_as_they_are(split):
-    path = MSVD / f'sents_{split}_lc_nopunc.txt'
-    if not path.exists():
-        pytest.skip(f'{path} is absent')
+    path = real_data('msvd', 'annotations', f'sents_{split}_lc_nopunc.txt')
     captions = [line.partition('\t')[2] for line in path.read_text('utf-8').splitlines()]
     assert [normalise(caption) for caption in captions] == captions

@@ -1,13 +1,11 @@
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from stg_jax.datasets import msrvtt, read_annotations, text_files
 from stg_jax.errors import UserError
-
-REAL = Path(__file__).parents[3] / 'shared' / 'real' / 'msrvtt'
+from tests.fakes.real_data import real_data
 
 
 def document(captions, *, splits=None, first=0):
@@ -203,9 +201,7 @@ def test_refuses_broken_zips_and_empty_folders(tmp_path):
 
 
 def test_the_real_annotations_are_complete():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    found = msrvtt.read(REAL)
+    found = msrvtt.read(real_data('msrvtt'))
     assert found.notes == []
     assert {split: len(clips) for split, clips in found.splits.items()} == {
         'train': 6513, 'val': 497, 'test': 2990,

@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 from stg_jax.datasets import msvd
 from stg_jax.errors import UserError
+from tests.fakes.real_data import real_data
 
-REAL = Path(__file__).parents[3] / 'shared' / 'real' / 'msvd' / 'annotations'
 CORPUS = 'VideoID,Start,End,WorkerID,Source,AnnotationTime,Language,Description\n'
 
 
@@ -231,9 +229,8 @@ def test_refuses_other_encodings_and_missing_folders(tmp_path):
 
 
 def test_reads_the_real_annotations():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    found = msvd.read(REAL)
+    real = real_data('msvd', 'annotations')
+    found = msvd.read(real)
     splits = found.splits
     counts = {name: (len(clips), sum(map(len, clips.values()))) for name, clips in splits.items()}
     assert counts == {'train': (1200, 48774), 'val': (100, 4290), 'test': (71, 2935)}
@@ -244,26 +241,24 @@ def test_reads_the_real_annotations():
 
 
 def test_the_descriptions_file_gives_what_the_real_sentences_give(tmp_path):
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    expected = msvd.read(REAL)
-    mapping = (REAL / msvd.MAPPING).read_text().split()
+    real = real_data('msvd', 'annotations')
+    expected = msvd.read(real)
+    mapping = (real / msvd.MAPPING).read_text().split()
     name = dict(zip(mapping[1::2], mapping[::2], strict=True))
     lines = ['#Author: somebody', '#', '']
-    for path in sorted(REAL.glob('sents_*')):
+    for path in sorted(real.glob('sents_*')):
         rows = [line.split('\t') for line in path.read_text().splitlines()]
         lines += [f'{name[vid]} {caption}' for vid, caption in rows]
     (tmp_path / 'AllVideoDescriptions.txt').write_text('\n'.join(lines))
-    (tmp_path / msvd.MAPPING).write_text((REAL / msvd.MAPPING).read_text())
+    (tmp_path / msvd.MAPPING).write_text((real / msvd.MAPPING).read_text())
     assert msvd.read(tmp_path) == expected
     assert msvd.read(tmp_path / 'AllVideoDescriptions.txt') == expected
 
 
 def test_the_real_corpus_agrees_with_the_sentences_about_clips():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    corpus = msvd.read_corpus([REAL / 'corpus_val.csv'])
-    sentences = msvd.read(REAL).splits['val']
+    real = real_data('msvd', 'annotations')
+    corpus = msvd.read_corpus([real / 'corpus_val.csv'])
+    sentences = msvd.read(real).splits['val']
     assert set(corpus) == set(sentences)
     same = sum(
         text in sentences[clip_id] for clip_id, captions in corpus.items() for text in captions

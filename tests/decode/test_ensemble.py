@@ -11,7 +11,7 @@ from stg_jax.data.vocab import BOS, PAD
 from stg_jax.decode.beam import beam_search
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.decode.ensemble import Ensemble, joint_logits_fn
-from stg_jax.decode.generate import read_clips
+from stg_jax.decode.generate import encode_clips
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import folder_name
 from stg_jax.model.network import CaptioningModel
@@ -28,7 +28,9 @@ def network(seed, **changes):
 
 def search(networks, batch, beam_size, length_penalty=0.6):
     def decode(batch):
-        read = [read_clips(model, params, batch, 'scene', beam_size) for model, params in networks]
+        read = [
+            encode_clips(model, params, batch, 'scene', beam_size) for model, params in networks
+        ]
         return beam_search(
             joint_logits_fn([logits_fn for logits_fn, _ in read]),
             tuple(cache for _, cache in read),
@@ -83,9 +85,7 @@ def trained(seed):
 def test_an_ensemble_captions_clips_whatever_the_order_of_its_members():
     clips = stack_clips(fake_clips(3), OBJECTS)
     found = [
-        Ensemble(members).decode_fn(2, 0.0)(
-            Ensemble(members).params, Ensemble(members).inputs(clips)
-        )
+        Ensemble(members).search(clips, 2, 0.0)
         for members in ([trained(0), trained(1)], [trained(1), trained(0)])
     ]
     np.testing.assert_array_equal(found[0].token_BKL, found[1].token_BKL)
@@ -109,7 +109,7 @@ def test_runs_that_do_not_fit_together_are_refused(changes, part):
 
 def test_the_folder_of_an_evaluation_names_all_that_is_not_the_default():
     captioner = trained(0)
-    usual = captioner.search() | {'split': 'test', 'branch': 'scene'}
+    usual = captioner.search_options() | {'split': 'test', 'branch': 'scene'}
     usual |= {'checkpoint': 'best', 'average': 1}
     assert folder_name(captioner, usual) == 'test'
     for change, name in (
@@ -128,7 +128,7 @@ def test_ensembles_of_runs_with_equal_names_have_folders_of_their_own(tmp_path):
             Captioner(dataclasses.replace(trained(0).run, path=path), trained(0).params, 7, 'scene')
             for path in paths
         ]
-        about = trained(0).search() | {'split': 'test', 'branch': 'scene'}
+        about = trained(0).search_options() | {'split': 'test', 'branch': 'scene'}
         return folder_name(Ensemble(runs), about | {'checkpoint': 'best', 'average': 1})
 
     sweeps = [[tmp_path / setting / f'seed-{i}' for i in range(2)] for setting in 'ab']

@@ -5,17 +5,9 @@ import numpy as np
 import pytest
 
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
-from stg_jax.decode.generate import make_decode_fn
+from stg_jax.decode.generate import make_search
 from stg_jax.errors import UserError
-from stg_jax.model.network import CaptioningModel
-from tests.fakes.fake_network import MAX_WORDS, fake_batch, random_params, small_network, small_spec
-
-
-def talkative_network(**changes):
-    """Return a network whose parameters are so large that clips get different captions."""
-    model = CaptioningModel(small_spec(width=16, **changes))
-    batch = fake_batch(1, 1)
-    return model, random_params(model, batch, batch['tokens'][..., :-1], False, gain=2.0)
+from tests.fakes.fake_network import MAX_WORDS, fake_batch, small_network, talkative_network
 
 
 def naive_captions(model, params, batch, branch):
@@ -44,7 +36,7 @@ def naive_captions(model, params, batch, branch):
 def test_greedy_decoding_equals_reading_the_whole_prefix_for_every_word(branch, changes):
     model, params = talkative_network(**changes)
     batch = fake_batch(6)
-    decode = make_decode_fn(model, branch=branch, beam_size=1, length_penalty=0.0)
+    decode = make_search(model, branch=branch, beam_size=1, length_penalty=0.0)
     found_B1L = np.asarray(jax.jit(decode)(params, batch).token_BKL)
     np.testing.assert_array_equal(found_B1L, naive_captions(model, params, batch, branch))
     assert len(np.unique(found_B1L, axis=0)) > 1
@@ -79,7 +71,7 @@ def test_beam_search_equals_a_plain_one_without_cache(alpha):
     model, params = talkative_network(branches='scene', decoder_layers=2, vocab_size=700)
     batch = fake_batch(8)
     options = {'branch': 'scene', 'length_penalty': alpha}
-    decode = make_decode_fn(model, beam_size=5, num_best=5, **options)
+    decode = make_search(model, beam_size=5, num_best=5, **options)
     found = jax.jit(decode)(params, batch)
 
     @jax.jit
@@ -101,7 +93,7 @@ def test_beams_are_scored_by_the_probability_of_their_words(branch):
     model, params = talkative_network()
     batch = fake_batch(6)
     options = {'branch': branch, 'length_penalty': 0.6}
-    decode = make_decode_fn(model, beam_size=3, num_best=3, **options)
+    decode = make_search(model, beam_size=3, num_best=3, **options)
     found = jax.jit(decode)(params, batch)
     target_BKL = np.asarray(found.token_BKL)
     token_BKL = np.concatenate([np.full_like(target_BKL[..., :1], BOS), target_BKL], -1)
@@ -118,4 +110,4 @@ def test_beams_are_scored_by_the_probability_of_their_words(branch):
 def test_an_unknown_branch_is_refused_with_those_there_are():
     model, _ = small_network(branches='scene')
     with pytest.raises(UserError, match=r"'object'.*scene"):
-        make_decode_fn(model, branch='object', beam_size=1, length_penalty=0.0)
+        make_search(model, branch='object', beam_size=1, length_penalty=0.0)

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from stg_jax.data.vocab import BOS, EOS, PAD, UNK
-from stg_jax.decode.generate import make_decode_fn, make_sample_fn
+from stg_jax.decode.generate import make_sampler, make_search
 from stg_jax.decode.sampling import sample
-from tests.decode.test_beam import WORDS, HistoryModel, greedy, words_of
-from tests.decode.test_generate import talkative_network
-from tests.fakes.fake_network import fake_batch
+from tests.fakes.fake_network import fake_batch, talkative_network
+from tests.fakes.history_model import WORDS, HistoryModel, greedy, words_of
 
 
 def draw(model, num_samples, *, seed=0, temperature=1.0, alpha=0.6):
@@ -71,9 +70,9 @@ def test_the_seed_decides_and_the_batch_does_not():
 def test_the_real_network_samples_through_the_same_cache_as_it_searches():
     model, params = talkative_network()
     batch, options = fake_batch(4), {'branch': 'scene', 'length_penalty': 0.0}
-    greedy_fn = make_decode_fn(model, beam_size=1, **options)
-    sample_fn = make_sample_fn(model, num_samples=3, temperature=1e-6, **options)
+    greedy_fn = make_search(model, beam_size=1, **options)
+    sample_fn = make_sampler(model, num_samples=3, temperature=1e-6, **options)
     wanted = jax.jit(greedy_fn)(params, batch)
-    cold = jax.jit(sample_fn)(params, batch, 0)
+    cold = jax.jit(sample_fn)((params, 0), batch)
     np.testing.assert_array_equal(cold.token_BKL, np.repeat(wanted.token_BKL, 3, axis=1))
     np.testing.assert_allclose(cold.score_BK, np.repeat(wanted.score_BK, 3, axis=1), rtol=1e-4)

@@ -20,9 +20,9 @@ from stg_jax.evaluate import java
 from stg_jax.evaluate.fast_metrics import PreparedReferences
 from stg_jax.evaluate.metrics import WITHOUT_JAVA, made_with, score
 from stg_jax.evaluate.summable import BleuCounts, counts_of_clips, meteor_of_counts
+from tests.fakes.real_data import real_data
 
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / 'shared' / 'real'
 PUBLISHED_NAMES = {
     'BLEU-1': 'Bleu_1',
     'BLEU-2': 'Bleu_2',
@@ -84,14 +84,8 @@ def result():
     return score(PREDICTIONS, REFERENCES)
 
 
-def folder(name):
-    if not (REAL / name).is_dir():
-        pytest.skip(f'{REAL / name} is absent')
-    return REAL / name
-
-
 def msrvtt_references():
-    with zipfile.ZipFile(folder('msrvtt') / 'test_videodatainfo.json.zip') as archive:
+    with zipfile.ZipFile(real_data('msrvtt') / 'test_videodatainfo.json.zip') as archive:
         info = json.loads(archive.read('test_videodatainfo.json'))
     references = {}
     for sentence in info['sentences']:
@@ -100,8 +94,8 @@ def msrvtt_references():
 
 
 def test_published_scores_of_msrvtt_clips():
-    published = json.loads((folder('scores') / 'arb_b5.json').read_text())
-    predictions = json.loads((folder('scores') / 'arb_b5_captions.json').read_text())
+    published = json.loads((real_data('scores') / 'arb_b5.json').read_text())
+    predictions = json.loads((real_data('scores') / 'arb_b5_captions.json').read_text())
     references = msrvtt_references()
     clips = random.Random(0).sample(sorted(published), 150)
     result = score({c: predictions[c] for c in clips}, {c: references[c] for c in clips})
@@ -111,8 +105,8 @@ def test_published_scores_of_msrvtt_clips():
 
 
 def test_published_cider_of_all_msrvtt_clips():
-    published = json.loads((folder('scores') / 'arb_b5.json').read_text())
-    predictions = json.loads((folder('scores') / 'arb_b5_captions.json').read_text())
+    published = json.loads((real_data('scores') / 'arb_b5.json').read_text())
+    predictions = json.loads((real_data('scores') / 'arb_b5_captions.json').read_text())
     # These captions hold hardly any punctuation: their words are the PTB's tokens.
     found = PreparedReferences(msrvtt_references()).score(predictions)
     mean = np.mean([scores['CIDEr'] for scores in published.values()])
@@ -121,7 +115,7 @@ def test_published_cider_of_all_msrvtt_clips():
 
 
 def test_published_scores_of_nlg_eval():
-    lines = {p.stem: p.read_text().splitlines() for p in folder('scores').glob('nlg_eval_*.txt')}
+    lines = {p.stem: p.read_text().splitlines() for p in real_data('scores').glob('nlg_eval_*.txt')}
     predictions = dict(zip('ab', lines['nlg_eval_hyp'], strict=True))
     pairs = zip(lines['nlg_eval_ref1'], lines['nlg_eval_ref2'], strict=True)
     references = dict(zip('ab', pairs, strict=True))
@@ -328,12 +322,12 @@ print(json.dumps(score({'a': 'a dog runs'}, {'a': ['a dog runs']})))
 SCORING = """
 import sys
 from pathlib import Path
-from stg_jax.evaluate import java, spice
+from stg_jax.evaluate import java
 from stg_jax.evaluate.metrics import score
 java.tokenise = list
 if sys.argv[1] == 'spice':
     java._JAVA = ('sh', '-c', 'exec sleep 100')
-    spice._FOLDER = Path(sys.argv[2])
+    java._FOLDER = Path(sys.argv[2])
 clips = {str(i): 'a man slices a ripe tomato ' * 9 for i in range(20_000)}
 score(clips, {clip: [text] for clip, text in clips.items()}, metrics=sys.argv[1:2])
 print('was not ended')

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from stg_jax.extract.class_names import by_count, in_metadata
-from tests.extract.test_onnx_detector import detector, real_detector, yolov8, yolox
+from tests.fakes.fake_detectors import detector, yolov8, yolox
 from tests.fakes.fake_onnx import save_constant
+from tests.fakes.real_data import real_data
 
 pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
@@ -47,7 +48,7 @@ def test_names_lie_beside_a_file_that_has_none(tmp_path):
 
 
 def test_a_real_detector_of_80_classes_knows_cocos():
-    listed = (real_detector().parent / 'coco.names').read_text().splitlines()
-    names = detector(real_detector()).class_names
+    listed = real_data('detectors', 'coco.names').read_text().splitlines()
+    names = detector(real_data('detectors', 'yolox_nano.onnx')).class_names
     assert len(names) == len(listed) == 80
     assert [names[i] for i in (0, 15, 17)] == [listed[i] for i in (0, 15, 17)]

@@ -127,7 +127,7 @@ def test_a_fresh_process_runs_on_jax_without_a_word(resnet):
         'import numpy, os, sys\n'
         'from stg_jax.extract.keras.frame_encoder import KerasFrameEncoder\n'
         "assert 'keras' not in sys.modules and 'tensorflow' not in sys.modules\n"
-        'from stg_jax.data import quiet_tensorflow\n'
+        'from stg_jax.data import tf\n'
         "assert 'keras' not in sys.modules and 'TF_USE_LEGACY_KERAS' not in os.environ\n"
         f'encoder = KerasFrameEncoder({str(resnet)!r}, batch_size=1, dtype="float32")\n'
         'import keras\n'

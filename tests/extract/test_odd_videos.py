@@ -1,7 +1,5 @@
 """What people really have: every odd file gives the frames it shows, or one clear sentence."""
 
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
@@ -9,8 +7,8 @@ import pytest
 from stg_jax.data.frame_sampling import sample_index
 from stg_jax.errors import UserError
 from stg_jax.extract.video.frames import read_frames
+from tests.fakes.real_data import real_data
 
-FOLDER = Path(__file__).parents[3] / 'shared' / 'real' / 'odd_videos'
 # Frames that can be decoded, height and width as shown, frames a second.
 SHOWN = {
     'decord_corrupted.mp4': (49, 720, 1280, 10),
@@ -32,9 +30,7 @@ NEARLY_STILL = {'decord_video_0.mov', 'decord_video_270.mov'}
 
 
 def odd(name):
-    if not FOLDER.is_dir():
-        pytest.skip(f'{FOLDER} is absent')
-    return FOLDER / name
+    return real_data('odd_videos', name)
 
 
 def test_every_odd_file_has_an_expectation():

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,39 +12,22 @@ pytest.importorskip('onnxruntime')
 from onnx import TensorProto, helper
 
 from stg_jax.errors import UserError
-from stg_jax.extract.onnx.detector import OnnxDetector
-from stg_jax.extract.onnx.layouts import grid_cells
 from stg_jax.extract.video.frames import read_frames
+from tests.fakes.fake_detectors import (
+    CENTRE,
+    CORNER,
+    detector,
+    spread_table,
+    yolov8,
+    yolox,
+)
 from tests.fakes.fake_onnx import FULL, HALF, save, save_constant, save_encoder
+from tests.fakes.real_data import real_data
 
-REAL = Path(__file__).parents[3] / 'shared' / 'real'
 # A frame of 40 x 80 (height x width) on a canvas of 64 x 64 is 32 x 64: rows 0-32 in the corner,
 # rows 16-48 in the centre. Its object fills columns 20-60 and rows 20-40.
 FRAME = np.full((40, 80, 3), (50, 100, 200), np.uint8)
 BOX = [0.25, 0.5, 0.75, 1.0]
-CORNER, CENTRE = [32, 24, 32, 16], [32, 40, 32, 16]  # x y w h on the canvas
-NUM_CELLS = 64 + 16 + 4
-
-
-def detector(path, *, min_score=0.3, batch_size=2):
-    return OnnxDetector(path, min_score=min_score, batch_size=batch_size)
-
-
-def spread_table(columns, anchors=1):
-    """Return a table of boxes of confidence zero around the cells of the grids."""
-    corner, stride = grid_cells((64, 64), NUM_CELLS)
-    table = np.zeros((NUM_CELLS, columns), np.float32)
-    table[:, :2], table[:, 2:4] = (corner + 0.5) * stride, 8
-    return np.tile(table, (anchors, 1))
-
-
-def yolox(objectness=0.9):
-    table = np.zeros((NUM_CELLS, 5 + 4), np.float32)
-    # The cell (column 4, row 3) of the finest grid starts at (32, 24), as the object's centre does.
-    table[3 * 8 + 4] = [0, 0, np.log(32 / 8), np.log(16 / 8), objectness, 0, 0, 0.5, 0.1]
-    # So does, three quarters of a cell further down, the right one of the top row of the coarsest.
-    table[64 + 16 + 1] = [0, 0.75, np.log(32 / 32), np.log(16 / 32), 0.8, 0, 0, 0.5, 0.1]
-    return {'output': table}
 
 
 def yolox_decoded():
@@ -65,12 +47,6 @@ def yolov6():
     table[:, 4] = 1
     table[9] = [*CENTRE, 1, 0, 0, 0.45, 0.1]
     return {'outputs': table}
-
-
-def yolov8():
-    table = np.delete(spread_table(5 + 4), 4, axis=1)
-    table[5] = [*CENTRE, 0, 0, 0.45, 0.1]
-    return {'output0': table.T}
 
 
 def yolov10():
@@ -216,8 +192,8 @@ def test_no_frames_and_no_objects_are_fine(tmp_path):
 
 
 def test_a_frame_does_not_depend_on_the_batch():
-    path = real_detector()
-    frames = list(read_frames(path.parents[1] / 'videos' / 'zTn-nNj5Bng_61_77.avi', 3).frames)
+    path = real_data('detectors', 'yolox_nano.onnx')
+    frames = list(read_frames(real_data('videos', 'zTn-nNj5Bng_61_77.avi'), 3).frames)
     finder = detector(path, batch_size=2)
     alone = [finder.detect([frame], 9)[0] for frame in frames]
     for one, other in zip(alone, finder.detect(frames, 9), strict=True):
@@ -299,13 +275,6 @@ def test_without_onnx_runtime_the_extra_is_named(tmp_path, monkeypatch):
         detector(path)
 
 
-def real_detector():
-    path = REAL / 'detectors' / 'yolox_nano.onnx'
-    if not path.is_file():
-        pytest.skip(f'{path} is absent')
-    return path
-
-
 WORDS = {
     'person': r'\b(m[ae]n|persons?|people|guys?|wom[ae]n|girls?|boys?|bab(y|ies)|toddler|player)\b',
     'horse': r'\bhorses?\b',
@@ -318,7 +287,7 @@ WORDS = {
 
 def real_captions():
     """Return the captions of MSVD by clip."""
-    folder = REAL / 'msvd' / 'annotations'
+    folder = real_data('msvd', 'annotations')
     numbers = dict(line.split() for line in (folder / 'youtube_mapping.txt').open())
     captions = {}
     for path in folder.glob('sents_*_lc_nopunc.txt'):
@@ -329,10 +298,10 @@ def real_captions():
 
 
 def test_a_real_detector_finds_what_half_of_the_captions_name():
-    finder = detector(real_detector(), min_score=0.5)
-    classes = (REAL / 'detectors' / 'coco.names').read_text().split('\n')
+    finder = detector(real_data('detectors', 'yolox_nano.onnx'), min_score=0.5)
+    classes = real_data('detectors', 'coco.names').read_text().split('\n')
     captions, agreed, missed = real_captions(), set(), set()
-    for path in sorted((REAL / 'videos').iterdir()):
+    for path in sorted(real_data('videos').iterdir()):
         if not (told := captions.get(path.stem)):
             continue
         named = {
@@ -351,9 +320,9 @@ def test_a_real_detector_finds_what_half_of_the_captions_name():
 
 
 def test_a_real_rider_sits_on_the_horse():
-    path = real_detector()
-    classes = (REAL / 'detectors' / 'coco.names').read_text().split('\n')
-    video = read_frames(path.parents[1] / 'videos' / 'zTn-nNj5Bng_61_77.avi', 12)
+    path = real_data('detectors', 'yolox_nano.onnx')
+    classes = real_data('detectors', 'coco.names').read_text().split('\n')
+    video = read_frames(real_data('videos', 'zTn-nNj5Bng_61_77.avi'), 12)
     riders = 0
     for frame in detector(path, min_score=0.5).detect(list(video.frames), 10):
         # Backwards, so that the best of a class stays.

@@ -12,8 +12,8 @@ from stg_jax.extract.base import Detections
 from stg_jax.extract.pretrained import FeatureExtractor, Models
 from stg_jax.extract.registry import build_extractor
 from stg_jax.extract.video.frames import Video
-from tests.extract.test_video import grey_ramp, write_video
 from tests.fakes import fake_onnx
+from tests.fakes.fake_video import grey_ramp, write_video
 
 MODELS = Models(
     frames=4,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import av
 import cv2
@@ -17,8 +16,8 @@ from stg_jax.extract.toy_pixels.contrast import ground_colour
 from stg_jax.extract.toy_pixels.descriptors import GRID, HUES, WIDTHS, describe_frame
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.extract.toy_pixels.regions import find_regions
+from tests.fakes.real_data import real_data
 
-REAL = Path(__file__).parents[3] / 'shared' / 'real'
 NUM_FRAMES, NUM_OBJECTS = 10, 6
 ARRAYS = ('appearance', 'motion', 'object', 'box', 'score', 'label', 'object_mask')
 
@@ -237,9 +236,7 @@ def test_features_of_another_extractor_are_refused(settings, sentence):
 
 
 def test_real_videos_give_finite_features_or_one_sentence():
-    folders = [REAL / 'odd_videos', REAL / 'videos']
-    if not all(folder.is_dir() for folder in folders):
-        pytest.skip(f'{REAL} is absent')
+    folders = [real_data('odd_videos'), real_data('videos')]
     extractor, seen = PixelExtractor(4, 5), 0
     for path in [path for folder in folders for path in sorted(folder.iterdir())[:12]]:
         try:

@@ -86,6 +86,13 @@ def small_network(**changes):
     return model, random_params(model, batch, batch['tokens'][..., :-1], train=False)
 
 
+def talkative_network(**changes):
+    """Return a network whose parameters are so large that clips get different captions."""
+    model = CaptioningModel(small_spec(width=16, **changes))
+    batch = fake_batch(1, 1)
+    return model, random_params(model, batch, batch['tokens'][..., :-1], False, gain=2.0)
+
+
 @functools.cache
 def _forward_fn(**changes):
     model, params = small_network(**changes)

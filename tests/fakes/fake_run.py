@@ -82,9 +82,18 @@ def run(name, *args, timeout=240):
 
     It is forked from a process that has imported the large libraries once for all commands.
     """
+    return _run(_run_script, name, args, timeout)
+
+
+def parse(name, *args):
+    """Let a command of launch/ read its command line, and do nothing more."""
+    return _run(_parse_script, name, args, timeout=60)
+
+
+def _run(target, name, args, timeout):
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, 'stdout'), Path(folder, 'stderr')]
-        process = _forks().Process(target=_run_script, args=(name, list(map(str, args)), outputs))
+        process = _forks().Process(target=target, args=(name, list(map(str, args)), outputs))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -109,3 +118,11 @@ def _run_script(name, args, outputs):
     script = f'launch/{name}.py'
     sys.argv = [script, *args]
     runpy.run_path(script, run_name='__main__')
+
+
+def _parse_script(name, args, outputs):
+    from stg_jax.cli import app
+
+    run = app.run
+    app.run = lambda main, *rest: run(lambda args: None, *rest)  # in this process, which ends
+    _run_script(name, args, outputs)

@@ -8,9 +8,9 @@ import pytest
 from stg_jax.errors import UserError
 from stg_jax.feature_files.open import open_frames, open_objects
 from tests.fakes import fake_features as fake
+from tests.fakes.real_data import real_data
 
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / 'shared' / 'real'
 
 
 def read_all(spec):
@@ -236,25 +236,21 @@ def test_objects_are_refused_as_frames(tmp_path):
 
 
 def test_reads_real_features():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
     for name, number, shape in (('appearance', 478, (10, 1024)), ('motion', 468, (20, 359))):
-        with open_frames(str(REAL / 'msvd' / 'features' / f'{name}.hdf5')) as source:
+        with open_frames(str(real_data('msvd', 'features', f'{name}.hdf5'))) as source:
             assert (len(source.keys), source.width) == (number, shape[1])
             assert {source.read(key).shape for key in source.keys} == {shape}
-    with open_frames(str(REAL / 'features_of_others' / 'msvd_vgg16_fc7')) as source:
+    with open_frames(str(real_data('features_of_others', 'msvd_vgg16_fc7'))) as source:
         assert '_9iG5Ge01PM_3_11' in source.keys
         assert {source.read(key).shape for key in source.keys} == {(80, 4096)}
     with pytest.raises(UserError, match='weights_only=True'):
-        open_frames(str(REAL / 'features_of_others' / 'video_features'))
+        open_frames(str(real_data('features_of_others', 'video_features')))
 
 
 def test_the_lines_in_the_docs_convert_real_torch_files(tmp_path, monkeypatch):
     torch = pytest.importorskip('torch')
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
     folder = tmp_path / 'features'
-    shutil.copytree(REAL / 'features_of_others' / 'video_features', folder)
+    shutil.copytree(real_data('features_of_others', 'video_features'), folder)
     torch.save(torch.ones(3, 5, dtype=torch.bfloat16), folder / 'b_clip.pt')
     monkeypatch.chdir(tmp_path)
     blocks = (ROOT / 'docs' / 'data.md').read_text().split('```')

@@ -8,8 +8,7 @@ import pytest
 from stg_jax.errors import UserError
 from stg_jax.feature_files.open import open_objects
 from tests.fakes import fake_features as fake
-
-REAL = Path(__file__).parents[3] / 'shared' / 'real'
+from tests.fakes.real_data import real_data
 
 
 def read_all(spec, **others):
@@ -251,15 +250,13 @@ def test_frames_are_refused_as_objects(tmp_path):
 
 
 def test_reads_real_objects():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    found, warnings = read_all(str(REAL / 'msvd' / 'features' / 'objects.hdf5'))
+    found, warnings = read_all(str(real_data('msvd', 'features', 'objects.hdf5')))
     assert len(found) == 478 and not warnings
     per_frame = np.concatenate([objects.mask.sum(axis=1) for objects in found.values()])
     shares = np.bincount(per_frame, minlength=6) / len(per_frame)
     # As published with the file: 0 in 5 % of frames, 1: 13 %, ... 5: 36 %.
     np.testing.assert_allclose(shares, [0.05, 0.13, 0.16, 0.16, 0.14, 0.36], atol=0.006)
-    found, warnings = read_all(str(REAL / 'features_of_others' / 'bottom_up_obj36.tsv.gz'))
+    found, warnings = read_all(str(real_data('features_of_others', 'bottom_up_obj36.tsv.gz')))
     assert list(found) == [f'COCO_train2014_000000{n}' for n in (132417, 573195, 578174)]
     assert {objects.feature.shape for objects in found.values()} == {(1, 36, 2048)}
     assert (found['COCO_train2014_000000132417'].width, len(warnings)) == (500, 1)

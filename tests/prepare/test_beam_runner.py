@@ -5,7 +5,9 @@ import pytest
 from stg_jax.errors import UserError
 from stg_jax.prepare import workers
 from stg_jax.prepare.write import Runner, write_job
-from tests.prepare.test_workers import NAMES, NumberMaker, contents, job
+from tests.fakes.contents import contents
+from tests.fakes.fake_jobs import NAMES, job
+from tests.fakes.fake_makers import NumberMaker
 
 pytest.importorskip('apache_beam')
 

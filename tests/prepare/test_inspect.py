@@ -11,8 +11,8 @@ from stg_jax.feature_files.open import open_frames
 from stg_jax.prepare.inspect.path import inspect
 from tests.fakes import fake_features as fake
 from tests.fakes.fake_data import fake_data_folder
+from tests.fakes.real_data import real_data
 
-REAL = Path(__file__).parents[3] / 'shared' / 'real'
 NAMES = ['a_0_5', 'b_1_9', 'c_2_7', 'd_3_4']
 CAPTIONED = Annotations(
     data_set='msvd',
@@ -207,12 +207,10 @@ def test_names_files_of_no_known_kind(tmp_path):
 
 
 def test_inspects_the_real_folder():
-    if not REAL.is_dir():
-        pytest.skip(f'{REAL} is absent')
-    annotations = read_annotations('msvd', REAL / 'msvd' / 'annotations')
+    annotations = read_annotations('msvd', real_data('msvd', 'annotations'))
 
     def seen(*parts):
-        return inspect(str(REAL.joinpath(*parts)), annotations, None)
+        return inspect(str(real_data(*parts)), annotations, None)
 
     # The 378 clips of splits.json have captions and features; 10 of the 478 have no motion.
     assert 'ids: name; 378 of 1371' in seen('msvd', 'features', 'appearance.hdf5')
@@ -223,7 +221,7 @@ def test_inspects_the_real_folder():
     assert 'boxes float32 (36, 4), features float32 (36, 2048)' in regions
     with pytest.raises(UserError, match='holds pickles'):
         seen('features_of_others', 'video_features')
-    number = len(list((REAL / 'msvd' / 'features').glob('*.hdf5')))
+    number = len(list(real_data('msvd', 'features').glob('*.hdf5')))
     with pytest.raises(UserError, match=f'holds {number} HDF5 files: inspect each'):
         seen('msvd', 'features')
     torch = 'v_GGSY1Qvo990_resnet101_None_1_resnet.pt'

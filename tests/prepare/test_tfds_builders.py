@@ -7,8 +7,8 @@ import stg_jax.prepare.tfds_builders as builders
 from stg_jax.data import records
 from stg_jax.data.tf import tfds
 from stg_jax.prepare.toy import prepare_toy
-from tests.commands.test_prepare import write_msvd
 from tests.fakes import fake_features as fake
+from tests.fakes.fake_annotations import write_msvd
 
 IDS = ['a_1_2', 'b_1_2', 'c_1_2', 'd_1_2']
 

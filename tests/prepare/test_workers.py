@@ -10,14 +10,13 @@ from stg_jax import files
 from stg_jax.data import records
 from stg_jax.errors import UserError
 from stg_jax.prepare import workers
-from stg_jax.prepare.plan import Job
 from stg_jax.prepare.resume_store import ClipStore
 from stg_jax.prepare.workers import Failure, Request, chunked, make_all
 from stg_jax.prepare.write import Runner, write_job
+from tests.fakes.contents import contents
 from tests.fakes.fake_data import fake_clips
+from tests.fakes.fake_jobs import NAMES, job, requests
 from tests.fakes.fake_makers import DeadlyMaker, NumberMaker
-
-NAMES = [f'c{rank}' for rank in range(3 * workers.CLIPS_PER_CHUNK + 1)]
 
 
 class Stopped(NumberMaker):
@@ -29,36 +28,11 @@ class Stopped(NumberMaker):
         return super().make(chunk, loaded)
 
 
-def requests(names=NAMES, captions=('a man runs',)):
-    return [Request(name, captions, path=f'/videos/{name}.mp4') for name in names]
-
-
-def job(maker, names=NAMES, *, resumable=True, **splits):
-    return Job(
-        data_set='fake',
-        splits={'train': requests(names), **splits},
-        maker=maker,
-        extractor={'name': 'random'},
-        sources={},
-        missing={},
-        notes=[],
-        resumable=resumable,
-    )
-
-
 def assert_same_clips(found, expected):
     assert [clip.id for clip in found] == [clip.id for clip in expected]
     for one, other in zip(found, expected, strict=True):
         for field in dataclasses.fields(one):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob('*'))
-        if path.is_file()
-    }
 
 
 def test_processes_make_what_this_one_makes_in_the_same_order():

@@ -10,7 +10,7 @@ from stg_jax.errors import UserError
 from stg_jax.files import read_json
 from stg_jax.run.folder import RunFolder
 from stg_jax.train.log import MetricsLog
-from tests.run.test_folder import MANIFEST, VOCAB, create
+from tests.fakes.fake_run_folder import MANIFEST, VOCAB, create
 
 RUN = 'gs://bucket/runs/one'
 

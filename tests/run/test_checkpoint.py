@@ -7,6 +7,7 @@ import pytest
 
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import Checkpoints, restore_params
+from stg_jax.run.validation_score import ValidationScore
 
 
 def tree(value):
@@ -18,6 +19,7 @@ def folder(tmp_path):
     """Steps 1 to 4 with scores; the best is step 2."""
     with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
         for step, score in ((1, 0.1), (2, 0.9), (3, 0.4), (4, None)):
+            score = ValidationScore(score, 2.0) if score else None
             checkpoints.save(step, tree(step), tree(10 * step), {'step': step}, score)
     return tmp_path / 'checkpoints'
 
@@ -46,7 +48,7 @@ def test_an_empty_folder_restores_nothing(tmp_path):
 def test_of_equal_scores_the_earliest_step_is_the_best(tmp_path):
     with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
         for step in (1, 2, 3):
-            checkpoints.save(step, tree(step), tree(0), {}, 0.5)
+            checkpoints.save(step, tree(step), tree(0), {}, ValidationScore(0.5, 2.0))
     assert restore_params(tmp_path / 'checkpoints', tree(0), 'best')[1] == 1
 
 

@@ -12,6 +12,7 @@ from stg_jax.run.build import build_model, param_shapes
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.selection import choose_params
+from stg_jax.run.validation_score import ValidationScore
 from stg_jax.train.loop import train
 from tests.fakes import fake_data, fake_run
 
@@ -27,6 +28,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run') / 'checkpoints'
     with Checkpoints(folder, keep_best=3) as checkpoints:
         for step, score in SCORES.items():
+            score = ValidationScore(score, 2.0) if score else None
             checkpoints.save(step, tree(step), {'m': np.zeros(2)}, {'step': step}, score)
     return folder
 

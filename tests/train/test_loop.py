@@ -96,6 +96,7 @@ def test_training_lowers_the_loss_and_logs_every_step_and_epoch(undisturbed):
         assert record['loss'] == pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(data, tmp_path, undisturbed):
     # The kill falls between the checkpoints of steps 7 (end of an epoch) and 10.
     config = fake_run.tiny_config(data, train__checkpoint_steps=5)
@@ -109,6 +110,7 @@ def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(data, tmp_p
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_with_75_and_the_run_goes_on(data, tmp_path, undisturbed):
     config = fake_run.tiny_config(data)
     assert signal_at(start(tmp_path, config), 9, signal.SIGTERM) == 75
@@ -123,6 +125,7 @@ def test_a_finished_run_has_nothing_left_to_do(data, undisturbed):
     assert_same(before, final_params(undisturbed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cache', ['host', 'device'])
 def test_where_the_features_lie_changes_nothing(data, tmp_path, undisturbed, cache):
     assert train(fake_run.tiny_config(data, data__cache=cache), tmp_path)
@@ -131,6 +134,7 @@ def test_where_the_features_lie_changes_nothing(data, tmp_path, undisturbed, cac
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_steps_of_one_execution_train_and_are_logged_as_one_by_one(undisturbed, three_at_once):
     found, expected = log(three_at_once), log(undisturbed)
     assert [record['step'] for record in found] == [record['step'] for record in expected]
@@ -140,6 +144,7 @@ def test_steps_of_one_execution_train_and_are_logged_as_one_by_one(undisturbed, 
     assert all(0 < r['captions_per_second'] < np.inf for r in found if 'loss' in r)
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_after_an_execution_goes_on_as_if_it_had_not(
     data, tmp_path, monkeypatch, three_at_once
 ):
@@ -158,6 +163,7 @@ def test_a_run_that_stops_after_an_execution_goes_on_as_if_it_had_not(
     assert_same(final_params(tmp_path), final_params(three_at_once))
 
 
+@pytest.mark.slow
 def test_a_run_can_be_made_longer(data, tmp_path):
     assert train(scene_config(data, train__epochs=1), tmp_path)
     assert train(scene_config(data, train__epochs=2), tmp_path)
@@ -238,6 +244,7 @@ def test_a_batch_size_that_cannot_be_split_is_refused(data, tmp_path):
         train(fake_run.tiny_config(data, train__batch_size=8, train__accumulate=3), tmp_path)
 
 
+@pytest.mark.slow
 def test_chosen_steps_are_traced_and_nothing_else_changes(data, tmp_path, undisturbed):
     config = fake_run.tiny_config(data, profile__start=2, profile__steps=2)
     train(config, tmp_path)

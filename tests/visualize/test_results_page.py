@@ -74,6 +74,7 @@ def test_the_page_loads_nothing(tmp_path):
     assert not re.search(r'(src|href)=["\']?http', text)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='chromium is absent')
 def test_a_browser_shows_thousands_of_clips(tmp_path):
     write_page(tmp_path / 'index.html', 2990)

@@ -11,8 +11,8 @@ from stg_jax.benchmark.synthetic import make_model, random_features
 from stg_jax.benchmark.timing import rate, ratio, seconds_in_turn
 from stg_jax.benchmark.torch_peer import inputs, search
 from stg_jax.data.vocab import EOS
-from stg_jax.decode.generate import make_decode_fn
-from stg_jax.parallel import mapped, sharding
+from stg_jax.decode.generate import mapped_search
+from stg_jax.parallel import sharding
 from stg_jax.run.build import init_params
 
 OURS = 'decode: ours'
@@ -47,14 +47,12 @@ def run(config, args):
     features = random_features(config, args.clips, seed=0)
     params = like_trained(init_params(model, config, config.seed), model, features)
     branch, search = model.spec.decoder(), config.decode
-    decode = mapped.mapped_over_clips(
-        make_decode_fn(
-            model,
-            branch=branch,
-            beam_size=search.beam_size,
-            length_penalty=search.length_penalty,
-        ),
+    decode = mapped_search(
+        model,
         sharding.data_mesh(),
+        branch=branch,
+        beam_size=search.beam_size,
+        length_penalty=search.length_penalty,
     )
     on_device = jax.device_put(features)
     calls = {OURS: lambda: np.asarray(decode(params, on_device).token_BKL)[:, 0]}

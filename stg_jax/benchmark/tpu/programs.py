@@ -8,7 +8,7 @@ import jax
 from stg_jax.benchmark.flops import decoding_flops, training_flops
 from stg_jax.benchmark.synthetic import random_tokens
 from stg_jax.data.vocab import PAD
-from stg_jax.decode.generate import make_decode_fn
+from stg_jax.decode.generate import mapped_search
 from stg_jax.model.losses import LossSpec
 from stg_jax.model.network import CaptioningModel, ModelSpec
 from stg_jax.parallel import mapped, sharding
@@ -79,10 +79,10 @@ def decoding(config: Any, mesh: sharding.Mesh, vocab_size: int) -> Lowered:
     """Return the search that launch/evaluate.py runs, `config.decode.batch_size` clips a chip."""
     model, search = network(config, vocab_size), config.decode
     branch = model.spec.decoder()
-    decode = make_decode_fn(
-        model, branch=branch, beam_size=search.beam_size, length_penalty=search.length_penalty
+    program = mapped_search(
+        model, mesh, branch=branch, beam_size=search.beam_size, length_penalty=search.length_penalty
     )
-    lowered = mapped.mapped_over_clips(decode, mesh).lower(
+    lowered = program.lower(
         sharding.replicated_shapes(param_shapes(model, config), mesh),
         sharding.sharded_shapes(_clips(config, search.batch_size * mesh.size), mesh),
     )

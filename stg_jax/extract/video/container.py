@@ -15,6 +15,10 @@ from stg_jax.errors import UserError
 # 8 K pictures pass; a header that claims more is damaged, or meant to fill the memory.
 MAX_PIXELS = 8192 * 8192
 
+# Titles in an unknown encoding must not keep anybody from the pictures. From 19 on PyAV reads them
+# with surrogateescape and has no such option.
+_LENIENT = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+
 
 @contextlib.contextmanager
 def open_video(path: str | os.PathLike[str]) -> Iterator[av.VideoStream]:
@@ -26,11 +30,10 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[av.VideoStream]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path} is missing or not a file: name a video file')
-    # Titles in an unknown encoding, or damaged, must not keep anybody from the pictures. Without
-    # 'file:' a name with a colon is an address, and a play list may name addresses too.
+    # Without 'file:' a name with a colon is an address, and a play list may name addresses too.
     options = {'protocol_whitelist': 'file', 'max_pixels': str(MAX_PIXELS)}
     try:
-        with av.open(f'file:{path}', options=options, metadata_errors='replace') as container:
+        with av.open(f'file:{path}', options=options, **_LENIENT) as container:
             yield _stream(container, path)
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__

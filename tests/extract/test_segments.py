@@ -7,7 +7,8 @@ from stg_jax.data.frame_sampling import sample_index
 from stg_jax.errors import UserError
 from stg_jax.extract.video.frames import read_frames
 from stg_jax.extract.video.segments import Timeline, read_timeline, read_windows
-from tests.extract.test_video import REAL, grey_ramp, ranks, write_video
+from tests.fakes.fake_video import grey_ramp, ranks, write_video
+from tests.fakes.real_data import real_data
 
 B_FRAMES = {'bf': '3', 'b-adapt': '0', 'g': '12'}
 
@@ -70,9 +71,7 @@ def test_nothing_to_decode_is_refused(tmp_path):
 
 
 def test_times_that_jump_in_an_avi_are_put_in_order():
-    path = REAL / 'videos' / '-_hbPLsZvvo_323_328.avi'
-    if not path.exists():
-        pytest.skip(f'{path} is absent')
+    path = real_data('videos', '-_hbPLsZvvo_323_328.avi')
     counts = [w.video.num_frames for w in read_windows(path, 3.0, 2, max_side=16)]
     second = read_timeline(path).second
     assert counts == [int((second < 3).sum()), int((second >= 3).sum())]

@@ -1,0 +1,120 @@
+"""The public functions of the package; `import stg_jax` offers them all.
+
+The commands of `launch/`, the notebooks and the web demo call these and add little to them.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Each function imports what it needs: training has no use for video readers, nor captioning for
+# the training loop.
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from stg_jax.captioning.video_captioner import VideoCaptioner
+    from stg_jax.evaluate.evaluate import Evaluation
+
+RunPath = str | PathLike[str]
+
+
+def load(
+    workdir: RunPath, *, branch: str | None = None, checkpoint: str = 'best', average: int = 1
+) -> 'VideoCaptioner':
+    """Load a trained run, ready to caption videos and batches of features.
+
+    Args:
+      workdir: folder of the run.
+      branch: 'scene' (the student), 'object' (the teacher) or 'joint'; the deployed one by default.
+      checkpoint: 'best' on validation, 'latest', or a step number.
+      average: number of checkpoints, the best on validation, whose parameters are averaged.
+
+    Raises:
+      UserError: no run, no such branch, or no readable checkpoint.
+    """
+    from stg_jax.captioning.video_captioner import VideoCaptioner
+
+    return VideoCaptioner.load(workdir, branch=branch, checkpoint=checkpoint, average=average)
+
+
+def train(config: 'ConfigDict', workdir: RunPath) -> bool:
+    """Train what `config` describes in `workdir`; resume if a run of this config is there.
+
+    A config that names a toy world renders it first if its data folder does not exist.
+
+    Args:
+      config: as `configs/common.py` defines it.
+      workdir: folder of the run.
+
+    Returns:
+      True when the run is complete, False when it saved and stopped because it was asked to.
+
+    Raises:
+      UserError: the config, the data or the folder do not fit, or the loss is not finite.
+    """
+    from stg_jax.parallel import processes
+    from stg_jax.run.config_checks import check_limits
+    from stg_jax.train.loop import train as train_run
+
+    check_limits(config)  # before a toy world is rendered with such numbers
+    # One host after the other: of those that share a folder, the first renders.
+    processes.in_turn(lambda: _render_toy_world(config.data))
+    return train_run(config, workdir)
+
+
+def evaluate(
+    workdir: RunPath | Sequence[RunPath],
+    split: str = 'test',
+    *,
+    branch: str | None = None,
+    checkpoint: str = 'best',
+    average: int = 1,
+    beam_size: int | None = None,
+    length_penalty: float | None = None,
+) -> 'Evaluation | None':
+    """Caption a split with a run, or with several that write captions together, and score it.
+
+    Writes predictions, scores and a page of results to RUN/eval/.
+
+    Args:
+      workdir: folder of the run, or a list of folders for an ensemble.
+      split: split of the data that the run was trained on.
+      branch: see `load`.
+      checkpoint: see `load`.
+      average: see `load`.
+      beam_size: 1 is greedy; the run's own by default.
+      length_penalty: exponent of the length; the run's own by default.
+
+    Returns:
+      The captions and scores; None on all hosts of a pod but the first.
+
+    Raises:
+      UserError: a run or its data cannot be read, or the result cannot be written.
+    """
+    from stg_jax.decode.captioner import Captioner
+    from stg_jax.decode.ensemble import Ensemble
+    from stg_jax.evaluate.evaluate import evaluate as evaluate_captioner
+
+    folders = [workdir] if isinstance(workdir, str | PathLike) else list(workdir)
+    chosen = {'checkpoint': checkpoint, 'average': average}
+    members = [Captioner.load(folder, branch=branch, **chosen) for folder in folders]
+    captioner = members[0] if len(members) == 1 else Ensemble(members)
+    return evaluate_captioner(
+        captioner, split, beam_size=beam_size, length_penalty=length_penalty, **chosen
+    )
+
+
+def _render_toy_world(data: 'ConfigDict') -> None:
+    """Render the embedded data set if the config names one and it is not there yet."""
+    if not data.toy_clips or Path(data.dir).exists():
+        return
+    from stg_jax.prepare.toy import prepare_toy, read_counts
+
+    prepare_toy(
+        Path(data.dir),
+        num_clips=read_counts(data.toy_clips),
+        seed=0,
+        num_frames=data.frames,
+        num_objects=data.objects,
+    )

@@ -1,0 +1,58 @@
+"""Every command line of the documentation is one that the commands understand."""
+
+import itertools
+import re
+import shlex
+
+import pytest
+
+from tests.fakes import fake_run
+
+# Notes keep the commands of their day.
+PAGES = [*fake_run.ROOT.glob('*.md'), *(fake_run.ROOT / 'docs').glob('*.md')]
+# What a synopsis adds to a command line: `(--videos FOLDER | --appearance FILE ...)`.
+NOTATION = re.compile(r'\.\.\.|[(|)\[\]]')
+
+
+def code_of(text):
+    """Yield every line of code of a page, with continued lines joined."""
+    for number, part in enumerate(text.split('```')):
+        if number % 2:
+            yield from re.sub(r'\\\n\s*', ' ', part).splitlines()
+        else:
+            yield from re.findall(r'`([^`]+)`', part)
+
+
+def commands_of(text):
+    """Yield the script and the arguments of every command line of a page."""
+    for line in code_of(text):
+        _, python, call = line.partition('python ')
+        call = re.sub(r'^-m (stg_jax\S+)', lambda found: found[1].replace('.', '/') + '.py', call)
+        if python and re.match('(launch|stg_jax)/', call):
+            words = shlex.split(NOTATION.sub(' ', call), comments=True)
+            ends = [index for index, word in enumerate(words) if word == '--']
+            for start, end in itertools.pairwise([-1, *ends, len(words)]):
+                yield words[start + 1 : end]
+
+
+COMMANDS = sorted(
+    {(path.name, *command) for path in PAGES for command in commands_of(path.read_text())}
+)
+
+
+def test_command_lines_are_found():
+    page = '```\n$ python launch/x.py \\\n  a "b c" -- launch/y.py # d\n```\n`python -m stg_jax.z`'
+    expected = [['launch/x.py', 'a', 'b c'], ['launch/y.py'], ['stg_jax/z.py']]
+    assert list(commands_of(page)) == expected
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
+def test_a_documented_command_line_is_understood(command):
+    page, script, *args = command
+    for word in (script, *re.findall(r'(?:configs|launch)/\w+\.py', ' '.join(args))):
+        assert (fake_run.ROOT / word).is_file(), f'{page} names {word}'
+    if script.startswith('launch/'):
+        name = script.removeprefix('launch/').removesuffix('.py')
+        parsed = fake_run.parse(name, *args)
+        assert parsed.returncode == 0, parsed.stderr
