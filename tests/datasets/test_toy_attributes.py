@@ -67,11 +67,11 @@ def test_scores_are_percentages_of_clips_and_of_things():
     references = {'a': ['a red ball pushes a blue ring'], 'b': ['a green star keeps jumping']}
     predictions = {'a': 'a red ball pushes a blue box', 'b': 'a green star keeps jumping'}
     result = score_attributes(predictions, references)
-    assert result['attributes'].keys() == SCORES.keys()
-    assert result['attributes']['event'] == 100
-    assert result['attributes']['things'] == pytest.approx(200 / 3)
-    assert result['attributes']['all_things'] == 50
-    assert result['attributes']['object'] == 0
+    assert list(result['attributes']) == list(SCORES.values())
+    assert result['attributes']['event right'] == 100
+    assert result['attributes']['things right'] == pytest.approx(200 / 3)
+    assert result['attributes']['all things right'] == 50
+    assert result['attributes']['object right'] == 0
     assert result['per_clip']['b']['everything'] and not result['per_clip']['a']['everything']
 
 

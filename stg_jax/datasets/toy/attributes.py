@@ -17,7 +17,7 @@ Thing = tuple[str, str]  # color and shape
 # Events in which the two actors do the same, so that either of them may be named first.
 SYMMETRIC = frozenset({'meet'})
 
-SCORES = {
+SCORES = {  # fields of `Judgement`, and what their summary is called
     'event': 'event right',
     'subject': 'subject right',
     'object': 'object right',
@@ -91,7 +91,11 @@ def parse(caption: str) -> Meaning:
 
 def judge(caption: str, truth: Meaning) -> Judgement:
     """Compare a caption with the meaning of a reference."""
-    found = parse(caption)
+    return compare(parse(caption), truth)
+
+
+def compare(found: Meaning, truth: Meaning) -> Judgement:
+    """Compare a meaning with that of a reference."""
     all_things = sorted(found.things) == sorted(truth.things)
     is_role = {role: _in_role(found, role, truth) for role in truth.roles}
     return Judgement(
@@ -117,8 +121,7 @@ def score_attributes(
       references: clip id to captions of the toy grammar, all of one meaning.
 
     Returns:
-      'attributes': percentages by the keys of `SCORES`; 'per_clip': clip id to `Judgement` as a
-      dict.
+      'attributes': percentages by name, see `SCORES`; 'per_clip': clip id to `Judgement` as a dict.
 
     Raises:
       UserError: a reference is not of the toy grammar, or the clips differ.
@@ -136,12 +139,12 @@ def score_attributes(
 
 
 def summarize(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Return percentages: of clips, or of their things for 'color', 'shape' and 'things'."""
+    """Return percentages by name: of clips, or of things for 'color', 'shape' and 'things'."""
     num_things = sum(each.num_things for each in judgements)
     scores = {}
-    for name in SCORES:
-        values = [getattr(each, name) for each in judgements]
-        if name in ('color', 'shape', 'things'):
+    for field, name in SCORES.items():
+        values = [getattr(each, field) for each in judgements]
+        if field in ('color', 'shape', 'things'):
             scores[name] = 100 * sum(values) / num_things
         else:
             known = [value for value in values if value is not None]
