@@ -15,7 +15,9 @@ demo: $(VENV)/.installed
 	@echo 'To try:  $(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00000.mp4'
 
 # Everything that takes seconds; test-all adds what is marked slow in the tests.
-test: lint
+test: $(VENV)/.installed-dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
 	$(PYTEST) -m 'not slow'
 
 test-all: test
@@ -24,6 +26,7 @@ test-all: test
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m pyright
 
 format: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .

@@ -32,9 +32,9 @@ from configs import common
 from stg_jax.benchmark import timing
 from stg_jax.benchmark.timing import table
 from stg_jax.cli import app, config_flag, heap, multihost
+from stg_jax.config import parse_config
 from stg_jax.errors import UserError
 from stg_jax.files import write_json
-from stg_jax.run.config_checks import check_limits
 
 flags.adopt_module_key_flags(multihost)
 _OF_CLIPS = ('input', 'e2e')  # suites over a set of clips
@@ -49,8 +49,8 @@ _CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips of the set (input, e2e).', 1
 def main(args: list[str]) -> None:
     """Run a suite."""
     app.no_arguments(args)
-    suite, out, config = app.required(_SUITE), app.required(_OUT), _CONFIG.value
-    check_limits(config)
+    suite, out = app.required(_SUITE), app.required(_OUT)
+    config = parse_config(_CONFIG.value)
     host = multihost.host()
     if multihost.is_asked_for() and suite != 'train':
         raise UserError(f'--multihost measures training steps alone: --suite=train, not {suite}')
@@ -58,8 +58,8 @@ def main(args: list[str]) -> None:
     stages = importlib.import_module(f'stg_jax.benchmark.{suite}').run(config, *num_clips)
     if host:
         return
-    made_with = {'config': config.to_dict(), 'clips': _CLIPS.value}
-    write_json(out, {'suite': suite, **timing.describe(), **made_with, 'stages': stages})
+    made_with = {'config': config.tree(), 'clips': _CLIPS.value}
+    write_json(out, {'suite': suite, **timing.describe_machine(), **made_with, 'stages': stages})
     print(table(stages))
     print(f'wrote {out}')
 

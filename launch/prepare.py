@@ -1,25 +1,24 @@
-"""Write a data folder: shards of clips with their captions and features.
+"""Prepare a data set: write captions and features of its clips as shards for training.
 
     python launch/prepare.py toy --out data/toy
     python launch/prepare.py own --annotations captions.csv --videos clips/ --out data/own
     python launch/prepare.py msvd --annotations DIR --videos YouTubeClips/ --out data/msvd
     python launch/prepare.py msvd --annotations DIR --appearance a.hdf5 --motion m.hdf5 \
         --objects o.hdf5 --out data/msvd
-    python launch/prepare.py inspect FILE [--data_set msvd --annotations DIR]
-    python launch/prepare.py verify data/msvd
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
-input. The others are data sets: --annotations below says what each of them reads.
+input. The others are data sets; the help of --annotations below lists what each of them reads.
 
-Features come from --videos, a folder of files named by clip, or from feature files that you have:
-HDF5, .npy folders, bottom-up-attention TSV or .npz; docs/data.md lists the layouts. `inspect` says
-what a file holds and how to pass it. --dry_run shows the plan and writes nothing.
+Features are extracted from --videos, a folder of files named by clip, or read from feature files:
+HDF5, .npy folders, bottom-up-attention TSV or .npz (docs/data.md describes the layouts).
+launch/inspect_file.py reports what a file holds and how to pass it. --dry_run prints the plan and
+writes nothing.
 
-Clips without features are left out and counted; a video that cannot be read is left out and listed
-in OUT/failures.json. A stopped extraction goes on where it was when the command is run again.
+Clips without features are left out and counted. Videos that cannot be read are left out and listed
+in OUT/failures.json. The same command resumes an extraction that was stopped.
 
-OUT must not exist. It becomes a TFDS folder that tfds.builder_from_directory opens. `verify` reads
-all of it and prints a data card.
+OUT must not exist. It becomes a TFDS folder, which tfds.builder_from_directory opens.
+launch/verify.py reads all of it and prints a data card.
 """
 
 import dataclasses
@@ -33,7 +32,6 @@ from typing import Any
 
 from absl import flags
 
-from configs import common
 from stg_jax import files
 from stg_jax.cli import app, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
@@ -43,23 +41,25 @@ from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
 SOURCES = ('toy', *DATASETS)
+# Commands of their own, which are also started as `prepare.py inspect FILE`.
+_OTHERS = {'inspect': 'inspect_file.py', 'verify': 'verify.py'}
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
-_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show what would be done, and write nothing.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')
 flags.DEFINE_alias('dry-run', 'dry_run')
 _NUM_FRAMES = flags.DEFINE_integer(
-    'num_frames', None, 'T, frames of a clip; by default what its config says.', 1
+    'num_frames', None, 'T, frames sampled of a clip; default in its config.', 1
 )
 _NUM_OBJECTS = flags.DEFINE_integer(
-    'num_objects', None, 'N, most objects of a frame; by default what its config says.', 1
+    'num_objects', None, 'N, maximum objects of a frame; default in its config.', 1
 )
 _WORKERS = flags.DEFINE_integer(
-    'workers', None, 'Processes; by default one a core, or one alone where models are used.', 1
+    'workers', None, 'Processes; by default one per core, or one in all if models are used.', 1
 )
 _CLIPS = flags.DEFINE_string(
-    'clips', None, 'toy: clips of each split; by default what configs/toy.py says.'
+    'clips', None, 'toy: clips of each split, as train=N,val=N,test=N; default in configs/toy.py.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'toy: another seed gives other videos.', 0)
+_SEED = flags.DEFINE_integer('seed', 0, 'toy: seed of the videos.', 0)
 _ANNOTATIONS = flags.DEFINE_string(
     'annotations',
     None,
@@ -70,19 +70,15 @@ _IDS = flags.DEFINE_enum(
     'ids',
     None,
     list(SCHEMES),
-    'How files name clips, where that cannot be found out.',
+    'How files name clips; inferred by default.',
 )
-_DATA_SET = flags.DEFINE_enum(
-    'data_set', 'own', list(DATASETS), 'inspect: what --annotations is of.'
-)
-
 _APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
 _MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
 _OBJECTS = flags.DEFINE_string('objects', None, 'Detected objects; clips may lack them.')
-_BOXES = flags.DEFINE_string('boxes', None, 'Boxes of the objects, where in a file of their own.')
-_FRAME_SIZES = flags.DEFINE_string('frame_sizes', None, 'Frame sizes, where boxes are in pixels.')
+_BOXES = flags.DEFINE_string('boxes', None, 'Boxes of the objects, if in a separate file.')
+_FRAME_SIZES = flags.DEFINE_string('frame_sizes', None, 'Frame sizes, if boxes are in pixels.')
 _MOTION_STEPS = flags.DEFINE_enum(
-    'motion_steps', 'index', ['index', 'mean'], 'How motion is brought to T steps.'
+    'motion_steps', 'index', ['index', 'mean'], 'How motion features are resampled to T steps.'
 )
 
 _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of videos named by clip.')
@@ -102,9 +98,9 @@ _NODES = flags.DEFINE_enum(
 _OBJECT_FEATURES = flags.DEFINE_enum(
     'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
 )
-_MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Detections below it are dropped.', 0, 1)
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Pictures that a model sees at once.', 1)
-_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Of the models.')
+_MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this score.', 0, 1)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
 
 _RUNNER = flags.DEFINE_string(
     'runner', None, 'Apache Beam runner that does the work: DirectRunner, DataflowRunner, ...'
@@ -113,7 +109,7 @@ _BEAM = flags.DEFINE_multi_string(
     'beam', [], 'Option of the pipeline, e.g. --beam=--direct_num_workers=4; may be repeated.'
 )
 _WORK_DIR = flags.DEFINE_string(
-    'work_dir', None, 'In which finished clips wait for the rest; by default beside OUT.'
+    'work_dir', None, 'Folder for finished clips until all are written; by default next to OUT.'
 )
 
 _TOY = (_CLIPS, _SEED)
@@ -126,26 +122,18 @@ _FROM_VIDEOS = (_EXTRACTOR, *_FROM_MODELS)
 _PIPELINE = (_RUNNER, _BEAM, _WORK_DIR)
 
 
-def main(args: list[str]) -> int | None:
-    """Prepare the data of the source named on the command line, or look at a file or folder."""
-    if args[:1] == ['inspect']:
-        return _inspect(args[1:])
-    if args[:1] == ['verify']:
-        return _verify(args[1:])
+def main(args: list[str]) -> None:
+    """Prepare the source named on the command line."""
     if not args or args[0] not in SOURCES:
         raise UserError(
             f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
             '(see --help)'
         )
     app.no_arguments(args[1:])
-    # As Ctrl-C, so that nothing half-written stays.
-    signals.interrupt_on(signal.SIGTERM)
-    _prepare(args[0])
-    return None
-
-
-def _prepare(source: str) -> None:
+    source = args[0]
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
+    # Like Ctrl-C, so that temporary folders are removed and worker processes are ended.
+    signals.interrupt_on(signal.SIGTERM)
     config = importlib.import_module(f'configs.{_config(source)}').get_config()
     out = Path(app.required(_OUT))
     files.refuse_existing(out)
@@ -179,7 +167,7 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     from stg_jax.datasets import read_annotations
-    from stg_jax.prepare.write import Runner, write_job
+    from stg_jax.prepare.write import Runner, write_data
 
     _refuse(source, *_TOY)
     if not _RUNNER.value:
@@ -187,16 +175,17 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
         raise UserError('pass either --videos, or feature files: --appearance (see --help)')
     annotations = read_annotations(source, app.required(_ANNOTATIONS))
-    plan = _plan_videos if _VIDEOS.value else _plan_features
-    job = plan(annotations, **size)
+    make_plan = _plan_videos if _VIDEOS.value else _plan_features
+    plan = make_plan(annotations, **size)
     if _DRY_RUN.value:
-        print(job.plan(out, **size))
-        _warn_of_few_clips(len(job.splits.get('val', ())))
+        print(plan.describe(out, **size))
+        _warn_of_few_clips(len(plan.splits.get('val', ())))
         return None
-    one = job.extractor['name'] != 'pixels'  # a model, or one HDF5 file, keeps one process busy
+    # One model, or one HDF5 file, keeps one process busy.
+    one = plan.extractor['name'] != 'pixels'
     beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
-    workers = _WORKERS.value or (1 if one else os.cpu_count())
-    return write_job(out, job, Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value))
+    workers = _WORKERS.value or (1 if one else os.cpu_count() or 1)
+    return write_data(out, plan, Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value))
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
@@ -212,21 +201,21 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
     else:
         choices = {flag.name: flag.value for flag in _FROM_MODELS}
         settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
-        if _DRY_RUN.value:  # else they are loaded soon enough
+        if _DRY_RUN.value:  # otherwise they are loaded right after the plan
             for part in _part_flags():
                 models.check(part.name, part.value)
-    job = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
-    return dataclasses.replace(job, notes=[*job.notes, *_idle_dtype()])
+    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
 
 
 def _part_flags() -> list[flags.FlagHolder]:
-    """Return the flags of the parts that are used."""
+    """Return the flags of the models that are used."""
     detector = [_DETECTOR] if _NODES.value == 'boxes' else []
     return [*detector, _FRAME_ENCODER, _CLIP_ENCODER]
 
 
 def _idle_dtype() -> Iterator[str]:
-    """Yield a sentence where --dtype reaches no model: ONNX files compute as they were exported."""
+    """Warn if --dtype has no effect: ONNX files compute in the type they were exported with."""
     if _DTYPE.present and not any(part.value.startswith('keras:') for part in _part_flags()):
         yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET'
 
@@ -241,34 +230,6 @@ def _plan_features(annotations: Any, **size: int) -> Any:
     return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
 
 
-def _inspect(args: list[str]) -> None:
-    from stg_jax.datasets import read_annotations
-    from stg_jax.prepare.inspect.path import inspect
-
-    if len(args) != 1:
-        raise UserError('name one file or folder to inspect (see --help)')
-    annotations = None
-    if _ANNOTATIONS.value:
-        annotations = read_annotations(_DATA_SET.value, _ANNOTATIONS.value)
-    print(inspect(args[0], annotations, _IDS.value))
-
-
-def _verify(args: list[str]) -> int | None:
-    from stg_jax.prepare.verify.verify import verify
-
-    if len(args) != 1:
-        raise UserError('name one data folder to verify (see --help)')
-    data = common.get_config().data
-    card = verify(
-        Path(args[0]),
-        Path(_VIDEOS.value) if _VIDEOS.value else None,
-        min_count=data.min_count,
-        max_words=data.max_words,
-    )
-    print(card.text())
-    return app.USER_ERROR if card.problems else None
-
-
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
     """Refuse flags that would be ignored."""
     for flag in foreign:
@@ -277,7 +238,7 @@ def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
 
 
 def _refuse_addresses(*paths: flags.FlagHolder) -> None:
-    """Refuse buckets where only a file system will do."""
+    """Refuse bucket addresses where only a file system works."""
     for flag in paths:
         if '://' in (flag.value or ''):
             raise UserError(
@@ -287,6 +248,7 @@ def _refuse_addresses(*paths: flags.FlagHolder) -> None:
 
 
 def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
+    """Print what was written, and the command that trains on it."""
     splits = ', '.join(
         f'{name} {counts["clips"]} clips with {counts["captions"]} captions'
         for name, counts in manifest.splits.items()
@@ -313,4 +275,7 @@ def _warn_of_few_clips(num_clips: int) -> None:
 
 
 if __name__ == '__main__':
+    if sys.argv[1:2] and sys.argv[1] in _OTHERS:
+        script = Path(__file__).with_name(_OTHERS[sys.argv[1]])
+        os.execv(sys.executable, [sys.executable, str(script), *sys.argv[2:]])
     app.run(main)

@@ -4,13 +4,11 @@
         launch/train.py --config configs/toy.py --workdir runs/pod
     python launch/rehearse.py --processes 4 --dry-run -- launch/evaluate.py --workdir runs/pod
 
-The command after -- is started once for each process with the flags of --multihost, and its lines
-come with the number of the process. When one is lost the others are ended. With --restarts the job
-starts again after it saved and stopped (75) or lost a process. --chaos kills processes on purpose,
-by SIGTERM and SIGKILL, during steps, validation and the writing of checkpoints: the parameters,
-whose digest a training prints at its end, must be those of a run left in peace.
+The command after -- is started once for each process, with the flags of --multihost. Every line
+that it prints is preceded by the number of its process. When one process is lost, the others are
+ended. With --restarts the job is restarted after it saved and stopped (75) or lost a process.
 
-Exit codes: 0 finished, 2 something to mend, 75 saved and stopped, 1 a process was lost.
+Exit codes: 0 finished, 2 a user error, 75 saved and stopped, 1 a process was lost.
 """
 
 from absl import flags
@@ -21,9 +19,7 @@ from stg_jax.errors import UserError
 
 _PROCESSES = flags.DEFINE_integer('processes', 2, 'Number of processes.', 1)
 _DEVICES = flags.DEFINE_integer('devices', 1, 'CPU devices of each process.', 1)
-_RESTARTS = flags.DEFINE_integer('restarts', 0, 'How often to start again.', 0)
-_CHAOS = flags.DEFINE_integer('chaos', 0, 'How often to kill a process.', 0)
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the moments and victims of --chaos.', 0)
+_RESTARTS = flags.DEFINE_integer('restarts', 0, 'How often to restart.', 0)
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the commands and run nothing.')
 flags.DEFINE_alias('dry-run', 'dry_run')
 
@@ -34,12 +30,9 @@ def main(args: list[str]) -> int:
         raise UserError('no command: write it after --, as in -- launch/train.py --config ...')
     pod = Pod(args, _PROCESSES.value, _DEVICES.value)
     if _DRY_RUN.value:
-        print('\n'.join(pod.described()))
+        print('\n'.join(pod.shell_lines()))
         return 0
-    supervisor = Supervisor(pod, _PROCESSES.value)
-    if _CHAOS.value:
-        return supervisor.chaos(_CHAOS.value, _SEED.value)
-    return supervisor.run(_RESTARTS.value)
+    return Supervisor(pod).run(_RESTARTS.value)
 
 
 if __name__ == '__main__':

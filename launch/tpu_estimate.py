@@ -22,8 +22,8 @@ from stg_jax.benchmark.tpu.chips import Topology
 from stg_jax.benchmark.tpu.estimate import lines
 from stg_jax.benchmark.tpu.topology import topology_mesh, without_tpu
 from stg_jax.cli import app, config_flag
+from stg_jax.config import parse_config
 from stg_jax.files import write_json
-from stg_jax.run.config_checks import check_limits
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
 _TOPOLOGY = flags.DEFINE_string('topology', None, 'Chip and shape: v4:2x2x4, v5e:4x4, v6e:16x16.')
@@ -39,8 +39,7 @@ _HLO = flags.DEFINE_string('hlo', None, 'File for the text of the last optimised
 def main(args: list[str]) -> None:
     """Compile and estimate."""
     app.no_arguments(args)
-    config = config_flag.required_config(_CONFIG)
-    check_limits(config)
+    config = parse_config(config_flag.required_config(_CONFIG))
     topology = Topology.parse(app.required(_TOPOLOGY))
     without_tpu()
     mesh = topology_mesh(topology)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from stg_jax.captioning.video_captioner import VideoCaptioner
+    from stg_jax.config import DataConfig
     from stg_jax.evaluate.evaluate import Evaluation
 
 RunPath = str | PathLike[str]
@@ -53,14 +54,15 @@ def train(config: 'ConfigDict', workdir: RunPath) -> bool:
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
+    from stg_jax.config import parse_config
     from stg_jax.parallel import processes
-    from stg_jax.run.config_checks import check_limits
     from stg_jax.train.loop import train as train_run
 
-    check_limits(config)  # before a toy world is rendered with such numbers
+    # Before a toy world is rendered with values that training would refuse.
+    typed = processes.together(lambda: parse_config(config))
     # One host after the other: of those that share a folder, the first renders.
-    processes.in_turn(lambda: _render_toy_world(config.data))
-    return train_run(config, workdir)
+    processes.in_turn(lambda: _render_toy_world(typed.data))
+    return train_run(typed, workdir)
 
 
 def evaluate(
@@ -105,7 +107,7 @@ def evaluate(
     )
 
 
-def _render_toy_world(data: 'ConfigDict') -> None:
+def _render_toy_world(data: 'DataConfig') -> None:
     """Render the embedded data set if the config names one and it is not there yet."""
     if not data.toy_clips or Path(data.dir).exists():
         return

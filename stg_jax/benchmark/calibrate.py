@@ -1,7 +1,7 @@
-"""Make an untrained network write captions like a trained one: about as long, and about as sure.
+"""Make an untrained network caption like a trained one: with similar lengths and confidence.
 
-How long a search takes depends on both: it goes on until no caption can become better, and drops
-the sooner what cannot win the surer a network is of its words.
+The time of a search depends on both: it runs until no hypothesis can improve on the finished ones,
+and confident models let the search prune earlier.
 """
 
 import functools
@@ -15,22 +15,22 @@ from stg_jax.benchmark.synthetic import Batch
 from stg_jax.data.vocab import EOS
 from stg_jax.model.network import CaptioningModel
 
-# Of the logits: a word of a caption then has a log-probability of -0.8 instead of -3. A network
-# trained on MSVD clips has -0.7 on the captions that it finds for others.
+# Factor of the logits. It raises the mean log-probability of a caption's words from -3 to -0.8; a
+# network trained on MSVD has -0.7 on the captions that it finds for new clips.
 _SHARPNESS = 1.7
-_CAPTIONS = 8  # random ones of each clip, to learn from
-# Words, of which about four more come out. Captioners vary their lengths less than people do.
+_CAPTIONS = 8  # random captions of each clip, to fit the vector of EOS on
+# In words; captions come out about four words longer. Models vary in length less than people do.
 _SHORTEST, _LONGEST = 2, 6
 _RIDGE = 1.0
-_SLOPE, _MOST = 5.0, 60.0  # of the logit of EOS; those of words reach about 13
+_SLOPE, _MOST = 5.0, 60.0  # of the logit of EOS; the logits of words reach about 13
 
 PyTree = Any
 
 
 def like_trained(params: PyTree, model: CaptioningModel, features: Batch) -> PyTree:
-    """Return parameters whose deployed branch captions these clips like a trained network."""
-    branch = model.spec.decoder()
-    name, layer = f'decoders_{branch}', f'decoder_{model.spec.decoder_layers - 1}'
+    """Change parameters so that the deployed branch captions these clips like a trained network."""
+    branch = model.config.decoder()
+    name, layer = f'decoders_{branch}', f'decoder_{model.config.decoder_layers - 1}'
     params = params | {name: _sharpened(params[name], layer)}
     eos_D = _eos_vector(params, model, branch, features)
     embedding_VD = jnp.asarray(params[name]['embed']['embedding']).at[EOS].set(eos_D)
@@ -38,28 +38,28 @@ def like_trained(params: PyTree, model: CaptioningModel, features: Batch) -> PyT
 
 
 def _sharpened(decoder, layer):
-    """Multiply the logits of words, by the scale of the norm before them, in the last layer."""
+    """Multiply all logits by `_SHARPNESS`, through the scale of the last layer norm."""
     norm = decoder[layer]['norms_2']
     sharp = norm | {'scale': norm['scale'] * _SHARPNESS}
     return decoder | {layer: decoder[layer] | {'norms_2': sharp}}
 
 
 def _eos_vector(params, model, branch, features):
-    """Return the vector (D,) that scores EOS, so that captions end after various numbers of words.
+    """Fit the embedding (D,) of EOS, so that captions end after various numbers of words.
 
-    It is fitted so that its product with a state is large from a position on that is drawn for
-    each clip.
+    For each clip a length is drawn; ridge regression makes the product of the embedding with the
+    decoder state grow from that position on.
     """
     num_clips = len(features['appearance'])
-    rng, L = np.random.default_rng(0), model.spec.max_words + 1
+    rng, L = np.random.default_rng(0), model.max_words + 1
     length_B = rng.integers(_SHORTEST, _LONGEST + 1, num_clips)
-    token_BKL = rng.integers(4, model.spec.vocab_size, (num_clips, _CAPTIONS, L), np.int32)
+    token_BKL = rng.integers(4, model.vocab_size, (num_clips, _CAPTIONS, L), np.int32)
     states = functools.partial(model.apply, method='states')
     hidden_BKLD = jax.jit(
         lambda params: states({'params': params}, features, token_BKL, False)[branch].hidden_MD
     )(params)
     wanted_BL = np.minimum(_SLOPE * (np.arange(L) - length_B[:, None]), _MOST)
     wanted_BKL = np.broadcast_to(wanted_BL[:, None], token_BKL.shape)
-    x_PD = np.asarray(hidden_BKLD, np.float64).reshape(-1, model.spec.width)
-    square_DD = x_PD.T @ x_PD + _RIDGE * np.eye(model.spec.width)
+    x_PD = np.asarray(hidden_BKLD, np.float64).reshape(-1, model.config.width)
+    square_DD = x_PD.T @ x_PD + _RIDGE * np.eye(model.config.width)
     return np.linalg.solve(square_DD, x_PD.T @ wanted_BKL.reshape(-1))

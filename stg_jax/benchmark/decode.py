@@ -1,7 +1,4 @@
-"""The suite 'decode': captions of clips whose features lie on the devices."""
-
-import dataclasses
-from typing import Any
+"""The suite 'decode': captions of clips whose features are already on the devices."""
 
 import jax
 import numpy as np
@@ -10,7 +7,8 @@ from stg_jax.benchmark.calibrate import like_trained
 from stg_jax.benchmark.flops import decoding_flops
 from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import make_model, random_features
-from stg_jax.benchmark.timing import Spread, rate, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, time_interleaved
+from stg_jax.config import Config
 from stg_jax.data.vocab import EOS
 from stg_jax.decode.generate import mapped_search
 from stg_jax.parallel import sharding
@@ -18,38 +16,36 @@ from stg_jax.run.build import init_params
 
 _ROUNDS = 5
 
-Stage = dict[str, Any]
 
+def run(config: Config) -> list[Stage]:
+    """Measure greedy decoding and beam search with the config's beam and batch size.
 
-def run(config: Any) -> list[Stage]:
-    """Return the speed of greedy decoding and of the config's beam, in its batches.
-
-    The network is untrained, but made to end its captions after about eight words.
+    The network is untrained, but calibrated to end its captions after about eight words.
 
     Returns:
       For each search 'stage' (its name); 'captions_per_s' with median, min and max; 'mean_words'
-      and 'most_words' of its captions; 'gflop' of a caption, 'gflop_per_s' and 'of_ceiling', of the
-      words of the captions themselves: a batch goes on until its last caption is complete.
+      and 'most_words' of its captions; 'gflop' of a caption, 'gflop_per_s' and 'of_ceiling'. These
+      count only the words of the captions, although a batch runs until its last one is complete.
     """
     mesh = sharding.data_mesh()
     num_clips = sharding.round_up(config.decode.batch_size, mesh)
-    config = config.copy_and_resolve_references()
-    config.model.branches = 'scene'  # what is deployed, and what is counted
+    # Only the deployed branch: XLA would count the other's work, too.
+    config = config.changed(model__branches='scene')
     model = make_model(config)
     features = random_features(config, num_clips, seed=0)
-    params = like_trained(init_params(model, config, config.seed), model, features)
+    params = like_trained(init_params(model, config.data, config.seed), model, features)
     params, batch = sharding.replicate(params, mesh), sharding.shard_batch(features, mesh)
     calls = {}
     for num_beams in (1, config.decode.beam_size):
         search = mapped_search(
             model,
             mesh,
-            branch=model.spec.decoder(),
+            branch=model.config.decoder(),
             beam_size=num_beams,
             length_penalty=config.decode.length_penalty,
         )
         calls[num_beams] = _call(search, params, batch)
-    seconds = seconds_in_turn(calls, _ROUNDS)
+    seconds = time_interleaved(calls, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(config, num_beams, np.asarray(call().token_BKL)[:, 0], seconds[num_beams], ceiling)
@@ -74,14 +70,10 @@ def _stage(config, num_beams, token_BL, seconds, ceiling) -> Stage:
     speed = rate(flops / 1e9, seconds)
     return {
         'stage': 'greedy' if num_beams == 1 else f'beam {num_beams}',
-        'captions_per_s': _fields(rate(len(token_BL), seconds)),
+        'captions_per_s': rate(len(token_BL), seconds).as_json(),
         'mean_words': float(num_words_B.mean()),
         'most_words': int(num_words_B.max()),
         'gflop': flops / len(token_BL) / 1e9,
-        'gflop_per_s': _fields(speed),
+        'gflop_per_s': speed.as_json(),
         'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
     }
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)

@@ -1,41 +1,36 @@
 """The suite 'e2e': a whole training run, to the last checkpoint."""
 
-import dataclasses
 import functools
 import json
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from stg_jax.benchmark.synthetic import CAPTIONS, open_random_clips, write_captions
-from stg_jax.benchmark.timing import Spread
+from stg_jax.benchmark.timing import Stage, Summary
+from stg_jax.config import Config
 from stg_jax.errors import UserError
-from stg_jax.train.loop import train_on
-
-Stage = dict[str, Any]
+from stg_jax.train.loop import train
 
 
-def run(config: Any, num_clips: int) -> list[Stage]:
-    """Train on random clips as the config says, with a validation after each epoch.
+def run(config: Config, num_clips: int) -> list[Stage]:
+    """Measure a training run on random clips, with a validation after each epoch.
 
-    The clips are in memory, or on the devices (`config.data.cache`): what reading shards costs is
-    measured by the suite 'input'. There is one validation clip to twelve train clips, as in MSVD.
+    The clips are in memory or on the devices (`config.data.cache`); the suite 'input' measures the
+    cost of reading shards. There is one validation clip per twelve train clips, as in MSVD.
 
     Returns:
       The stage 'whole run' with 'seconds', compilation and checkpoints included, and
-      'captions_per_s'; and the stage 'steps' with 'captions_per_s' and 'data_wait' (share of the
-      time), as the run has logged them, with median, min and max.
+      'captions_per_s'; and the stage 'steps' with 'captions_per_s' and 'data_wait' (fraction of the
+      time) as logged by the run, with median, min and max.
     """
-    config = config.copy_and_resolve_references()
-    config.train.patience = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config.data.dir = str(folder / 'data')
+        config = config.changed(data__dir=str(folder / 'data'), train__patience=0)
         write_captions(config, {'train': num_clips, 'val': max(1, num_clips // 12)})
         start = time.perf_counter()
-        if not train_on(functools.partial(open_random_clips, config), config, folder / 'run'):
+        if not train(config, folder / 'run', functools.partial(open_random_clips, config)):
             raise UserError('the run was asked to stop before its end: nothing was measured')
         seconds = time.perf_counter() - start
         logged = [json.loads(line) for line in (folder / 'run' / 'metrics.jsonl').open()]
@@ -52,4 +47,4 @@ def run(config: Any, num_clips: int) -> list[Stage]:
 
 
 def _spread(values: Iterator[float]) -> dict[str, float]:
-    return dataclasses.asdict(Spread.of(list(values)))
+    return Summary.of(list(values)).as_json()

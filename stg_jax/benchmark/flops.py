@@ -1,7 +1,8 @@
-"""How much the network has to compute, by XLA's count of its plain form.
+"""Count the useful FLOPs of the network, from XLA's cost analysis of its plain form.
 
-XLA counts the body of a loop once, and dropout's integers as if they were floats; the plain form
-has neither loop nor dropout, neither padding nor anything computed twice.
+XLA counts the body of a loop only once, and counts the integer operations of dropout as floating
+point. The plain form has no loops, no dropout, no padding and no recomputation, so its count is the
+work that the model needs.
 """
 
 import functools
@@ -10,29 +11,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
-from stg_jax.model.losses import LossSpec, Words, word_terms
+from stg_jax.model.losses import Words, word_terms
 from stg_jax.model.network import CaptioningModel
 from stg_jax.parallel import sharding
 from stg_jax.run.build import feature_shapes, param_shapes
 
 
 def training_flops(
-    model: CaptioningModel, config: Any, *, num_clips: int, num_captions: int, num_tokens: float
+    model: CaptioningModel, config: Config, *, num_clips: int, num_captions: int, num_tokens: float
 ) -> float:
-    """Return the FLOPs of loss and gradient.
+    """Count the FLOPs of loss and gradient.
 
     Args:
       model: the network of the config.
       config: as of configs/common.py.
       num_clips: B.
       num_captions: K.
-      num_tokens: words to predict in a caption, EOS included, on average.
+      num_tokens: mean number of tokens to predict in a caption, EOS included.
     """
-    loss_spec = LossSpec(**config.loss, **config.kd)
+    loss_spec = config.loss
 
     def loss(params, batch, token_BKL):
-        outputs = model.apply({'params': params}, batch, token_BKL[..., :-1], False)
+        outputs: Any = model.apply({'params': params}, batch, token_BKL[..., :-1], False)
         logits = {name: output.logits_BKLV for name, output in outputs.items()}
         target_BKL = token_BKL[..., 1:]
         words = Words.of(target_BKL, target_BKL != PAD, batch['object_mask'].any((1, 2)))
@@ -44,11 +46,11 @@ def training_flops(
 
 
 def decoding_flops(
-    model: CaptioningModel, config: Any, *, num_clips: int, num_beams: int, num_tokens: float
+    model: CaptioningModel, config: Config, *, num_clips: int, num_beams: int, num_tokens: float
 ) -> float:
-    """Return the FLOPs of encoding clips and reading `num_tokens` of each beam, BOS included.
+    """Count the FLOPs of encoding clips and reading `num_tokens` of each beam, BOS included.
 
-    `model` must have the deployed branch alone: XLA does not skip what is not used.
+    `model` must have only the deployed branch: XLA's count includes unused outputs.
     """
 
     def logits(params, batch, token_BKL):
@@ -61,13 +63,13 @@ def decoding_flops(
 def _flops(function, model, config, num_clips, shape_KL):
     batch = {
         key: jax.ShapeDtypeStruct((num_clips, *x.shape), x.dtype)
-        for key, x in feature_shapes(config).items()
+        for key, x in feature_shapes(config.data).items()
     }
     token_BKL = jax.ShapeDtypeStruct((num_clips, *shape_KL), jnp.int32)
-    # Of an accelerator's program there is a count only after compiling it.
+    # For accelerators XLA gives a count only after compilation; on the CPU lowering is enough.
     with sharding.on_cpu():
-        lowered = jax.jit(function).lower(param_shapes(model, config), batch, token_BKL)
-        return lowered.cost_analysis()['flops']
+        lowered = jax.jit(function).lower(param_shapes(model, config.data), batch, token_BKL)
+        return (lowered.cost_analysis() or {})['flops']
 
 
 def _between(count, number):

@@ -1,6 +1,5 @@
 """The suite 'graph': the banded object graph against the dense one, forward and backward."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from stg_jax.benchmark.synthetic import random_features
-from stg_jax.benchmark.timing import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
+from stg_jax.config import Config
 from stg_jax.model.encoders import ObjectEncoder
 from stg_jax.model.graph import (
     build_graph,
@@ -27,7 +27,7 @@ class DenseGraph:
     adj_BOO: jax.Array
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
-        """Return S G S H."""
+        """Compute S G S H."""
         return matrix_messages(self.adj_BOO, node_BTND)
 
 
@@ -39,12 +39,12 @@ def build_dense_graph(
     kind: str,
     direction: str,
 ) -> DenseGraph:
-    """Compare every object of a clip with every other, then keep the links that the kind has.
+    """Compute the similarity of every pair of objects of a clip, then mask the pairs to link.
 
-    Arguments and graph are those of `stg_jax.model.graph.build_graph`.
+    Arguments and edge weights are those of `stg_jax.model.graph.build_graph`.
     """
     B, T, N, C = object_BTNC.shape
-    # All nodes as those of one frame: its pairs are all pairs.
+    # All nodes form one frame, so that its pairs are all pairs of the clip.
     object_B1OC, box_B1O4 = object_BTNC.reshape(B, 1, T * N, C), box_BTN4.reshape(B, 1, T * N, 4)
     present_BO = mask_BTN.reshape(B, T * N)
     both_BOO = present_BO[:, :, None] & present_BO[:, None, :]
@@ -77,19 +77,17 @@ FRAMES, OBJECTS = (10, 20, 40, 80, 160, 320), (5, 10, 20, 40, 80)
 _CLIPS = 4
 _ROUNDS = 5
 
-Stage = dict[str, Any]
 
-
-def run(config: Any) -> list[Stage]:
-    """Return time and memory for more and more frames, and for more and more objects.
+def run(config: Config) -> list[Stage]:
+    """Measure time and memory while the number of frames grows, then the number of objects.
 
     Returns:
-      For each size the stages 'build' (from features and boxes to the graph), 'convolve' (as many
-      graph convolutions as the encoder has, without its dense layers; forward and backward),
-      'graph' (the two together) and 'encoder' (all of the object branch before its decoder, forward
-      and backward). Each has 'clips_per_s' of the banded graph; 'to_dense', how many times as fast
-      as the dense one it is; 'banded_mb' and 'dense_mb', memory of a graph where there is one, and
-      of what is made on the way; and 'mb_to_dense', how many times as much the dense graph takes.
+      For each size the stages 'build' (from features and boxes to the graph), 'convolve' (the graph
+      convolutions of the encoder without their dense layers, forward and backward), 'graph' (both
+      together) and 'encoder' (the whole object encoder, forward and backward). Each has
+      'clips_per_s' of the banded graph; 'to_dense', its speed relative to the dense graph;
+      'banded_mb' and 'dense_mb', memory of the graph and of temporary arrays; and 'mb_to_dense',
+      the memory of the dense graph relative to the banded one.
     """
     frames, objects = config.data.frames, config.data.objects
     sizes = [(num_frames, objects) for num_frames in FRAMES]
@@ -98,19 +96,18 @@ def run(config: Any) -> list[Stage]:
 
 
 def _stages(config, num_frames, num_objects) -> list[Stage]:
-    config = config.copy_and_resolve_references()
-    config.data.frames, config.data.objects = num_frames, num_objects
+    config = config.changed(data__frames=num_frames, data__objects=num_objects)
     batch = jax.device_put(random_features(config, _CLIPS, 0))
     stages = []
     for part, make in _PARTS.items():
         calls = {name: make(config.model, batch, name == 'dense') for name in ('banded', 'dense')}
-        seconds = seconds_in_turn({name: call for name, (call, _) in calls.items()}, _ROUNDS)
+        seconds = time_interleaved({name: call for name, (call, _) in calls.items()}, _ROUNDS)
         banded_mb, dense_mb = (memory_mb for _, memory_mb in calls.values())
         stages.append(
             {
                 'stage': f'{part} T={num_frames} N={num_objects}',
-                'clips_per_s': _fields(rate(_CLIPS, seconds['banded'])),
-                'to_dense': _fields(ratio(seconds['banded'], seconds['dense'])),
+                'clips_per_s': rate(_CLIPS, seconds['banded']).as_json(),
+                'to_dense': speedup(seconds['banded'], seconds['dense']).as_json(),
                 'banded_mb': banded_mb,
                 'dense_mb': dense_mb,
                 'mb_to_dense': dense_mb / banded_mb,
@@ -147,7 +144,7 @@ def _nodes(model, batch):
 
 
 def _convolutions(model):
-    """Return a loss of node states and graph, through all layers but their products with W."""
+    """Build a loss of node states and graph: all layers, without their products with W."""
 
     def loss(node_BTND, graph):
         for _ in range(model.graph_layers):
@@ -158,7 +155,7 @@ def _convolutions(model):
 
 
 def _encoder(model, batch, is_dense):
-    """Run the whole encoder, with the gradient for its parameters."""
+    """Compile the whole encoder with the gradient of its parameters."""
     encoder = ObjectEncoder(
         model.width, model.graph_layers, model.graph_norm, jnp.dtype(model.dtype)
     )
@@ -169,7 +166,8 @@ def _encoder(model, batch, is_dense):
         return method(params, node_BTNC, batch['object_mask'], graph)
 
     def loss(params, batch):
-        return jnp.sum(apply(encoder.apply, params, batch).astype(jnp.float32))
+        encoded: Any = apply(encoder.apply, params, batch)
+        return jnp.sum(encoded.astype(jnp.float32))
 
     params = jax.jit(lambda batch: apply(encoder.init, jax.random.key(0), batch))(batch)
     compiled = _compile(jax.value_and_grad(loss), params, batch)
@@ -201,10 +199,6 @@ def _temporary_mb(compiled):
 
 def _mb(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree)) / 1e6
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)
 
 
 _PARTS = {

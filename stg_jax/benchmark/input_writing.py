@@ -1,4 +1,4 @@
-"""Make data, one function for each thing to be timed; each returns seconds."""
+"""Write data: one function for each stage that is timed; each returns seconds."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ from stg_jax.datasets import Annotations, toy
 from stg_jax.extract.toy_pixels.extractor import SIDE, PixelExtractor
 from stg_jax.extract.video.frames import read_frames
 from stg_jax.prepare.from_features import FeatureFiles, plan_features
-from stg_jax.prepare.write import Runner, write_job
+from stg_jax.prepare.write import Runner, write_data
 
 
 def write_shards(out: Path, num_clips: int, shape: Shape) -> float:
@@ -41,19 +41,19 @@ def import_regions(folder: Path, out: Path, num_clips: int, shape: Shape) -> flo
         motion_steps='index',
     )
     start = time.perf_counter()
-    write_job(out, plan_features(annotations, files, None), Runner())
+    write_data(out, plan_features(annotations, files, None), Runner())
     return time.perf_counter() - start
 
 
 def render_videos(folder: Path, num_clips: int) -> tuple[list[Path], float]:
-    """Render clips of the toy world; return also their files."""
+    """Render clips of the toy world; also returns their files."""
     start = time.perf_counter()
     paths = [clip.path for clip in toy.render(folder, seed=0, num_clips={'train': num_clips})]
     return paths, time.perf_counter() - start
 
 
 def decode_videos(paths: list[Path], num_frames: int) -> tuple[int, float]:
-    """Decode videos as the pixel extractor does; return also how many frames were decoded."""
+    """Decode videos as the pixel extractor does; also returns the number of decoded frames."""
     start = time.perf_counter()
     decoded = sum(
         read_frames(path, num_frames, window=3, size=(SIDE, SIDE)).num_frames for path in paths
@@ -62,7 +62,7 @@ def decode_videos(paths: list[Path], num_frames: int) -> tuple[int, float]:
 
 
 def extract_pixels(paths: list[Path], num_frames: int, num_objects: int) -> float:
-    """Decode videos and describe them by their pixels."""
+    """Decode videos and extract their pixel features."""
     extractor = PixelExtractor(num_frames, num_objects)
     start = time.perf_counter()
     for path in paths:

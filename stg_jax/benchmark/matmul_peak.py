@@ -1,9 +1,9 @@
-"""The most that this machine computes: large matrix products, nothing else."""
+"""The peak of this machine, measured on large matrix products."""
 
 import jax
 import jax.numpy as jnp
 
-from stg_jax.benchmark.timing import seconds_in_turn
+from stg_jax.benchmark.timing import time_interleaved
 from stg_jax.parallel import sharding
 
 SIDES = {'cpu': (1024, 2048), 'gpu': (4096, 8192, 16384), 'tpu': (4096, 8192)}
@@ -11,16 +11,16 @@ _ROUNDS = 5
 
 
 def matrix_ceiling(dtype: str) -> dict[str, object]:
-    """Measure the speed of square matrix products on one device.
+    """Measure the fastest square matrix product on one device.
 
     Returns:
       The stage 'matrix product': 'gflop_per_s' of the fastest, its 'side', 'dtype', 'device'.
     """
     sides = SIDES.get(jax.default_backend(), SIDES['cpu'])
     calls = {side: _product(side, dtype) for side in sides}
-    seconds = seconds_in_turn(calls, _ROUNDS)
+    seconds = time_interleaved(calls, _ROUNDS)
     rates = {side: 2 * side**3 / min(seconds[side]) / 1e9 for side in sides}
-    side = max(rates, key=rates.get)
+    side = max(rates, key=lambda side: rates[side])
     return {
         'stage': 'matrix product',
         'gflop_per_s': rates[side],

@@ -1,8 +1,9 @@
-"""Clips and feature files of any size, quickly made of random numbers."""
+"""Clips and feature files of any size, made quickly from random numbers."""
 
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,7 +32,7 @@ def random_clips(num_clips: int, shape: Shape) -> Iterator[Clip]:
     rng = np.random.default_rng(0)
     T, N = shape.frames, shape.objects
     corner = np.sort(rng.uniform(size=(T, N, 2, 2)).astype(np.float32), axis=-2)
-    features = {
+    features: dict[str, Any] = {
         'appearance': rng.normal(size=(T, shape.appearance)).astype(np.float32),
         'motion': rng.normal(size=(T, shape.motion)).astype(np.float32),
         'object': rng.normal(size=(T, N, shape.object)).astype(np.float32),
@@ -40,7 +41,7 @@ def random_clips(num_clips: int, shape: Shape) -> Iterator[Clip]:
         yield Clip(
             id=f'video{number}',
             captions=random_captions(rng, shape.captions),
-            # Other values in every clip, at the price of a copy.
+            # Different values in every clip, at the cost of a copy only.
             **{kind: np.roll(value, number, axis=-1) for kind, value in features.items()},
             box=corner.reshape(T, N, 4),
             score=np.full((T, N), 0.5, np.float32),
@@ -51,7 +52,7 @@ def random_clips(num_clips: int, shape: Shape) -> Iterator[Clip]:
 
 
 def random_captions(rng: np.random.Generator, number: int) -> tuple[str, ...]:
-    """Return captions of random words."""
+    """Draw captions of random words."""
     words = rng.integers(len(_WORDS), size=(number, _NUM_WORDS))
     return tuple(' '.join(_WORDS[i] for i in row) for row in words)
 
@@ -68,7 +69,7 @@ def write_region_file(path: Path, num_clips: int) -> None:
     """Write RMN's layout: `vfeats` (clips, 26, 36, 2048) and `sfeats` (clips, 26, 36, 5)."""
     rng = np.random.default_rng(0)
     feature_SND = rng.normal(size=(STEPS, REGIONS, REGION_WIDTH)).astype(np.float32)
-    box_SN4 = np.tile(np.float32([0.1, 0.2, 0.5, 0.8]), (STEPS, REGIONS, 1))
+    box_SN4 = np.tile(np.array([0.1, 0.2, 0.5, 0.8], np.float32), (STEPS, REGIONS, 1))
     area_SN1 = np.full((STEPS, REGIONS, 1), 0.24, np.float32)
     with h5py.File(path, 'w') as file:
         features = file.create_dataset('vfeats', (num_clips, *feature_SND.shape), np.float32)

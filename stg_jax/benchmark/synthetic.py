@@ -1,4 +1,4 @@
-"""A data set of random clips that are in memory from the start: no shards, no TensorFlow."""
+"""Random clips and captions in memory, shaped like MSVD: no shards, no TensorFlow."""
 
 import collections
 import dataclasses
@@ -8,44 +8,39 @@ from typing import Any
 
 import numpy as np
 
+from stg_jax.config import Config, DataConfig
 from stg_jax.data.batches import Clips, keeper
 from stg_jax.data.captions import Captions, append_captions, read_captions
 from stg_jax.data.manifest import NAME, Manifest
 from stg_jax.data.sampler import Order, Rows
 from stg_jax.data.vocab import BOS, EOS, PAD, SPECIAL, Vocabulary
-from stg_jax.model.network import CaptioningModel, ModelSpec
-from stg_jax.run.build import feature_shapes
+from stg_jax.model.network import CaptioningModel
+from stg_jax.run.build import build_model_without_data, feature_shapes
 
 VOCAB_SIZE = 9462 + len(SPECIAL)  # MSVD's words
-# Of every 10,000 of MSVD's 48,774 train captions, how many have 1, 2, ... words; the last number
-# counts 20 and more. The mean is 7.0 words.
+# Number of captions with 1, 2, ... words (the last: 20 or more) per 10,000 of MSVD's 48,774 train
+# captions. The mean is 7.0 words. Uniform lengths would overstate the gain of packing.
 LENGTHS = (8, 54, 269, 993, 1584, 2146, 1579, 1183, 800, 487, 296, 189, 122, 81, 57, 33, 29, 22)
 LENGTHS += (19, 49)
 
 Batch = dict[str, np.ndarray]
 
 
-def make_model(config: Any) -> CaptioningModel:
-    """Return the network of a config with MSVD's number of words."""
-    spec = ModelSpec(
-        **config.model,
-        max_words=config.data.max_words,
-        vocab_size=VOCAB_SIZE,
-        scale=(1.0, 1.0, 1.0),
-    )
-    return CaptioningModel(spec)
+def make_model(config: Config) -> CaptioningModel:
+    """Build the network of a config with the vocabulary size of MSVD."""
+    return build_model_without_data(config, VOCAB_SIZE)
 
 
-def random_features(config: Any, num_clips: int, seed: int) -> Batch:
-    """Return features of clips (B, ...) whose frames hold 0 to N objects, the first at least 1."""
+def random_features(config: Config, num_clips: int, seed: int) -> Batch:
+    """Draw features of clips (B, ...) whose frames have 0 to N objects, the first at least 1."""
     rng = np.random.default_rng(seed)
-    shapes = feature_shapes(config)
+    shapes = feature_shapes(config.data)
     num_frames, num_objects = shapes['object_mask'].shape
     count_BT = rng.integers(0, num_objects + 1, (num_clips, num_frames))
     count_BT[:, 0] = np.maximum(count_BT[:, 0], 1)
     mask_BTN = np.arange(num_objects) < count_BT[..., None]
     corner_BTN22 = rng.uniform(size=(*mask_BTN.shape, 2, 2))
-    batch = {
+    batch: Batch = {
         key: rng.standard_normal((num_clips, *shapes[key].shape), np.float32)
         for key in ('appearance', 'motion', 'object')
     }
@@ -55,8 +50,8 @@ def random_features(config: Any, num_clips: int, seed: int) -> Batch:
     return {key: batch[key].astype(shapes[key].dtype) for key in shapes}
 
 
-def random_tokens(config: Any, num_clips: int, seed: int) -> np.ndarray:
-    """Return captions (B, K, L) of random words, their lengths drawn from `LENGTHS`."""
+def random_tokens(config: Config, num_clips: int, seed: int) -> np.ndarray:
+    """Draw captions (B, K, L) of random words, their lengths from `LENGTHS`."""
     rng = np.random.default_rng(seed)
     shape = num_clips, config.data.captions_per_clip
     share = np.array(LENGTHS) / sum(LENGTHS)
@@ -70,20 +65,20 @@ def random_tokens(config: Any, num_clips: int, seed: int) -> np.ndarray:
     return token_BKL
 
 
-def random_batch(config: Any, num_clips: int, seed: int) -> Batch:
-    """Return features and captions of clips."""
+def random_batch(config: Config, num_clips: int, seed: int) -> Batch:
+    """Draw features and captions of clips."""
     tokens = random_tokens(config, num_clips, seed)
     return random_features(config, num_clips, seed) | {'tokens': tokens}
 
 
-CAPTIONS = 40  # of a clip, as MSVD has
+CAPTIONS = 40  # of a clip, as in MSVD
 
 
-def write_captions(config: Any, splits: Mapping[str, int]) -> None:
+def write_captions(config: Config, splits: Mapping[str, int]) -> None:
     """Write a data folder without shards at `config.data.dir`: manifest and random captions.
 
     Args:
-      config: gives shapes.
+      config: gives the shapes.
       splits: number of clips of each split.
     """
     folder, data, rng = Path(config.data.dir), config.data, np.random.default_rng(0)
@@ -92,7 +87,7 @@ def write_captions(config: Any, splits: Mapping[str, int]) -> None:
         for i in range(number):
             texts = [_random_caption(rng) for _ in range(CAPTIONS)]
             append_captions(folder, split, f'{split}{i}', texts)
-    widths = {kind: data[f'{kind}_dim'] for kind in ('appearance', 'motion', 'object')}
+    widths = {kind: getattr(data, f'{kind}_dim') for kind in ('appearance', 'motion', 'object')}
     Manifest(
         data_set='random',
         frames=data.frames,
@@ -106,22 +101,23 @@ def write_captions(config: Any, splits: Mapping[str, int]) -> None:
     ).save(folder / NAME)
 
 
-def open_random_clips(config: Any, data: Any, vocab: Vocabulary, split: str) -> Clips:
-    """Open a split of `write_captions` as `data.batches.open_clips` opens one of shards."""
+def open_random_clips(config: Config, data: DataConfig, vocab: Vocabulary, split: str) -> Clips:
+    """Open a split written by `write_captions`, in place of `data.batches.open_clips`."""
     captions = read_captions(data.dir, split)
-    source = keeper(data.cache)(RandomClips(config, split, list(captions)))
+    clips: Any = RandomClips(config, split, list(captions))  # has the interface of a stream
+    source = keeper(data.cache)(clips)
     return Clips(data, source, Captions(captions, vocab, data.max_words))
 
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """Stands for shards and the part of them that a host reads: all clips, in one piece.
+    """Takes the place of a split and of the shards that a host reads: all clips, in one piece.
 
     Attributes:
       manifest: of the data folder.
-      folder: where it is.
+      folder: path of the data folder.
       name: of the split.
-      num_clips: of it.
+      num_clips: number of clips of the split.
     """
 
     manifest: Manifest
@@ -133,7 +129,7 @@ class Whole:
     paths = ('memory',)
 
     def numbers(self, order: Order, rows: Rows) -> Iterator[np.ndarray]:
-        """Yield the numbers of a host's rows of each batch, every pass in an order of its own."""
+        """Yield the clip numbers of a host's rows of each batch, each pass in a new order."""
         skips = [order.skipped] + [0] * len(order.seeds)
         return rows.dealt(
             np.random.default_rng(seed).permutation(self.num_clips)[skip:]
@@ -142,16 +138,16 @@ class Whole:
 
 
 class RandomClips:
-    """Random features in memory, read like those of a stream."""
+    """Random features in memory, with the interface of `data.stream.StreamedClips`."""
 
-    def __init__(self, config: Any, split: str, ids: list[str]):
+    def __init__(self, config: Config, split: str, ids: list[str]):
         manifest = Manifest.load(config.data.dir)
         self.split = self.part = Whole(manifest, config.data.dir, split, len(ids))
         self.skipped = collections.Counter()
         self._arrays = random_features(config, len(ids), seed=0) | {'id': np.array(ids, object)}
 
     def zeros(self, num_clips: int) -> dict[str, np.ndarray]:
-        """Return a batch of padding."""
+        """Build a batch of padding."""
         zeros = {
             name: np.zeros((num_clips, *x.shape[1:]), x.dtype) for name, x in self._arrays.items()
         }
@@ -164,6 +160,6 @@ class RandomClips:
 
 
 def _random_caption(rng: np.random.Generator) -> str:
-    """Return a caption as long as those of MSVD, of as many different words."""
+    """Draw a caption with the length distribution and vocabulary size of MSVD."""
     num_words = rng.choice(np.arange(1, len(LENGTHS) + 1), p=np.array(LENGTHS) / sum(LENGTHS))
     return ' '.join(f'word{i}' for i in rng.integers(VOCAB_SIZE - len(SPECIAL), size=num_words))

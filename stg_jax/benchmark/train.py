@@ -1,6 +1,5 @@
-"""The suite 'train': optimiser steps on synthetic batches that lie on the devices."""
+"""The suite 'train': optimiser steps on synthetic batches that are already on the devices."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -9,9 +8,9 @@ import numpy as np
 from stg_jax.benchmark.flops import training_flops
 from stg_jax.benchmark.matmul_peak import matrix_ceiling
 from stg_jax.benchmark.synthetic import Batch, make_model, random_batch
-from stg_jax.benchmark.timing import Spread, rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
+from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
-from stg_jax.model.losses import LossSpec
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
 from stg_jax.train.bucketing import compact, fullest
@@ -19,36 +18,35 @@ from stg_jax.train.feed import CLIP_AXIS, stacked
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import in_turn, init_state, make_train_step
 
-_BATCHES = 2  # of a round at least, so that not one draw of caption lengths decides
+_BATCHES = 2  # minimum of a round: a single draw of caption lengths would decide the result
 _ROUNDS = 5
 
 PyTree = Any
-Stage = dict[str, Any]
 
 
 class Training:
-    """Train a network on the same batches again and again.
+    """Trains a network on the same batches repeatedly.
 
     Args:
       config: whole.
-      params: to begin with.
-      batches: of all hosts; a round is a step on each of them.
-      packed: whether to work on words alone, as training does.
-      at_once: steps of an execution, at most.
+      params: initial parameters.
+      batches: of all hosts; a round is one step on each of them.
+      packed: whether to drop padding tokens, as training does.
+      at_once: maximum number of steps in one execution.
 
     Attributes:
       num_captions: captions of all batches together.
-      num_tokens: words to predict in them, EOS included.
+      num_tokens: tokens to predict in them, EOS included.
     """
 
     def __init__(
-        self, config: Any, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
+        self, config: Config, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
     ):
         mesh, accumulate = sharding.data_mesh(), config.train.accumulate
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
             make_model(config),
-            LossSpec(**config.loss, **config.kd),
+            config.loss,
             optimizer,
             seed=config.seed,
             accumulate=accumulate,
@@ -67,33 +65,32 @@ class Training:
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
 
     def __call__(self) -> None:
-        """Take one step on each batch and wait for the last."""
+        """Take one step on each batch, and wait for the last."""
         for program, batch in zip(self._programs, self._executions, strict=True):
             self._state, _ = program(self._state, batch)
         jax.block_until_ready(self._state)
 
     def memory_mb(self) -> float:
-        """Return what a program needs besides parameters and batches."""
+        """Memory that a program needs in addition to parameters and batches."""
         return max(x.memory_analysis().temp_size_in_bytes for x in self._programs) / 1e6
 
 
-def run(config: Any) -> list[Stage]:
-    """Return the speed of training as the config says, and without each way to save work.
+def run(config: Config) -> list[Stage]:
+    """Measure training as configured, and with each optimisation turned off.
 
     Returns:
-      For each stage 'stage' (its name); 'captions_per_s' and 'to_first' (speed in relation to the
+      For each stage 'stage' (its name); 'captions_per_s' and 'to_first' (speed relative to the
       first stage, round by round) with median, min and max; 'gflop' of a caption, 'gflop_per_s' and
-      'of_ceiling' (share of a matrix product's), all of the useful work alone; 'temp_mb'.
+      'of_ceiling' (fraction of the matrix product peak), which count only useful work; 'temp_mb'.
     """
     num_clips = config.train.batch_size // config.data.captions_per_clip
     at_once = config.train.steps_per_execution
     seeds = range(max(_BATCHES, at_once))
     batches = [random_batch(config, num_clips, seed) for seed in seeds]
-    single = config.copy_and_resolve_references()
-    single.data.captions_per_clip = 1
+    single = config.changed(data__captions_per_clip=1)
     singles = [random_batch(single, config.train.batch_size, seed) for seed in seeds]
-    # In the host's memory, as each way gives away the arrays that it starts with.
-    params = jax.device_get(init_params(make_model(config), config, config.seed))
+    # In host memory, because a train step donates its parameters and each stage needs them.
+    params = jax.device_get(init_params(make_model(config), config.data, config.seed))
 
     def training(config, batches, *, packed=True, at_once=at_once):
         return config, Training(config, params, batches, packed=packed, at_once=at_once)
@@ -105,7 +102,7 @@ def run(config: Any) -> list[Stage]:
     }
     if at_once > 1:
         ways['one step at a time'] = training(config, batches, at_once=1)
-    seconds = seconds_in_turn({name: way for name, (_, way) in ways.items()}, _ROUNDS)
+    seconds = time_interleaved({name: way for name, (_, way) in ways.items()}, _ROUNDS)
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(name, way_config, way, seconds[name], seconds['as configured'], ceiling)
@@ -115,14 +112,14 @@ def run(config: Any) -> list[Stage]:
 
 
 def _packed(batches, num_parts):
-    """Make the batches of an execution compact, all as the fullest needs it."""
+    """Pack the batches of an execution to the shape that the fullest one needs."""
     targets_SB = np.stack([(batch['tokens'][..., 1:] != PAD).sum((1, 2)) for batch in batches])
     most = fullest(targets_SB, num_parts).max()
     return [compact(batch, num_parts=num_parts, fullest=most) for batch in batches]
 
 
 def _programs(train_step, state, batches):
-    """Yield the program for each batch; those of batches of equal shapes are one."""
+    """Yield the compiled program of each batch; batches of equal shapes share one."""
     programs = {}
     for batch in batches:
         shapes = tuple(x.shape for x in batch.values())
@@ -143,14 +140,10 @@ def _stage(name, config, training, seconds, first, ceiling) -> Stage:
     speed = rate(flops / 1e9, seconds)
     return {
         'stage': name,
-        'captions_per_s': _fields(rate(training.num_captions, seconds)),
-        'to_first': _fields(ratio(seconds, first)),
+        'captions_per_s': rate(training.num_captions, seconds).as_json(),
+        'to_first': speedup(seconds, first).as_json(),
         'gflop': flops / training.num_captions / 1e9,
-        'gflop_per_s': _fields(speed),
+        'gflop_per_s': speed.as_json(),
         'of_ceiling': speed.median / ceiling['gflop_per_s'] / sharding.data_mesh().size,
         'temp_mb': training.memory_mb(),
     }
-
-
-def _fields(spread: Spread) -> dict[str, float]:
-    return dataclasses.asdict(spread)

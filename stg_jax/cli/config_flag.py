@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def typed_flags(argv: Sequence[str]) -> list[str]:
     return [arg for pair in _pairs(argv) for arg in pair]
 
 
-def read_config(args: Sequence[str]) -> ConfigDict:
+def read_config(args: Sequence[str]) -> Any:
     """Read --config and its overrides as a command does, without touching its own flags."""
     values, argv = flags.FlagValues(), ['train.py', *args]
     holder = config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
@@ -91,8 +91,8 @@ def _name(arg: str) -> str:
     return arg.lstrip('-').partition('=')[0]
 
 
-def _flattened(config: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
+def _flattened(config: ConfigDict, prefix: str = '') -> Iterator[str]:
     for key, value in config.items():
         yield f'{prefix}{key}'
-        if isinstance(value, Mapping | ConfigDict):
+        if isinstance(value, ConfigDict):
             yield from _flattened(value, f'{prefix}{key}.')

@@ -1,4 +1,4 @@
-"""The flags of a command that runs as one of many processes, and how such a process ends."""
+"""Flags of a command that runs as one of many processes, and how such a process ends."""
 
 import os
 import sys
@@ -15,8 +15,8 @@ from stg_jax.errors import UserError
 _MULTIHOST = flags.DEFINE_bool(
     'multihost',
     False,
-    'Run as one of many processes, started alike on every host; TPU pods, Slurm, MPI and '
-    'Kubernetes are detected, elsewhere the next three flags tell.',
+    'Run as one of many processes: start the same command on every host. TPU pods, Slurm, MPI and '
+    'Kubernetes are detected; elsewhere set the next three flags.',
 )
 _COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT at which process 0 listens.')
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Number of all processes.', 1)
@@ -26,7 +26,7 @@ _Main = Callable[[list[str]], int | None]
 
 
 def joining(main: _Main) -> _Main:
-    """Return `main` for `cli.run`, preceded by joining the other processes if asked to."""
+    """Wrap `main` for `app.run`: with --multihost it first joins the other processes."""
 
     def joined(args: list[str]) -> int | None:
         if not _join():
@@ -40,12 +40,12 @@ def joining(main: _Main) -> _Main:
 
 
 def is_asked_for() -> bool:
-    """Return whether this is one of many processes, perhaps the only one."""
+    """Whether the command was started with --multihost."""
     return _MULTIHOST.value
 
 
 def host() -> int:
-    """Return the number of this process."""
+    """Number of this process, 0 without --multihost."""
     if not _MULTIHOST.value:
         return 0
     from stg_jax.parallel import processes
@@ -54,15 +54,15 @@ def host() -> int:
 
 
 def _join() -> bool:
-    given = {flag.name: flag.value for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)}
     if not _MULTIHOST.value:
-        useless = [f'--{name}' for name, value in given.items() if value is not None]
+        parts = (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
+        useless = [f'--{flag.name}' for flag in parts if flag.value is not None]
         if useless:
             raise UserError(f'{", ".join(useless)} must come with --multihost')
         return False
     from stg_jax.parallel import startup  # after the flags, so that --help is quick
 
-    startup.join(*given.values())
+    startup.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     return True
 
 
@@ -77,12 +77,12 @@ def _leave(error: BaseException) -> NoReturn:
         code = error.code
     elif startup.is_lost_connection(error):
         print(
-            f'another host does not answer any more ({error}): its number follows once it is '
-            f'known, in about {startup.LOST_AFTER} seconds',
+            f'another host no longer answers ({error}): its number follows once it is known, in '
+            f'about {startup.LOST_AFTER} seconds',
             file=sys.stderr,
             flush=True,
         )
-        # The coordination service ends this process when it has found out.
+        # The coordination service ends this process once it has detected the lost host.
         time.sleep(2 * startup.LOST_AFTER)
     else:
         traceback.print_exception(error)

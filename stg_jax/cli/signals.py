@@ -18,6 +18,11 @@ def interrupt_on(number: int) -> None:
     signal.signal(number, signal.default_int_handler)
 
 
+def ignore_interrupts() -> None:
+    """Let a worker process ignore Ctrl-C, which a terminal sends to the whole process group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def on_stop(notify: Callable[[], None]) -> Iterator[None]:
     """Call `notify` on SIGTERM and Ctrl-C inside the block, instead of ending the process."""

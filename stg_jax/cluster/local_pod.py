@@ -1,4 +1,4 @@
-"""Run a pod, start it again when it stopped or was lost, and kill it on purpose if asked to."""
+"""Rehearse a pod on this machine: start its processes, supervise them, and restart them."""
 
 import os
 import shlex
@@ -10,22 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from stg_jax.cli import signals
 from stg_jax.cli.app import RESTART, USER_ERROR
-from stg_jax.cluster.chaos import Killer
 
-LOST = 1  # exit code of a job that lost a process
+LOST = 1  # exit code of a pod that lost a process
 _GRACE = 60  # seconds in which the others save, too, when one has saved and stopped
-_LAST_WORDS = 3  # seconds in which the others say what they have to when one is lost
-_POLL = 0.05
+_LAST_WORDS = 3  # seconds in which the others report what they know when one is lost
+_POLL = 0.05  # seconds
 
-OnLine = Callable[[int, str], None]
+# Called from threads with the processes, the number of one of them, and a line that it printed.
+OnLine = Callable[['PodProcesses', int, str], None]
 
 
 class Pod:
-    """What to run how often.
+    """The command lines of a job of several processes.
 
     Args:
-      command: script and arguments of a command that knows --multihost.
+      command: script and arguments of a command that has the flags of --multihost.
       num_processes: of the job.
       num_devices: CPU devices of each process.
     """
@@ -45,21 +46,22 @@ class Pod:
             for number in range(self._num_processes)
         ]
 
-    def described(self) -> list[str]:
-        """Return what would be run, a line for a shell each."""
+    def shell_lines(self) -> list[str]:
+        """Return the command of each process as a line for a shell."""
         settings = ' '.join(f'{key}={value}' for key, value in self._environment.items())
         return [f'{settings} {shlex.join(command)}' for command in self.commands(free_port())]
 
-    def start(self, on_line: OnLine) -> 'Job':
-        """Start all processes; `on_line(number of the process, line)` is called from threads."""
+    def start(self, on_line: OnLine) -> 'PodProcesses':
+        """Start all processes; `on_line` gets every line that they print."""
         environment = os.environ | self._environment | {'PYTHONUNBUFFERED': '1'}
-        return Job(self.commands(free_port()), environment, on_line)
+        return PodProcesses(self.commands(free_port()), environment, on_line)
 
 
-class Job:
-    """Processes that run."""
+class PodProcesses:
+    """The running processes of a pod."""
 
     def __init__(self, commands: list[list[str]], environment: dict[str, str], on_line: OnLine):
+        self._on_line = on_line
         self._processes = [
             subprocess.Popen(
                 command,
@@ -71,8 +73,9 @@ class Job:
             )
             for command in commands
         ]
+        # A thread each: a process blocks once its pipe is full.
         self._readers = [
-            threading.Thread(target=_read, args=(number, process, on_line), daemon=True)
+            threading.Thread(target=self._read, args=(number, process), daemon=True)
             for number, process in enumerate(self._processes)
         ]
         for reader in self._readers:
@@ -83,14 +86,16 @@ class Job:
         self._processes[number].send_signal(what)
 
     def stop(self) -> None:
-        """Ask all to save and stop."""
+        """Ask all processes to save and stop."""
         for process in self._processes:
             process.terminate()
 
     def wait(self, say: Callable[[str], None]) -> int:
-        """Wait for the end of all, bring it about when one is lost, and return the job's code.
+        """Wait until all processes have ended; end the others when one is lost.
 
-        0 when all are done, 75 when all saved and stopped, 2 after a mistake of the user, else 1.
+        Returns:
+          The exit code of the pod: 0 when all finished, 75 when all saved and stopped, 2 after a
+          user error, 1 when a process was lost.
         """
         try:
             return self._wait(say)
@@ -122,11 +127,16 @@ class Job:
     def _first_failure(self) -> tuple[int, int] | None:
         codes = ((number, process.poll()) for number, process in enumerate(self._processes))
         failed = [(number, code) for number, code in codes if code]
-        # Of several that ended since the last look, the one that a signal ended is the cause.
+        # If several ended since the last look, the cause is the one that a signal ended: its code
+        # is negative.
         return min(failed, key=lambda end: end[1], default=None)
 
     def _running(self) -> list[int]:
         return [n for n, process in enumerate(self._processes) if process.poll() is None]
+
+    def _read(self, number: int, process: subprocess.Popen) -> None:
+        for line in process.stdout or ():
+            self._on_line(self, number, line.rstrip('\n'))
 
 
 def free_port() -> int:
@@ -136,94 +146,51 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _read(number: int, process: subprocess.Popen, on_line: OnLine) -> None:
-    for line in process.stdout:
-        on_line(number, line.rstrip('\n'))
-
-
 def _cause(code: int) -> str:
     return f'exit code {code}' if code > 0 else f'killed by {signal.Signals(-code).name}'
 
 
 class Supervisor:
-    """Keep a pod running.
+    """Keeps a pod running, and prints its lines with the numbers of the processes.
 
     Args:
-      pod: what to run.
-      num_processes: of the pod.
+      pod: to run.
+      watch: also called with every line.
     """
 
-    def __init__(self, pod: Pod, num_processes: int):
-        self._pod, self._num_processes = pod, num_processes
+    def __init__(self, pod: Pod, watch: OnLine | None = None):
+        self._pod, self._watch = pod, watch
         self._print = threading.Lock()
         self._asked = False
-        self._job: Job | None = None
+        self._processes: PodProcesses | None = None
 
     def run(self, restarts: int) -> int:
-        """Run to the end, starting again up to `restarts` times; return the exit code."""
-        with _forwarding(self):
-            code = self._once(None)
+        """Run to the end, restarting up to `restarts` times; return the exit code."""
+        with signals.on_stop(self._stop):
+            code = self._run_once()
             for attempt in range(1, restarts + 1):
                 if self._asked or code not in (RESTART, LOST):
                     break
                 self._say(f'start {attempt} of {restarts} after exit code {code}')
-                code = self._once(None)
+                code = self._run_once()
             return code
 
-    def chaos(self, kills: int, seed: int) -> int:
-        """Kill a process `kills` times, starting again each time, then run to the end."""
-        with _forwarding(self):
-            number = 0
-            while number < kills and not self._asked:
-                killer = Killer(self._num_processes, seed * 1000 + number)
-                code = self._once(killer)
-                if not killer.done:
-                    if code == 0:
-                        self._say(f'finished after {number} of {kills} kills: train for longer')
-                    return code or LOST
-                number += 1
-                self._say(f'kill {number}: {killer.done}; exit code {code}')
-            return RESTART if self._asked else self._once(None)
-
-    def stop(self) -> None:
-        """Ask the processes to save and stop, and start none again."""
+    def _stop(self) -> None:
+        """Ask the processes to save and stop, and restart none."""
         self._asked = True
-        if self._job:
-            self._job.stop()
+        if self._processes:
+            self._processes.stop()
 
-    def _once(self, killer: Killer | None) -> int:
-        ready = threading.Event()
+    def _run_once(self) -> int:
+        self._processes = self._pod.start(self._on_line)
+        return self._processes.wait(self._say)
 
-        def on_line(number: int, line: str) -> None:
-            with self._print:
-                print(f'[{number}] {line}', flush=True)
-            ready.wait()
-            if killer:
-                killer.watch(self._job, number, line)
-
-        self._job = self._pod.start(on_line)
-        ready.set()
-        try:
-            return self._job.wait(self._say)
-        finally:
-            if killer:
-                killer.cancel()
+    def _on_line(self, processes: PodProcesses, number: int, line: str) -> None:
+        with self._print:
+            print(f'[{number}] {line}', flush=True)
+        if self._watch:
+            self._watch(processes, number, line)
 
     def _say(self, text: str) -> None:
         with self._print:
             print(f'pod: {text}', file=sys.stderr, flush=True)
-
-
-class _forwarding:  # noqa: N801 - reads as a verb
-    """While entered, SIGTERM and Ctrl-C stop the processes instead of ending this one."""
-
-    def __init__(self, supervisor: Supervisor):
-        self._supervisor = supervisor
-
-    def __enter__(self):
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        self._before = {n: signal.signal(n, lambda *_: self._supervisor.stop()) for n in numbers}
-
-    def __exit__(self, *unused):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""A sweep as a job array of Slurm: one task for each run, queued again when it is preempted."""
+"""Submit a sweep as a Slurm job array: one task a run, requeued when it is preempted."""
 
 import shlex
 import shutil
@@ -19,31 +19,31 @@ _SCRIPT = """#!/usr/bin/env bash
 #SBATCH --open-mode=append
 #SBATCH --output={logs}
 {options}cd {folder} || exit 2
-# In the background, so that bash passes SIGTERM on while it waits.
+# In the background: bash runs a trap only after a foreground command has ended.
 {command} --job="$SLURM_ARRAY_TASK_ID" &
 trap 'kill -TERM $!' TERM
 wait $!
 code=$?
 while kill -0 $! 2>/dev/null; do wait $!; code=$?; done
-# Saved because the time was over, or preempted.
+# The run saved its state because its time was over or it was preempted.
 ((code == {restart})) && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 exit "$code"
 """
 
 
-def submit(out: Path, num_jobs: int, args: Sequence[str], options: str) -> str:
-    """Write OUT/sweep.sbatch and submit it; return what sbatch says.
+def submit(out: Path, num_runs: int, args: Sequence[str], options: str) -> str:
+    """Write OUT/sweep.sbatch, submit it, and return the answer of sbatch.
 
-    The script holds the options too: it may be submitted by hand, now or again.
+    The script holds the options too, so that it can also be submitted by hand.
 
     Args:
-      out: folder of the sweep, which all nodes must share.
-      num_jobs: tasks of the array.
+      out: folder of the sweep, on a file system that all nodes share.
+      num_runs: tasks of the array.
       args: the arguments of sweep.py that each task runs with.
       options: of sbatch, such as '--partition=gpu --gpus=1'.
 
     Raises:
-      UserError: there is no sbatch, or it refused, or the options are none.
+      UserError: there is no sbatch, it refused the script, or the options cannot be parsed.
     """
     script = out / 'sweep.sbatch'
     try:
@@ -51,7 +51,7 @@ def submit(out: Path, num_jobs: int, args: Sequence[str], options: str) -> str:
     except ValueError as error:
         raise UserError(f'--slurm={options} is no list of options ({error})') from None
     text = _SCRIPT.format(
-        last=num_jobs - 1,
+        last=num_runs - 1,
         options=f'#SBATCH {shlex.join(words)}\n' if words else '',
         logs=shlex.quote(str(out / 'task-%a.log')),
         folder=shlex.quote(str(Path.cwd())),

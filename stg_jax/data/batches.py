@@ -7,10 +7,11 @@ where a run stopped and went on, nor whether the clips are streamed or cached. W
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stg_jax.config import DataConfig
 from stg_jax.data.cache import CachedClips, IndexedClips
 from stg_jax.data.captions import Captions, read_captions
 from stg_jax.data.manifest import Manifest
@@ -35,7 +36,7 @@ class Clips:
       captions: of all clips.
     """
 
-    config: Any
+    config: DataConfig
     source: 'StreamedClips | CachedClips'
     captions: Captions
 
@@ -49,7 +50,7 @@ class Clips:
         return self.source.take_table() if isinstance(self.source, IndexedClips) else {}
 
 
-def stream_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) -> Clips:
+def stream_clips(data_config: DataConfig, vocab: Vocabulary, split: str, **share: int) -> Clips:
     """Open a split whose shards are read anew each time.
 
     Args:
@@ -68,7 +69,7 @@ def stream_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) 
     return Clips(data_config, source, Captions(captions, vocab, data_config.max_words))
 
 
-def open_clips(data_config: Any, vocab: Vocabulary, split: str, **share: int) -> Clips:
+def open_clips(data_config: DataConfig, vocab: Vocabulary, split: str, **share: int) -> Clips:
     """Open a split that is read more than once, as `data_config.cache` says.
 
     'none' streams it; 'host' reads it now and keeps it in memory while the returned object lives;
@@ -100,7 +101,7 @@ def keeper(cache: str) -> Callable[['StreamedClips'], 'StreamedClips | CachedCli
 
 
 def steps_per_epoch(
-    manifest: Manifest, data_config: Any, clips_per_batch: int, num_hosts: int = 1
+    manifest: Manifest, data_config: DataConfig, clips_per_batch: int, num_hosts: int = 1
 ) -> int:
     """Return the number of global batches of an epoch of `train_batches`, the same on all hosts."""
     num_clips = _train_counts(manifest)['clips']
@@ -109,7 +110,7 @@ def steps_per_epoch(
     return -(-passes_per_epoch(manifest, data_config) * num_clips // clips_per_batch)
 
 
-def shares(data_config: Any, num_hosts: int) -> bool:
+def shares(data_config: DataConfig, num_hosts: int) -> bool:
     """Return whether each host reads its share of the train shards alone, as `order` says.
 
     Raises:
@@ -128,7 +129,7 @@ def shares(data_config: Any, num_hosts: int) -> bool:
     return data_config.order == 'per_host' and num_hosts > 1
 
 
-def passes_per_epoch(manifest: Manifest, data_config: Any) -> int:
+def passes_per_epoch(manifest: Manifest, data_config: DataConfig) -> int:
     """Return how often an epoch sees each clip, to show about as many captions as there are."""
     counts = _train_counts(manifest)
     return -(-counts['captions'] // (counts['clips'] * data_config.captions_per_clip))

@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from stg_jax import files
+from stg_jax.config import DataConfig
 from stg_jax.errors import UserError
 
 NAME = 'manifest.json'
@@ -119,15 +120,15 @@ _ENTRIES = {  # what each must be, in the file and for people
 }
 
 
-def overrides(manifest: Manifest, data_config: Any) -> dict[str, int]:
+def overrides(manifest: Manifest, data_config: DataConfig) -> dict[str, int]:
     """Return the entries of `config.data` that must change, and to what, to read the folder."""
     stored = {'frames': manifest.frames}
     stored |= {f'{kind}_dim': manifest.widths[kind] for kind in KINDS}
     if data_config.objects > manifest.objects:
         stored['objects'] = manifest.objects
-    if data_config.get('grid_cells', 0):
+    if data_config.grid_cells:
         stored |= {'grid_cells': manifest.cells, 'grid_dim': manifest.widths.get('grid', 0)}
-    return {key: value for key, value in stored.items() if data_config[key] != value}
+    return {key: value for key, value in stored.items() if getattr(data_config, key) != value}
 
 
 def as_flags(changes: Mapping[str, int]) -> str:
@@ -135,7 +136,7 @@ def as_flags(changes: Mapping[str, int]) -> str:
     return ' '.join(f'--config.data.{key}={value}' for key, value in changes.items())
 
 
-def check_manifest(manifest: Manifest, data_config: Any) -> None:
+def check_manifest(manifest: Manifest, data_config: DataConfig) -> None:
     """Check that the config asks for what the data folder holds.
 
     Raises:
@@ -144,7 +145,7 @@ def check_manifest(manifest: Manifest, data_config: Any) -> None:
     """
     wrong = overrides(manifest, data_config)
     if wrong:
-        asked = ', '.join(f'{key} = {data_config[key]}' for key in wrong)
+        asked = ', '.join(f'{key} = {getattr(data_config, key)}' for key in wrong)
         raise UserError(
             f'the config asks for {asked}, which the {manifest.data_set} data does not hold: '
             f'pass {as_flags(wrong)}'

@@ -2,11 +2,11 @@
 
 import collections
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from absl import logging
 
+from stg_jax.config import DataConfig
 from stg_jax.data.manifest import check_manifest
 from stg_jax.data.reorder import of_this_host
 from stg_jax.data.sampler import Order, Rows
@@ -100,9 +100,8 @@ class StreamedClips:
       UserError: the data folder is missing or damaged, or does not fit the config.
     """
 
-    def __init__(self, data_config: Any, split: str, *, host: int = 0, num_hosts: int = 1):
-        # A score over fewer clips than others count would be no score: only training can skip.
-        self._skip_damaged = data_config.skip_damaged and split == 'train'
+    def __init__(self, data_config: DataConfig, split: str, *, host: int = 0, num_hosts: int = 1):
+        self._skip_damaged = False
         self.split = open_split(data_config.dir, split, damaged_ok=self._skip_damaged)
         self.part = Part.whole(self.split)
         if num_hosts > 1:
@@ -112,7 +111,7 @@ class StreamedClips:
         self._parser = Parser(
             self.split.features,
             data_config.objects,
-            with_grid=bool(data_config.get('grid_cells', 0)),
+            with_grid=bool(data_config.grid_cells),
             with_lost=self._skip_damaged,
         )
 

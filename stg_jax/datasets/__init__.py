@@ -1,6 +1,6 @@
 """Annotation files of data sets: the captions of every clip and the split it belongs to.
 
-`DATASETS` is the one table of data sets. Commands, `prepare.py inspect`, the references of scores
+`DATASETS` is the one table of data sets. Commands, `inspect_file.py`, the references of scores
 and the TFDS builders all read it: a new data set is one module with `read` and `recognizes`, and
 one row.
 """

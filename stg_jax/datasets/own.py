@@ -82,23 +82,23 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding='utf-8-sig', newline='') as lines:
+        rows = csv.reader(lines)
         try:
-            rows = csv.DictReader(
-                lines, delimiter=_separator(lines), skipinitialspace=True, strict=True
-            )
-            names = [name.strip().lower() for name in rows.fieldnames or ()]
-            rows.fieldnames = names
+            separator = _separator(lines)
+            rows = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+            names = [name.strip().lower() for name in next(rows, [])]
             _check_columns(path, names)
-            for row in rows:
+            for fields in filter(None, rows):
                 where = f'{path} line {rows.line_num}'
-                if None in row or None in row.values():
+                if len(fields) != len(names):
                     raise UserError(
                         f'{where} has not the {len(names)} fields of the first line: '
-                        f'put captions with {rows.reader.dialect.delimiter!r} into double quotes'
+                        f'put captions with {separator!r} into double quotes'
                     )
+                row = dict(zip(names, fields, strict=True))
                 yield where, row['clip'], [row['caption']], _split(where, row.get('split', ''))
         except csv.Error as error:
-            raise UserError(f'{path} line {rows.reader.line_num} is no CSV ({error})') from None
+            raise UserError(f'{path} line {rows.line_num} is no CSV ({error})') from None
         except UnicodeDecodeError as error:
             raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
 
@@ -131,6 +131,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         clip_id, split = row.get('clip'), row.get('split') or ''
         if not isinstance(captions, list) or not _all_text([clip_id, split, *captions]):
             raise UserError(f'{where}: clip, split and every caption must be text')
+        assert isinstance(clip_id, str)
         yield where, clip_id, captions, _split(where, split)
 
 

@@ -78,8 +78,8 @@ class Captioner:
         """
         run = RunFolder.open(workdir)
         model = build_model(run.config, run.manifest, run.vocab)
-        branch = model.spec.decoder(branch)
-        shapes = param_shapes(model, run.config)
+        branch = model.config.decoder(branch)
+        shapes = param_shapes(model, run.config.data)
         choice = choose_params(run.checkpoints, shapes, checkpoint, average)
         return cls(run, choice.params, choice.steps[0], branch, choice.why)
 
@@ -119,7 +119,7 @@ class Captioner:
     @property
     def is_deployed(self) -> bool:
         """Whether this is the branch that the run is trained to deploy."""
-        return self.branch == self.model.spec.decoder()
+        return self.branch == self.model.config.decoder()
 
     def search_options(
         self, beam_size: int | None = None, length_penalty: float | None = None
@@ -186,7 +186,7 @@ class Captioner:
         Raises:
           UserError: see `__call__`.
         """
-        shapes = feature_shapes(self.run.config)
+        shapes = feature_shapes(self.run.config.data)
         if self.branch == 'scene':
             shapes = {key: shapes[key] for key in SCENE_KEYS if key in shapes}
         for key, wanted in shapes.items():

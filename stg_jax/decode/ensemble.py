@@ -114,7 +114,7 @@ def _check_fit(first: Captioner, other: Captioner) -> None:
         ('their vocabularies', first.run.vocab.words == other.run.vocab.words),
         (
             'the shapes of their features',
-            feature_shapes(first.run.config) == feature_shapes(other.run.config),
+            feature_shapes(first.run.config.data) == feature_shapes(other.run.config.data),
         ),
         (
             'config.data.max_words',

@@ -58,7 +58,7 @@ def make_search(
 
     Args:
       model: the network.
-      branch: name of the language decoder, one of `model.spec.decoders`.
+      branch: name of the language decoder, one of `model.config.decoders`.
       beam_size: 1 decodes greedily.
       length_penalty: see `beam_search`.
       num_best: captions of each clip that are returned, at most `beam_size`.
@@ -66,7 +66,7 @@ def make_search(
     Raises:
       UserError: the model has no such branch.
     """
-    branch = model.spec.decoder(branch)
+    branch = model.config.decoder(branch)
 
     def search(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
         logits_fn, cache = encode_clips(model, params, batch, branch, beam_size)
@@ -75,7 +75,7 @@ def make_search(
             cache,
             batch_size=batch['appearance'].shape[0],
             beam_size=beam_size,
-            max_words=model.spec.max_words,
+            max_words=model.max_words,
             length_penalty=length_penalty,
             num_best=num_best,
         )
@@ -96,7 +96,7 @@ def make_sampler(
     Raises:
       UserError: the model has no such branch.
     """
-    branch = model.spec.decoder(branch)
+    branch = model.config.decoder(branch)
 
     def draw(
         params_and_seed: tuple[PyTree, jax.Array], batch: Mapping[str, jax.Array]
@@ -109,7 +109,7 @@ def make_sampler(
             seed,
             batch_size=batch['appearance'].shape[0],
             num_samples=num_samples,
-            max_words=model.spec.max_words,
+            max_words=model.max_words,
             temperature=temperature,
             length_penalty=length_penalty,
         )

@@ -1,5 +1,6 @@
 """Scores of toy captions by their meaning, and a linear baseline for them."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,9 +73,7 @@ def table(columns: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 def _pooled(run: RunFolder, split: str) -> tuple[np.ndarray, list[Meaning]]:
     """Return mean and largest value over time of the scene features, and what happens."""
-    config = run.config.data.copy_and_resolve_references()
-    with config.unlocked():
-        config.update(cache='none', grid_cells=0)
+    config = dataclasses.replace(run.config.data, grid_cells=0)
     clips = stream_clips(config, run.vocab, split)
     references = read_captions(config.dir, split)
     features, meanings = [], []

@@ -108,10 +108,10 @@ def explain(captioner: Captioner, clip: Clip, token_L: Sequence[int]) -> Explana
     model = build_model(run.config, run.manifest, run.vocab)
     batch = stack_clips([clip], run.config.data.objects)
     captioner.inputs(batch)  # refuses features that do not fit
-    ids = word_ids(token_L)[: model.spec.max_words]
+    ids = word_ids(token_L)[: model.max_words]
     has_cells = cells_make_frames(run.manifest.extractor, batch)
     explain_fn = _explain_fn(model, has_cells)
-    found = explain_fn(captioner.params, batch, padded(ids, model.spec.max_words))
+    found = explain_fn(captioner.params, batch, padded(ids, model.max_words))
     of_words = jax.tree.map(lambda x_L: np.asarray(x_L)[: len(ids)], found)
     num_objects = batch['object_mask'].shape[2]
     teacher = reading.teacher_of(model)
@@ -152,7 +152,7 @@ def _explain_fn(
 
 def _explain_words(model, has_cells, params, batch, token_L):
     logits, attention = {}, {}
-    for name in model.spec.decoders:
+    for name in model.config.decoders:
         logits_BKLV, weight_BKLT = logits_and_attention(
             model, params, batch, token_L[None, None, :-1], name
         )

@@ -147,7 +147,7 @@ def _log_p(captioner: Captioner, batch: Any, ids: list[int], branch: str) -> Cal
     """Return the function from versions of a clip (P, ...) to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
-    token_L = padded(ids, model.spec.max_words)
+    token_L = padded(ids, model.max_words)
     compiled = shown_log_p_fn(model, branch)
 
     def log_p(shown_P: np.ndarray) -> np.ndarray:

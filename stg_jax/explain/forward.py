@@ -12,12 +12,12 @@ Batch = Mapping[str, jax.Array]
 
 def teacher_of(model: CaptioningModel) -> str | None:
     """Return the branch that reads objects, None where there is none."""
-    return next((name for name in ('object', 'joint') if name in model.spec.decoders), None)
+    return next((name for name in ('object', 'joint') if name in model.config.decoders), None)
 
 
 def student_of(model: CaptioningModel) -> str | None:
     """Return the branch that reads frames, None where there is none."""
-    return next((name for name in ('scene', 'joint') if name in model.spec.decoders), None)
+    return next((name for name in ('scene', 'joint') if name in model.config.decoders), None)
 
 
 def logits(

@@ -1,21 +1,22 @@
-"""What every importer offers: the features of one clip at a time, by the file's own key."""
+"""What every reader of features offers: those of one clip at a time, by the file's own key."""
 
+import abc
+import collections
 import contextlib
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-import h5py
 import numpy as np
 
 from stg_jax.errors import UserError
 
 
 def as_steps(values: np.ndarray, where: str, width: int | None = None) -> np.ndarray:
-    """Return (S, D) float32 of an array (S, D), or (D,) for S = 1.
+    """Convert an array (S, D), or (D,) for S = 1, to (S, D) float32.
 
     Args:
-      values: as read from a file.
+      values: as read from a file; axes of length 1 are left out, see `without_unit_axes`.
       where: file and key, for the sentence.
       width: D of the file's other clips, if known.
 
@@ -23,24 +24,72 @@ def as_steps(values: np.ndarray, where: str, width: int | None = None) -> np.nda
       UserError: it has another rank, holds nothing, no finite numbers or another D.
     """
     values = np.asarray(values)
-    check_steps(values, where)
-    values = as_numbers(np.atleast_2d(values), where)
+    values = as_numbers(values.reshape(steps_shape(values.shape, where)), where)
     check_width(values, where, width)
     return values
 
 
-def check_steps(values: np.ndarray | h5py.Dataset, where: str) -> None:
-    """Check that an array is (S, D), or (D,) for S = 1; of one in a file no value is read.
+def steps_shape(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """Find the shape (S, D) of features of frames that are stored in another shape.
 
     Raises:
-      UserError: it has another rank or holds nothing.
+      UserError: they have another rank or hold nothing.
     """
-    if values.ndim not in (1, 2) or not values.size:
-        raise UserError(f'{where} has shape {values.shape}, expected (steps, D) or (D,)')
+    found = without_unit_axes(shape, 2)
+    if len(found) not in (1, 2) or 0 in found:
+        raise UserError(f'{where} has shape {shape}, expected (steps, D) or (D,)')
+    return (1, *found) if len(found) == 1 else found
+
+
+def without_unit_axes(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Leave out axes of length 1 of a shape that has more than `rank` axes.
+
+    Networks leave them behind: (S, D, 1, 1) of a pooled map, (D, 1, 1) of a single frame, (1, S, D)
+    of a batch of one clip, (S, 1, D) of one crop for each step.
+    """
+    axes = list(shape)
+    if len(axes) > rank and axes[-2:] == [1, 1]:  # height and width of a pooled map
+        while axes and axes[-1] == 1:
+            axes.pop()
+    for axis in (-1, 0, *range(len(axes) - 1, 0, -1)):
+        if len(axes) > rank and axis < len(axes) and axes[axis] == 1:
+            del axes[axis]
+    return tuple(axes)
+
+
+def usual_width(keys: Sequence[str], width_of: Callable[[str], int]) -> int:
+    """Find the width of most clips, so that one damaged or odd clip does not decide for a file.
+
+    Args:
+      keys: of all clips; some of them, spread over the file, are looked at.
+      width_of: the width of a clip, or a UserError where it cannot be read.
+
+    Raises:
+      UserError: of the first clip, where none can be read.
+    """
+    widths: collections.Counter[int] = collections.Counter()
+    for key in spread(keys):
+        with contextlib.suppress(UserError):
+            widths[width_of(key)] += 1
+    if widths:
+        return widths.most_common(1)[0][0]
+    for key in keys:
+        with contextlib.suppress(UserError):
+            return width_of(key)
+    return width_of(keys[0])
+
+
+_LOOKED_AT = 9  # odd, so that one clip of another kind is outvoted in a file of two or more others
+
+
+def spread(keys: Sequence[str]) -> list[str]:
+    """Choose a few keys from all parts of a file, in its order."""
+    places = np.linspace(0, len(keys) - 1, min(_LOOKED_AT, len(keys))).astype(int)
+    return [keys[int(i)] for i in places]
 
 
 def as_numbers(values: np.ndarray, where: str) -> np.ndarray:
-    """Return `values` as float32.
+    """Convert an array to float32.
 
     Raises:
       UserError: they are no numbers, or some are NaN or infinite.
@@ -56,14 +105,14 @@ def as_numbers(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def check_width(values: np.ndarray, where: str, width: int | None) -> None:
-    """Check that the last axis is as wide as that of the file's first clip.
+    """Check that the last axis is as wide as those of most clips of the file.
 
     Raises:
       UserError: it is not.
     """
     if width is not None and values.shape[-1] != width:
         raise UserError(
-            f'{where} is {values.shape[-1]} wide, but the first clip of the file is {width} wide: '
+            f'{where} is {values.shape[-1]} wide, but other clips of the file are {width} wide: '
             'all clips must come from one network'
         )
 
@@ -91,18 +140,11 @@ class Objects:
     width: int = 0
 
 
-class Closing(contextlib.AbstractContextManager):
-    """What can be closed and is closed at the end of a `with` block."""
-
-    def close(self) -> None:
-        """Close the file, where one stays open."""
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+Features = TypeVar('Features', np.ndarray, Objects)
 
 
-class Source(Protocol):
-    """An open file, or folder of files, with features by key; a context manager that closes it.
+class Source(contextlib.AbstractContextManager, Generic[Features]):
+    """An open file, or folder of files, with features by key; a `with` block closes it.
 
     Attributes:
       path: as given by the user.
@@ -116,30 +158,24 @@ class Source(Protocol):
     family: str
     keys: Sequence[str]
     width: int
-    warnings: Sequence[str]
+    warnings: Sequence[str] = ()
+
+    @abc.abstractmethod
+    def read(self, key: str) -> Features:
+        """Read the features of a clip.
+
+        Raises:
+          UserError: there is no such clip or it has another layout, naming file and key.
+        """
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, where one stays open."""
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-class FrameSource(Source, Protocol):
-    """Features of frames, or of the seconds around them."""
-
-    def read(self, key: str) -> np.ndarray:
-        """Return (S, D) float32 features of the S >= 1 steps of a clip.
-
-        Raises:
-          UserError: the entry has another layout, naming file and key.
-        """
-
-
-class ObjectSource(Source, Protocol):
-    """Features of objects. One that has no time yields S = 1 and says so in `warnings`."""
-
-    def read(self, key: str) -> Objects:
-        """Return the objects of a clip.
-
-        Raises:
-          UserError: the entry has another layout, or pixel boxes and no frame size, naming file
-            and key.
-        """
+# (S, D) float32 features of frames, or of the seconds around them, for S >= 1 steps.
+FrameSource = Source[np.ndarray]
+# Features of objects. A file that has no time yields S = 1 and says so in `warnings`.
+ObjectSource = Source[Objects]

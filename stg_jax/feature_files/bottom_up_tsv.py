@@ -2,22 +2,22 @@
 
 The original columns are image_id, image_w, image_h, num_boxes, boxes, features; LXMERT's are
 img_id, img_h, img_w, objects_id, objects_conf, attrs_id, attrs_conf, num_boxes, boxes, features.
-Arrays are base64 of float32, ids of int64; boxes are in pixels.
+Arrays are base64 of float32 or float64, classes of int64 or int32; boxes are in pixels.
 """
 
 import base64
 import contextlib
 import gzip
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
-from stg_jax.errors import UserError
-from stg_jax.feature_files.base import Closing, Objects, check_width
+from stg_jax.errors import UserError, first_line
+from stg_jax.feature_files.base import Objects, Source, check_width, usual_width
+from stg_jax.feature_files.detect import GZIP, TSV_NUMBERS
 from stg_jax.feature_files.objects import (
     SLACK,
     TIMELESS,
@@ -27,7 +27,9 @@ from stg_jax.feature_files.objects import (
     stack_steps,
 )
 
-_GZIP = b'\x1f\x8b'
+_MOST_DIGITS = 9  # of a number of pixels or objects
+_MAX_ROW = 1 << 26
+_MAX_RATIO = 100  # of unpacked to packed bytes; base64 of features that are mostly zero reaches 20
 _COLUMNS = {
     6: ('id', 'width', 'height', 'number', 'boxes', 'features'),
     10: (
@@ -37,29 +39,28 @@ _COLUMNS = {
 }
 
 
-class BottomUpTsv(Closing):
+class BottomUpTsv(Source[Objects]):
     """Rows of pictures, found again by their place in the file; for clips see `group_images`.
 
     A `.gz` is unpacked into a temporary file for as long as the source is open.
     """
 
+    family = 'bottom-up-attention TSV'
+
     def __init__(self, path: str, fit: Fit | None = None):
         self.path = path
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(_unpacked(path))
-            self._place, self._swapped, doubles = _index(self._file, path)
+            self._place, self._swapped, self.warnings = _index(self._file, path)
             self._images = group_images(list(self._place), fit)
             self.keys = list(self._images)
-            self.width = self._read_image(next(iter(self._place)), None).feature.shape[-1]
+            self.width = usual_width(list(self._place), self._width)
             self._opened = opened.pop_all()
-        self.family = 'bottom-up-attention TSV'
-        without_time = all(len(images) == 1 for images in self._images.values())
-        self.warnings = [TIMELESS] * without_time
-        if doubles:
-            self.warnings.append(f'{doubles} pictures come twice: the first of each counts')
+        if all(len(images) == 1 for images in self._images.values()):
+            self.warnings = [TIMELESS, *self.warnings]
 
     def read(self, key: str) -> Objects:
-        """Return the objects of a clip, see `ObjectSource`."""
+        """Read the objects of a clip."""
         if key not in self._images:
             raise UserError(f'{self.path} holds no {key}: choose another clip or file')
         return stack_steps([self._read_image(name, self.width) for name in self._images[key]])
@@ -68,13 +69,19 @@ class BottomUpTsv(Closing):
         """Close the file."""
         self._opened.close()
 
+    def _width(self, name: str) -> int:
+        width = self._read_image(name, None).feature.shape[-1]
+        if not width:
+            raise UserError(f'{self.path}: {name} holds no object')
+        return width
+
     def _read_image(self, name: str, width: int | None) -> Objects:
         where = f'{self.path}: {name}'
         self._file.seek(self._place[name])
-        row = _cells(self._file.readline(), where)
+        row = _cells(self._file.readline(_MAX_ROW), where)
         number = int(row['number'])
         feature = _array(row, 'features', number, where)
-        if not number:  # a cell without numbers does not tell how wide they would be
+        if not number:  # a cell without numbers does not say how wide they would be
             feature = np.zeros((0, width or 0), np.float32)
         check_width(feature, where, width)
         size = int(row['height']), int(row['width'])
@@ -91,19 +98,16 @@ class BottomUpTsv(Closing):
 
 
 def first_row(path: str) -> dict[str, str]:
-    """Return the columns of a file by name, as its first row has them: numbers, or shapes.
+    """Describe the columns of a file by name, as its first row has them: numbers, or shapes.
 
     Raises:
       UserError: the row is damaged.
     """
     where = f'{path} line 1'
     with Path(path).open('rb') as file:
-        packed = file.read(2) == _GZIP
-    try:
-        with (gzip.open if packed else open)(path, 'rb') as file:
-            row = _cells(file.readline(), where)
-    except (OSError, EOFError) as error:
-        raise UserError(f'{path} is a damaged gzip file ({error}): copy it again') from None
+        packed = file.read(2) == GZIP
+    with _gzip_readable(path), (gzip.open if packed else open)(path, 'rb') as file:
+        row = _cells(file.readline(_MAX_ROW), where)
     described = {}
     for name, cell in row.items():
         if name in ('id', 'width', 'height', 'number'):
@@ -115,71 +119,137 @@ def first_row(path: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _unpacked(path: str) -> Iterator[BinaryIO]:
+def _gzip_readable(path: str) -> Iterator[None]:
+    """Turn what gzip and zlib raise of a damaged file into a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'{path} is a damaged gzip file ({first_line(error)}): copy it again'
+        ) from None
+
+
+@contextlib.contextmanager
+def _unpacked(path: str) -> Iterator[IO[bytes]]:
     """Open a file for reading at any place."""
     with Path(path).open('rb') as file:
-        if file.read(2) != _GZIP:
+        if file.read(2) != GZIP:
             file.seek(0)
             yield file
             return
     with tempfile.TemporaryFile() as unpacked:
-        try:
-            with gzip.open(path) as packed:
-                shutil.copyfileobj(packed, unpacked, 1 << 20)
-        except (OSError, EOFError) as error:
-            raise UserError(f'{path} is a damaged gzip file ({error}): copy it again') from None
+        _unpack(path, unpacked)
         unpacked.seek(0)
         yield unpacked
 
 
-def _index(file: BinaryIO, path: str) -> tuple[dict[str, int], bool, int]:
+def _unpack(path: str, unpacked: IO[bytes]) -> None:
+    most = _MAX_ROW + _MAX_RATIO * Path(path).stat().st_size
+    with _gzip_readable(path), gzip.open(path) as packed:
+        while block := packed.read(1 << 20):
+            unpacked.write(block)
+            if unpacked.tell() > most:  # a few megabytes of zeros could fill the disk
+                raise UserError(
+                    f'{path} unpacks to more than {_MAX_RATIO} times its size: unpack it yourself '
+                    'if it is what you expect'
+                )
+
+
+def _index(file: IO[bytes], path: str) -> tuple[dict[str, int], bool, list[str]]:
     """Pass over all rows once.
 
+    A damaged row keeps its place: reading it is the failure of one clip.
+
     Returns:
-      The place of each picture in the file, whether width and height are swapped, and how many
-      pictures come again.
+      The place of each picture in the file, whether width and height are swapped, and a sentence
+      for everything that is left out.
     """
-    place, start, doubles = {}, 0, 0
+    place, start, twice, strange = {}, 0, 0, []
     fits = {False: 0, True: 0}
     for number, line in enumerate(file, 1):
-        where = f'{path} line {number}'
-        row = _cells(line, where)
-        name = row['id'].decode('utf-8', errors='replace')
-        doubles += name in place
-        place.setdefault(name, start)
+        name, tab, _ = line.partition(b'\t')
+        if tab:
+            text = name.decode('utf-8', errors='replace')
+            twice += text in place
+            place.setdefault(text, start)
+            _compare_sizes(line, fits)
+        elif line.strip():
+            strange.append(number)
         start += len(line)
-        # Writers disagree about which comes first; the boxes tell.
-        corner = _array(row, 'boxes', int(row['number']), where).max(axis=0, initial=0)[2:]
+    if not place:
+        raise UserError(f'{path} holds no picture')
+    notes = [f'{twice} pictures come twice: the first of each counts'] if twice else []
+    if strange:
+        notes.append(f'{len(strange)} lines are no rows and left out, the first is {strange[0]}')
+    return place, bool(fits[True] > fits[False]), notes
+
+
+def _compare_sizes(line: bytes, fits: dict[bool, int]) -> None:
+    """Count whether the boxes of a row fit into its frame as written, and with sides swapped.
+
+    Writers disagree about which of width and height comes first; only the boxes say.
+    """
+    with contextlib.suppress(UserError):
+        row = _cells(line, '')
+        boxes = _array(row, 'boxes', int(row['number']), '')
+        corner = boxes.max(axis=0, initial=0)[2:]
         size = np.array([int(row['width']), int(row['height'])])
         for swapped in fits:
             fits[swapped] += (corner <= (1 + SLACK) * (size[::-1] if swapped else size)).all()
-    if not place:
-        raise UserError(f'{path} holds no picture')
-    return place, bool(fits[True] > fits[False]), doubles
 
 
 def _cells(line: bytes, where: str) -> dict[str, bytes]:
-    """Return the cells of a row by name."""
+    """Divide a row into its cells, by name."""
     cells = line.rstrip(b'\r\n').split(b'\t')
     if len(cells) not in _COLUMNS:
         raise UserError(f'{where} has {len(cells)} columns, expected 6 or 10: copy the file again')
-    row = dict(zip(_COLUMNS[len(cells)], cells, strict=True))
-    for name in ('number', 'height', 'width'):
-        if not row[name].isdigit():
-            raise UserError(f'{where} has no whole number as {name}: this is another kind of table')
-    return row
+    names = _COLUMNS[len(cells)]
+    for i in TSV_NUMBERS[len(cells)]:
+        if not cells[i].isdigit() or len(cells[i]) > _MOST_DIGITS:
+            raise UserError(
+                f'{where} has no whole number as {names[i]}: this is another kind of table'
+            )
+    return dict(zip(names, cells, strict=True))
+
+
+_PER_OBJECT = {'boxes': 4, 'scores': 1, 'labels': 1, 'attribute': 1, 'attribute_score': 1}
+_WHOLE = ('labels', 'attribute')
 
 
 def _array(row: dict[str, bytes], name: str, number: int, where: str) -> np.ndarray:
-    """Return a cell as an array (objects, values of each)."""
+    """Decode a cell into an array (objects, values of each)."""
     try:
-        content = base64.b64decode(row[name], validate=True)
-        values = np.frombuffer(content, np.int64 if name == 'labels' else np.float32)
-        values = values.reshape(number, -1) if number else np.zeros((0, 4), np.float32)
+        data = base64.b64decode(row[name], validate=True)
     except ValueError as error:
         raise UserError(f'{where} has broken {name} ({error}): copy the file again') from None
-    if name == 'boxes' and values.shape[1] != 4:
+    if not number:
+        return np.zeros((0, _PER_OBJECT.get(name, 0)), np.float32)
+    if name in _PER_OBJECT:
+        size = len(data) / (number * _PER_OBJECT[name])
+    else:
+        size = 8 if _is_float64(data) else 4
+    if size not in (4, 8) or len(data) % (number * size):
         raise UserError(
-            f'{where} has {values.size} numbers for {number} boxes: copy the file again'
+            f'{where} has broken {name} ({len(data)} bytes for {number} objects): copy the file '
+            'again'
         )
-    return values
+    dtype = np.dtype(f'<{"i" if name in _WHOLE else "f"}{int(size)}')
+    return np.frombuffer(data, dtype).reshape(number, -1)
+
+
+def _is_float64(data: bytes) -> bool:
+    """Whether bytes make sense as float64 and not as float32.
+
+    Each half of a float64, read as float32, has a random exponent or one of a few odd ones.
+    """
+    if len(data) % 8:
+        return False
+    return _plausible(np.frombuffer(data, '<f8')) and not _plausible(np.frombuffer(data, '<f4'))
+
+
+def _plausible(values: np.ndarray) -> bool:
+    """Whether all numbers have a magnitude that features have."""
+    sizes = np.abs(values[values != 0])
+    return bool(((sizes > 1e-15) & (sizes < 1e12)).all())  # also False for NaN

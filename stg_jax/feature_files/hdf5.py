@@ -1,6 +1,12 @@
-"""HDF5 files of any family: open, list, read, without ever walking through all entries."""
+"""HDF5 files of any family: open, list, read, without ever walking through all entries.
 
+The functions here are the only ones that touch h5py, which raises many types of error, depending
+on which byte is damaged.
+"""
+
+import collections
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +14,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
+from stg_jax.feature_files.base import spread
+from stg_jax.feature_files.detect import content, refuse_other
 
 _FRAME_ROWS = 'feats'
 _OBJECT_ROWS = 'vfeats'
 _NO_CLIP = 'max_len'  # a number that CARE writes among its clips
-# What h5py raises depends on which bytes are damaged; ValueError also of names and types.
-_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
+
+Entry = h5py.Dataset | h5py.Group | h5py.Datatype
 
 
 @contextlib.contextmanager
@@ -26,8 +34,12 @@ def readable(where: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except _ERRORS as error:
-        raise UserError(f'{where} cannot be read as HDF5 ({error}): copy the file again') from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'{where} cannot be read as HDF5 ({first_line(error)}): copy the file again'
+        ) from None
 
 
 def open_file(path: str | os.PathLike[str]) -> h5py.File:
@@ -36,43 +48,75 @@ def open_file(path: str | os.PathLike[str]) -> h5py.File:
     Raises:
       UserError: it is missing, is not HDF5 or not all of it, or holds nothing.
     """
-    if not Path(path).is_file():
-        raise UserError(f'the features file {path} does not exist')
+    found = content(path)
+    if found != 'HDF5':
+        raise refuse_other(path, found)
     with contextlib.ExitStack() as opened:
         with readable(path):
-            file = opened.enter_context(h5py.File(path))
+            file = opened.enter_context(_open_with_or_without_lock(path))
         if not clip_keys(file):
             raise UserError(f'{path} holds no clip')
         opened.pop_all()
     return file
 
 
+def _open_with_or_without_lock(path: str | os.PathLike[str]) -> h5py.File:
+    """Open a file, without the lock that HDF5 asks for where the file system has no locks."""
+    try:
+        return h5py.File(path, 'r')
+    except OSError as error:
+        if 'lock' not in str(error):
+            raise
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise UserError(
+                f'{path} is locked, as by a program that is writing it: wait until that ends, or '
+                'set HDF5_USE_FILE_LOCKING=FALSE if none is'
+            ) from None
+    # Reading needs no lock, and network drives refuse it with many different numbers.
+    return h5py.File(path, 'r', locking=False)
+
+
+def is_matlab(file: h5py.File) -> bool:
+    """Whether MATLAB 7.3 wrote a file, in which arrays are stored with their axes reversed."""
+    if not file.userblock_size:
+        return False
+    with readable(file.filename), Path(file.filename).open('rb') as start:
+        return start.read(6) == b'MATLAB'
+
+
 def clip_keys(file: h5py.File) -> list[str]:
-    """Return the names of all top entries that can be clips; opens none of them.
+    """List the names of all top entries that can be clips; opens none of them.
 
     Raises:
       UserError: the list of entries is damaged.
     """
     with readable(file.filename):
         # Names that are not UTF-8 come as bytes.
-        return [key if isinstance(key, str) else key.decode() for key in file if key != _NO_CLIP]
+        names = [key.decode() if isinstance(key, bytes) else str(key) for key in file]
+        # MATLAB keeps the parts of cells and objects in #refs# and #subsystem#.
+        return [name for name in names if name != _NO_CLIP and not name.startswith('#')]
 
 
-def first_entry(file: h5py.File) -> tuple[str, h5py.Dataset | h5py.Group]:
-    """Return the first entry that can be a clip and is not damaged, with its name.
+def some_entries(file: h5py.File) -> list[tuple[str, Entry]]:
+    """Open a few entries from all parts of a file that can be clips and are not damaged.
 
     Raises:
       UserError: all of them are damaged.
     """
-    keys = clip_keys(file)
+    keys, found = clip_keys(file), []
+    for key in spread(keys):
+        with contextlib.suppress(UserError):
+            found.append((key, entry(file, key)))
+    if found:
+        return found
     for key in keys:
         with contextlib.suppress(UserError):
-            return key, entry(file, key)
-    return keys[0], entry(file, keys[0])
+            return [(key, entry(file, key))]
+    return [(keys[0], entry(file, keys[0]))]
 
 
 def holds(source: h5py.File | h5py.Group, name: str) -> bool:
-    """Return whether a file or group has an entry.
+    """Whether a file or group has an entry.
 
     Raises:
       UserError: the list of entries is damaged.
@@ -82,31 +126,43 @@ def holds(source: h5py.File | h5py.Group, name: str) -> bool:
 
 
 def layout(file: h5py.File) -> str:
-    """Return how the file is laid out, told from its names and its first entry.
+    """Recognize how a file is laid out, from its names and most of a few entries.
 
     Returns:
-      'frame rows' or 'object rows' (one array, a row per clip), 'object groups' (a group per clip)
-      or 'datasets' (an array per clip).
+      'frame rows' or 'object rows' (one array, a row per clip), 'object groups' (a group per clip),
+      'datasets' (an array per clip) or 'MATLAB' (the same, with axes reversed).
 
     Raises:
       UserError: none of these, or it is damaged.
     """
+    if is_matlab(file):
+        return 'MATLAB'
     for name, found in ((_OBJECT_ROWS, 'object rows'), (_FRAME_ROWS, 'frame rows')):
         if holds(file, name) and isinstance(entry(file, name), h5py.Dataset):
             return found
-    key, first = first_entry(file)
-    if isinstance(first, h5py.Dataset):
+    entries = some_entries(file)
+    votes = collections.Counter(map(_layout_of, (each for _, each in entries)))
+    most = votes.most_common(1)[0][0]
+    if most is None:
+        key = next(key for key, each in entries if _layout_of(each) is None)
+        raise UserError(
+            f'{file.filename}: {key} is a group without feats: expected an array per clip, a group '
+            f'with feats per clip, or the arrays {_FRAME_ROWS} or {_OBJECT_ROWS} of all clips'
+        )
+    return most
+
+
+def _layout_of(each: Entry) -> str | None:
+    if isinstance(each, h5py.Dataset):
         return 'datasets'
-    if isinstance(first, h5py.Group) and holds(first, 'feats'):
-        return 'object groups'
-    raise UserError(
-        f'{file.filename}: {key} is a group without feats: expected an array per clip, a group '
-        f'with feats per clip, or the arrays {_FRAME_ROWS} or {_OBJECT_ROWS} of all clips'
-    )
+    with contextlib.suppress(UserError):
+        if isinstance(each, h5py.Group) and holds(each, 'feats'):
+            return 'object groups'
+    return None
 
 
 def dataset(file: h5py.File | h5py.Group, key: str) -> h5py.Dataset:
-    """Return the dataset of a clip, unread.
+    """Open the dataset of a clip, unread.
 
     Raises:
       UserError: there is none, or it is damaged, naming file and key.
@@ -116,22 +172,24 @@ def dataset(file: h5py.File | h5py.Group, key: str) -> h5py.Dataset:
         raise UserError(f'{where} does not exist: choose another clip or file')
     found = entry(file, key)
     if not isinstance(found, h5py.Dataset):
-        raise UserError(f'{where} is a group, expected one array')
+        raise UserError(f'{where} is no array, expected one')
+    if found.shape is None:
+        raise UserError(f'{where} is empty: write that clip again')
     return found
 
 
 def read(source: h5py.Dataset, index: tuple | int = ()) -> np.ndarray:
-    """Return the values of a dataset, or of one row of it.
+    """Read the values of a dataset, or of one row of it.
 
     Raises:
       UserError: they cannot be read, naming file and key.
     """
     with readable(f'{source.file.filename}: {source.name}'):
-        return source[index]
+        return np.asarray(source[index])
 
 
-def entry(source: h5py.File | h5py.Group, key: str) -> h5py.Dataset | h5py.Group:
-    """Return an entry, unread.
+def entry(source: h5py.File | h5py.Group, key: str) -> Entry:
+    """Open an entry, unread.
 
     Raises:
       UserError: there is none, or it is damaged, naming file and key.

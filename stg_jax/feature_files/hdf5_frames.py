@@ -5,36 +5,41 @@ import numpy as np
 
 from stg_jax.errors import UserError
 from stg_jax.feature_files import hdf5
-from stg_jax.feature_files.base import Closing, as_steps, check_steps
+from stg_jax.feature_files.base import Source, as_numbers, as_steps, steps_shape, usual_width
 
 
-class DatasetFrames(Closing):
-    """An array (steps, D) or (D,) per clip: SGN, RecNet, SA-LSTM, HMN, CARE, NACF, CST."""
+class DatasetFrames(Source[np.ndarray]):
+    """An array (steps, D) or (D,) per clip: SGN, RecNet, SA-LSTM, HMN, CARE, NACF, CST.
 
-    family = 'HDF5, an array per clip (SGN, RecNet, HMN, CARE, CST)'
-    warnings = ()
+    Those of MATLAB 7.3 are stored with their axes reversed.
+    """
 
     def __init__(self, file: h5py.File, path: str):
         self.path = path
+        self.family = 'HDF5, an array per clip (SGN, RecNet, HMN, CARE, CST)'
         self.keys = hdf5.clip_keys(file)
         self._file = file
-        # Its shape alone: values that are damaged are the failure of one clip.
-        first, _ = hdf5.first_entry(file)
-        steps = hdf5.dataset(file, first)
-        check_steps(steps, f'{path}: {first}')
-        self.width = steps.shape[-1]
+        self._reversed = hdf5.is_matlab(file)
+        if self._reversed:
+            self.family = 'MATLAB 7.3, an array per clip'
+        self.width = usual_width(self.keys, self._width)
+
+    def _width(self, key: str) -> int:
+        # From the shape only: damaged values are the failure of one clip, when it is read.
+        shape = hdf5.dataset(self._file, key).shape
+        return steps_shape(shape[::-1] if self._reversed else shape, f'{self.path}: {key}')[-1]
 
     def read(self, key: str) -> np.ndarray:
-        """Return (S, D) float32 features of a clip, see `FrameSource`."""
+        """Read (S, D) float32 features of a clip."""
         values = hdf5.read(hdf5.dataset(self._file, key))
-        return as_steps(values, f'{self.path}: {key}', self.width)
+        return as_steps(values.T if self._reversed else values, f'{self.path}: {key}', self.width)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-class RowFrames(Closing):
+class RowFrames(Source[np.ndarray]):
     """`feats` (clips, steps, D) or (clips, D), with `lens` valid steps of each: RMN, GL-RG."""
 
     family = 'HDF5, a row per clip (RMN, GL-RG)'
@@ -42,23 +47,25 @@ class RowFrames(Closing):
     def __init__(self, file: h5py.File, path: str):
         self._file = file
         self._rows = hdf5.dataset(file, 'feats')
-        if self._rows.ndim not in (2, 3) or not self._rows.size:
+        if self._rows.ndim < 2 or not self._rows.size:
             raise UserError(
                 f'{path}: feats has shape {self._rows.shape}, expected (clips, steps, D)'
             )
         self._lens = read_lens(file, path, len(self._rows))
         self.path = path
-        self.width = self._rows.shape[-1]
         rows = range(len(self._rows))
         self.keys = [str(i) for i in rows if self._lens is None or self._lens[i] > 0]
+        if not self.keys:
+            raise UserError(f'{path}: no row has a valid step (lens): write the file again')
+        self.width = steps_shape(self._rows.shape[1:], f'{path}: feats')[-1]
         empty = len(self._rows) - len(self.keys)
         self.warnings = [f'{empty} rows have no valid step: left out'] if empty else []
 
     def read(self, key: str) -> np.ndarray:
-        """Return (S, D) float32 features of the valid steps of a clip, see `FrameSource`."""
+        """Read (S, D) float32 features of the valid steps of a clip."""
         row = row_number(self.path, key, len(self._rows))
         steps = hdf5.read(self._rows, row)
-        if steps.ndim == 2 and self._lens is not None:
+        if steps.ndim >= 2 and self._lens is not None:
             steps = steps[: self._lens[row]]
         return as_steps(steps, f'{self.path}: row {key}')
 
@@ -68,21 +75,22 @@ class RowFrames(Closing):
 
 
 def read_lens(file: h5py.File, path: str, num_rows: int) -> np.ndarray | None:
-    """Return the valid steps of each row, (clips,), None where the file does not say.
+    """Read the valid steps of each row, (clips,); None where the file does not say.
 
     Raises:
       UserError: they do not belong to the rows.
     """
     if not hdf5.holds(file, 'lens'):
         return None
-    lens = hdf5.read(hdf5.dataset(file, 'lens')).reshape(-1).astype(np.int64)
+    lens = hdf5.read(hdf5.dataset(file, 'lens')).reshape(-1)
+    lens = as_numbers(lens, f'{path}: lens').astype(np.int64)
     if len(lens) != num_rows:
         raise UserError(f'{path} has {num_rows} rows but {len(lens)} lens: write it again')
     return lens
 
 
 def row_number(path: str, key: str, num_rows: int) -> int:
-    """Return the row that a key names.
+    """Find the row that a key names.
 
     Raises:
       UserError: there is no such row.

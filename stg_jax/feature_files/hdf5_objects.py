@@ -5,10 +5,18 @@ import numpy as np
 
 from stg_jax.errors import UserError
 from stg_jax.feature_files import hdf5
-from stg_jax.feature_files.base import Closing, Objects, as_numbers, check_width
+from stg_jax.feature_files.base import (
+    Objects,
+    Source,
+    as_numbers,
+    check_width,
+    usual_width,
+    without_unit_axes,
+)
 from stg_jax.feature_files.hdf5_frames import read_lens, row_number
 from stg_jax.feature_files.objects import (
     BOXLESS,
+    PERHAPS_FRAMES,
     TIMELESS,
     Fit,
     build_objects,
@@ -17,10 +25,12 @@ from stg_jax.feature_files.objects import (
 )
 
 UNKNOWN = (0, 0)
+_SIZE = ('height', 'width')
+_LARGEST = 2**24  # side of a frame, beyond which float32 no longer counts pixels
 
 
 def frame_size(sizes: h5py.File | None, key: str) -> tuple[int, int]:
-    """Return (height, width) in pixels of a clip, `UNKNOWN` where there is no such entry.
+    """Read (height, width) in pixels of a clip; `UNKNOWN` where there is no such entry.
 
     Args:
       sizes: clip to (height, width) or (height, width, channels); None for no file.
@@ -33,16 +43,16 @@ def frame_size(sizes: h5py.File | None, key: str) -> tuple[int, int]:
         return UNKNOWN
     where = f'{sizes.filename}: {key}'
     size = as_numbers(hdf5.read(hdf5.dataset(sizes, key)), where)
-    if size.shape not in ((2,), (3,)) or size.min() < 1:
+    if size.shape not in ((2,), (3,)) or not 1 <= size.min() <= size.max() < _LARGEST:
         raise UserError(f'{where} is no frame size, expected (height, width[, channels]) in pixels')
     return int(size[0]), int(size[1])
 
 
-class GroupObjects(Closing):
+class GroupObjects(Source[Objects]):
     """A group per clip with `feats` (n, D) or (steps, n, D), perhaps boxes, scores and classes.
 
     Boxes are called `boxes` or `bboxes`, classes `labels` (-1: no object) or `kinds`; the
-    attributes `height` and `width` tell the frame size where `sizes` does not.
+    attributes `height` and `width` are the frame size where `sizes` has none.
     """
 
     family = 'HDF5, a group per clip (HMN)'
@@ -52,23 +62,45 @@ class GroupObjects(Closing):
         self.keys = hdf5.clip_keys(file)
         self._file = file
         self._sizes = sizes
-        key, first = hdf5.first_entry(file)
-        feats = hdf5.dataset(first, 'feats')
-        if feats.ndim not in (2, 3):
-            raise UserError(
-                f'{path}: {key} has feats {feats.shape}, expected (steps, n, D) or (n, D)'
-            )
-        self.width = feats.shape[-1]
-        without_boxes = not any(hdf5.holds(first, name) for name in ('boxes', 'bboxes'))
-        self.warnings = [TIMELESS] * (feats.ndim == 2) + [BOXLESS] * without_boxes
+        self.width = usual_width(self.keys, lambda key: self._shape(key)[-1])
+        # What most of a few clips hold: an odd one is its own failure.
+        groups = {k: each for k, each in hdf5.some_entries(file) if isinstance(each, h5py.Group)}
+        without_time = [self._rank(key) == 2 for key in groups]
+        without_boxes = [
+            not any(hdf5.holds(group, name) for name in ('boxes', 'bboxes'))
+            for group in groups.values()
+        ]
+        self.warnings = [TIMELESS] * _most(without_time) + [BOXLESS] * _most(without_boxes)
 
-    def read(self, key: str) -> Objects:
-        """Return the objects of a clip, see `ObjectSource`."""
-        where = f'{self.path}: {key}'
+    def _rank(self, key: str) -> int:
+        try:
+            return len(self._shape(key))
+        except UserError:
+            return 0
+
+    def _group(self, key: str) -> h5py.Group:
         group = hdf5.entry(self._file, key) if hdf5.holds(self._file, key) else None
         if not isinstance(group, h5py.Group):
-            raise UserError(f'{where} is no group with feats: choose another clip or file')
-        feature = hdf5.read(hdf5.dataset(group, 'feats'))
+            raise UserError(
+                f'{self.path}: {key} is no group with feats: choose another clip or file'
+            )
+        return group
+
+    def _shape(self, key: str) -> tuple[int, ...]:
+        """Find the shape (steps, n, D) or (n, D) of a clip's features."""
+        stored = hdf5.dataset(self._group(key), 'feats').shape
+        shape = without_unit_axes(stored, 3)
+        if len(shape) not in (2, 3):
+            raise UserError(
+                f'{self.path}: {key} has features {stored}, expected (steps, n, D) or (n, D)'
+            )
+        return shape
+
+    def read(self, key: str) -> Objects:
+        """Read the objects of a clip."""
+        where = f'{self.path}: {key}'
+        group = self._group(key)
+        feature = hdf5.read(hdf5.dataset(group, 'feats')).reshape(self._shape(key))
         check_width(feature, where, self.width)
         label, mask = _classes(group, where)
         box = _values(group, 'boxes')
@@ -87,8 +119,9 @@ class GroupObjects(Closing):
     def _size(self, key: str, group: h5py.Group) -> tuple[int, int]:
         size = frame_size(self._sizes, key)
         with hdf5.readable(f'{self.path}: {key}'):
-            if size == UNKNOWN and {'height', 'width'} <= set(group.attrs):
-                size = int(group.attrs['height']), int(group.attrs['width'])
+            if size == UNKNOWN and set(_SIZE) <= set(group.attrs):
+                height, width = (np.asarray(group.attrs[name]).item() for name in _SIZE)
+                size = int(height), int(width)
         return size
 
     def close(self) -> None:
@@ -96,7 +129,7 @@ class GroupObjects(Closing):
         _close(self._file, self._sizes)
 
 
-class DatasetObjects(Closing):
+class DatasetObjects(Source[Objects]):
     """An array (n, D) per clip, or per frame of a clip, with boxes (n, 4) in another file.
 
     SAAT and CST `roi_feat` and `roi_box`, HMN without boxes, Sejong (frames `<clip>-<frame>`).
@@ -116,32 +149,33 @@ class DatasetObjects(Closing):
         self._images = group_images(hdf5.clip_keys(file), fit)
         self.keys = list(self._images)
         self._file, self._boxes, self._sizes = file, boxes, sizes
-        first = hdf5.dataset(file, hdf5.first_entry(file)[0])
-        if first.ndim != 2:
-            raise UserError(
-                f'{path} holds arrays {first.shape}: objects are (n, D), and features of frames '
-                'belong to --appearance or --motion'
-            )
-        self.width = first.shape[-1]
+        names = [images[0] for images in self._images.values()]
+        self.width = usual_width(names, lambda name: self._shape(name)[-1])
         without_time = all(len(images) == 1 for images in self._images.values())
         self.warnings = [TIMELESS] * without_time + [BOXLESS] * (boxes is None)
         if without_time and boxes is None:
-            self.warnings.append(
-                'rows are taken for the objects of one frame: if they are frames, pass the file as '
-                '--appearance or --motion'
-            )
+            self.warnings.append(PERHAPS_FRAMES)
 
     def read(self, key: str) -> Objects:
-        """Return the objects of a clip, see `ObjectSource`."""
+        """Read the objects of a clip."""
         if key not in self._images:
             raise UserError(f'{self.path}: {key} does not exist: choose another clip or file')
         return stack_steps([self._read_image(name, key) for name in self._images[key]])
 
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Find the shape (n, D) of a picture's features."""
+        stored = hdf5.dataset(self._file, name).shape
+        shape = without_unit_axes(stored, 2)
+        if len(shape) != 2:
+            raise UserError(
+                f'{self.path}: {name} has shape {stored}: objects are (n, D), and features of '
+                'frames belong to --appearance or --motion'
+            )
+        return shape
+
     def _read_image(self, name: str, clip: str) -> Objects:
         where = f'{self.path}: {name}'
-        feature = hdf5.read(hdf5.dataset(self._file, name))
-        if feature.ndim != 2:
-            raise UserError(f'{where} has shape {feature.shape}, expected (n, D)')
+        feature = hdf5.read(hdf5.dataset(self._file, name)).reshape(self._shape(name))
         check_width(feature, where, self.width)
         box = None if self._boxes is None else hdf5.read(hdf5.dataset(self._boxes, name))
         height, width = frame_size(self._sizes, clip)
@@ -152,7 +186,7 @@ class DatasetObjects(Closing):
         _close(self._file, self._boxes, self._sizes)
 
 
-class RowObjects(Closing):
+class RowObjects(Source[Objects]):
     """`vfeats` (clips, steps, n, D) and `sfeats` (clips, steps, n, 5: box in [0, 1], area): RMN."""
 
     family = 'HDF5, a row of regions per clip (RMN)'
@@ -176,7 +210,7 @@ class RowObjects(Closing):
         self.warnings = [TIMELESS] * (len(shape) == 3) + [BOXLESS] * (self._boxes is None)
 
     def read(self, key: str) -> Objects:
-        """Return the objects of a clip, see `ObjectSource`."""
+        """Read the objects of a clip."""
         row = row_number(self.path, key, len(self._rows))
         feature = hdf5.read(self._rows, row)
         box = None if self._boxes is None else hdf5.read(self._boxes, row)[..., :4]
@@ -196,12 +230,16 @@ def _valid_steps(feature: np.ndarray) -> int:
 
 
 def _classes(group: h5py.Group, where: str) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the classes of a clip's objects and which of them exist, None where unknown."""
+    """Read the classes of a clip's objects and which of them exist, None where unknown."""
     labels, kinds = _values(group, 'labels'), _values(group, 'kinds')
     if labels is not None:
         return labels, as_numbers(labels, f'{where}/labels') >= 0
     # `kinds` may be names, which say no more than the features do.
     return (kinds if kinds is not None and kinds.dtype.kind in 'iu' else None), None
+
+
+def _most(votes: list[bool]) -> bool:
+    return 2 * sum(votes) > len(votes)
 
 
 def _values(group: h5py.Group, name: str) -> np.ndarray | None:

@@ -1,16 +1,26 @@
-"""Objects in a folder with one `.npz` per picture: MILVLG bottom-up-attention.pytorch, xmodaler."""
+"""Features in folders of `.npy` or `.npz` files, or in one `.npz`."""
 
 import collections
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from stg_jax import files
 from stg_jax.errors import UserError
-from stg_jax.feature_files.base import Closing, Objects, as_steps, check_width
+from stg_jax.feature_files.base import (
+    Objects,
+    Source,
+    as_steps,
+    check_width,
+    spread,
+    usual_width,
+    without_unit_axes,
+)
+from stg_jax.feature_files.numpy_files import npz_headers, read_npy, read_npz
 from stg_jax.feature_files.objects import (
     BOXLESS,
+    PERHAPS_FRAMES,
     TIMELESS,
     Fit,
     build_objects,
@@ -18,12 +28,12 @@ from stg_jax.feature_files.objects import (
     stack_steps,
 )
 
-# What video_features calls its outputs; times and rates lie beside the features.
+# What video_features calls its outputs; times and rates are saved beside the features.
 _FACTS = ('fps', 'timestamps_ms')
 _FEATURES = ('rgb', 'flow', 'r21d', 's3d', 'resnet', 'clip', 'timm', 'raft', 'vggish')
 
 
-class NpyFolder(Closing):
+class NpyFolder(Source[np.ndarray]):
     """`<clip>.npy` (steps, D) or (D,): xiadingZ, xmodaler, SFTCap; or `<clip>_<name>.npy`.
 
     Args:
@@ -31,10 +41,8 @@ class NpyFolder(Closing):
       name: of the features among several that video_features wrote; None where it is plain.
     """
 
-    warnings = ()
-
     def __init__(self, path: str, name: str | None = None):
-        stems = sorted(file.stem for file in Path(path).glob('*.npy'))
+        stems = sorted(file.stem for file in files.visible(Path(path).glob('*.npy')))
         name = name or _only_name(path, stems)
         self.path = path
         self.family = 'folder of .npy (xiadingZ, xmodaler, SFTCap)'
@@ -46,35 +54,19 @@ class NpyFolder(Closing):
         if not stems:
             raise UserError(f'{path} holds no <clip>{self._ending}')
         self.keys = stems
-        self.width = self._read(stems[0], None).shape[-1]
+        self.width = usual_width(stems, lambda key: self._read(key, None).shape[-1])
 
     def read(self, key: str) -> np.ndarray:
-        """Return (S, D) float32 features of a clip, see `FrameSource`."""
+        """Read (S, D) float32 features of a clip."""
         return self._read(key, self.width)
 
     def _read(self, key: str, width: int | None) -> np.ndarray:
         file = Path(self.path) / f'{key}{self._ending}'
-        return as_steps(load(file), str(file), width)
-
-
-def load(file: Path) -> np.ndarray:
-    """Read an array that is no pickle.
-
-    Raises:
-      UserError: it is missing, damaged or a pickle.
-    """
-    try:
-        return np.load(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f'{file} does not exist: choose another clip or folder') from None
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(
-            f'{file} is no complete array of numbers ({error}): convert or copy it again'
-        ) from None
+        return as_steps(read_npy(file), str(file), width)
 
 
 def _only_name(path: str, stems: Iterable[str]) -> str | None:
-    """Return which outputs of video_features are features, None if there are no outputs of it."""
+    """Find which outputs of video_features are features, None if there are no outputs of it."""
     clips = collections.defaultdict(list)
     for stem in stems:
         ending = next((name for name in (*_FACTS, *_FEATURES) if stem.endswith(f'_{name}')), None)
@@ -92,44 +84,104 @@ def _only_name(path: str, stems: Iterable[str]) -> str | None:
 
 _FEATURES_NPZ = ('x', 'features', 'feat')
 _BOXES = ('bbox', 'boxes')
+_OF_OBJECTS = {*_BOXES, 'num_bbox'}
 # Others are not even read: MILVLG's `info` is a pickle.
-_WANTED = {*_FEATURES_NPZ, *_BOXES, 'num_bbox', 'image_h', 'image_w'}
+_WANTED = {*_FEATURES_NPZ, *_OF_OBJECTS, 'image_h', 'image_w'}
 
 
-class NpzFolder(Closing):
+def holds_boxes(path: str) -> bool:
+    """Whether most archives of a folder, of a few that are looked at, hold boxes of objects."""
+    votes = collections.Counter()
+    for name in spread(_archives(path)):
+        try:
+            votes[bool(_OF_OBJECTS & npz_headers(_file(path, name)).keys())] += 1
+        except UserError:
+            continue  # damage is the failure of one clip
+    return votes[True] > votes[False]
+
+
+class NpzFrames(Source[np.ndarray]):
+    """`<clip>.npz` with an array (steps, D) or (D,), called as in `NpzFolder` or the only one."""
+
+    family = 'folder of .npz with features of frames'
+
+    def __init__(self, path: str):
+        self.path = path
+        self.keys = _archives(path)
+        self.width = usual_width(self.keys, lambda key: self._read(key, None).shape[-1])
+
+    def read(self, key: str) -> np.ndarray:
+        """Read (S, D) float32 features of a clip."""
+        return self._read(key, self.width)
+
+    def _read(self, key: str, width: int | None) -> np.ndarray:
+        file = _file(self.path, key)
+        names = list(npz_headers(file))
+        chosen = [name for name in _FEATURES_NPZ if name in names] or names
+        if len(chosen) != 1:
+            raise UserError(
+                f'{file} holds {", ".join(names) or "nothing"}, of which none is called '
+                f'{" or ".join(_FEATURES_NPZ)}: save the features as .npy'
+            )
+        arrays = read_npz(file, chosen.__contains__)
+        return as_steps(arrays[chosen[0]], str(file), width)
+
+
+class NpzArchive(Source[np.ndarray]):
+    """One `.npz` with an array (steps, D) or (D,) for each clip."""
+
+    family = '.npz, an array per clip'
+
+    def __init__(self, path: str):
+        self.path = path
+        self.keys = list(npz_headers(Path(path)))
+        self.width = usual_width(self.keys, lambda key: self._read(key, None).shape[-1])
+
+    def read(self, key: str) -> np.ndarray:
+        """Read (S, D) float32 features of a clip."""
+        return self._read(key, self.width)
+
+    def _read(self, key: str, width: int | None) -> np.ndarray:
+        arrays = read_npz(Path(self.path), lambda name: name == key)
+        if key not in arrays:
+            raise UserError(f'{self.path}: {key} does not exist: choose another clip or file')
+        return as_steps(arrays[key], f'{self.path}: {key}', width)
+
+
+class NpzFolder(Source[Objects]):
     """`<picture>.npz` with features, boxes in pixels and the frame size, see `group_images`."""
 
     family = 'folder of .npz (MILVLG bottom-up-attention, xmodaler)'
 
     def __init__(self, path: str, fit: Fit | None = None):
         self.path = path
-        folder = Path(path)
-        names = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.npz')]
-        self._images = group_images(sorted(name.as_posix() for name in names), fit)
+        self._images = group_images(_archives(path), fit)
         self.keys = list(self._images)
-        self.width = self._read_image(self._images[self.keys[0]][0], None).feature.shape[-1]
-        first = _load(self._file(self._images[self.keys[0]][0]))
+        names = [images[0] for images in self._images.values()]
+        self.width = usual_width(names, lambda name: self._read_image(name, None).feature.shape[-1])
         without_time = all(len(images) == 1 for images in self._images.values())
-        without_boxes = _first(first, _BOXES) is None
+        without_boxes = not holds_boxes(path)
         self.warnings = [TIMELESS] * without_time + [BOXLESS] * without_boxes
+        if without_time and without_boxes:
+            self.warnings.append(PERHAPS_FRAMES)
 
     def read(self, key: str) -> Objects:
-        """Return the objects of a clip, see `ObjectSource`."""
+        """Read the objects of a clip."""
         if key not in self._images:
             raise UserError(f'{self.path} holds no {key}.npz: choose another clip or folder')
         return stack_steps([self._read_image(name, self.width) for name in self._images[key]])
 
-    def _file(self, name: str) -> Path:
-        return Path(self.path) / f'{name}.npz'
-
     def _read_image(self, name: str, width: int | None) -> Objects:
-        file = self._file(name)
-        arrays = _load(file)
+        file = _file(self.path, name)
+        arrays = read_npz(file, _WANTED.__contains__)
         feature, box = _first(arrays, _FEATURES_NPZ), _first(arrays, _BOXES)
+        if feature is not None:
+            feature = feature.reshape(without_unit_axes(feature.shape, 2))
         if feature is None or feature.ndim != 2:
             raise UserError(f'{file} holds no features (n, D) called {" or ".join(_FEATURES_NPZ)}')
-        num_boxes = arrays.get('num_bbox')
-        number = int(num_boxes if num_boxes is not None else len(feature if box is None else box))
+        if box is not None:
+            box = box.reshape(without_unit_axes(box.shape, 2))
+        number = _whole(arrays, 'num_bbox', len(feature if box is None else box), file)
         # Some tools store (D, n), as the networks of their time took it.
         if feature.shape[1] == number != len(feature):
             feature = feature.T
@@ -138,18 +190,31 @@ class NpzFolder(Closing):
             str(file),
             feature[:number],
             None if box is None else box[:number],
-            height=int(arrays.get('image_h', 0)),
-            width=int(arrays.get('image_w', 0)),
+            height=_whole(arrays, 'image_h', 0, file),
+            width=_whole(arrays, 'image_w', 0, file),
         )
 
 
-def _load(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name in _WANTED}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f'{file} is no complete archive ({error}): copy it again') from None
+def _archives(path: str) -> list[str]:
+    """List the archives below a folder, by their paths in it without the ending."""
+    folder = Path(path)
+    names = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.npz')]
+    return sorted(name.as_posix() for name in names if not files.is_hidden(name))
+
+
+def _file(path: str, name: str) -> Path:
+    return Path(path) / f'{name}.npz'
 
 
 def _first(arrays: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
     return next((arrays[name] for name in names if name in arrays), None)
+
+
+def _whole(arrays: Mapping[str, np.ndarray], name: str, default: int, file: Path) -> int:
+    """Read a single whole number, not negative, from the arrays of a file."""
+    if name not in arrays:
+        return default
+    value = arrays[name]
+    if value.size != 1 or value.dtype.kind not in 'iuf' or not 0 <= float(value.flat[0]) < 2**31:
+        raise UserError(f'{file}: {name} is no whole number: write the file again')
+    return int(value.flat[0])

@@ -7,15 +7,15 @@ import numpy as np
 
 from stg_jax.data.clip import no_objects
 from stg_jax.errors import UserError
-from stg_jax.feature_files.base import Objects, as_numbers
+from stg_jax.feature_files.base import Objects, as_numbers, without_unit_axes
 
 
 def best_objects(objects: Objects, index_T: np.ndarray, num_objects: int) -> dict[str, np.ndarray]:
-    """Return the object arrays of a `Clip`: the best `num_objects` of T steps.
+    """Choose the best `num_objects` objects of T steps, as the object arrays of a `Clip`.
 
     Args:
       objects: of S steps.
-      index_T: (T,) the steps that stand for the frames, see `sampling.sample_index`.
+      index_T: (T,) the steps that stand for the frames, see `data.frame_sampling.sample_index`.
       num_objects: N; objects of equal score stay in the file's order.
 
     Returns:
@@ -31,7 +31,7 @@ def best_objects(objects: Objects, index_T: np.ndarray, num_objects: int) -> dic
     return arrays
 
 
-# How well keys mean clips, the larger the better: see `data.ids.fit`.
+# How well keys mean clips, the larger the better: see `datasets.clip_ids.fit`.
 Fit = Callable[[Sequence[str]], tuple[int, int]]
 
 _MOST = 1000  # images of one clip; more of one prefix are a collection of pictures
@@ -50,28 +50,28 @@ def group_images(names: Sequence[str], fit: Fit | None = None) -> dict[str, list
 
     Args:
       names: of the images.
-      fit: tells which of both fits the annotations; where it tells nothing, and without it, the
-        names alone do: clips may be numbered as well as frames.
+      fit: how well either reading fits the annotations. Where both fit equally, and without it,
+        the names decide: clips may be numbered as well as frames.
     """
     alone = {name: [name] for name in names}
     found = [_NAME.fullmatch(name) for name in names]
     if not all(found):
         return alone
     groups: dict[str, dict[int, str]] = {}
-    for match in found:
+    for match in filter(None, found):
         groups.setdefault(match['clip'], {})[int(match['frame'])] = match.string
     # Two names with one frame number (7 and 007) are no frames of one clip.
     if sum(map(len, groups.values())) < len(names):
         return alone
     apart, together = (fit(list(keys)) if fit else (0, 0) for keys in (alone, groups))
-    marked = all(match['marker'] for match in found)
+    marked = all(match['marker'] for match in filter(None, found))
     if apart > together or (apart == together and not _are_clips(groups, marked)):
         return alone
     return {clip: [images[k] for k in sorted(images)] for clip, images in groups.items()}
 
 
 def _are_clips(groups: dict[str, dict[int, str]], marked: bool) -> bool:
-    """Return whether the names look like frames of clips: `video_001` may itself be a clip."""
+    """Whether the names look like frames of clips: `video_001` may itself be a clip."""
     small = all(len(images) <= _MOST and max(images) <= _LAST for images in groups.values())
     several = len(groups) > 1 and all(len(images) > 1 for images in groups.values())
     return small and (marked or several)
@@ -80,6 +80,10 @@ def _are_clips(groups: dict[str, dict[int, str]], marked: bool) -> bool:
 # Warnings about files of objects.
 TIMELESS = 'one step of objects a clip: every frame of a clip gets the same ones'
 BOXLESS = 'no boxes: every object gets the whole frame, so that spatial links are uniform'
+PERHAPS_FRAMES = (
+    'rows are taken for the objects of one frame: if they are frames, pass the file as '
+    '--appearance or --motion'
+)
 
 SLACK = 0.02  # of the frame's side, by which boxes may stick out through rounding
 _PIXELS = 2  # where boxes reach farther, they are in pixels
@@ -96,7 +100,7 @@ def build_objects(
     height: int = 0,
     width: int = 0,
 ) -> Objects:
-    """Return the objects of a clip.
+    """Check the arrays of a clip's objects and bring them to the form of `Objects`.
 
     Args:
       where: file and key, for sentences.
@@ -112,29 +116,32 @@ def build_objects(
       UserError: shapes disagree, features are not finite, or boxes cannot be brought to [0, 1].
     """
     feature = as_numbers(feature, where)
+    feature = feature.reshape(without_unit_axes(feature.shape, 3))
+    box = _of_rank(box, feature.ndim)
+    score, label, mask = (_of_rank(array, feature.ndim - 1) for array in (score, label, mask))
     if feature.ndim == 2:
         feature = feature[None]
         box, score, label, mask = (
-            None if a is None else np.asarray(a)[None] for a in (box, score, label, mask)
+            None if array is None else array[None] for array in (box, score, label, mask)
         )
     _check_shapes(where, feature, boxes=box, scores=score, labels=label)
     shape = feature.shape[:2]
-    mask = feature.any(axis=-1) if mask is None else mask
+    exists: np.ndarray = np.asarray(feature.any(axis=-1) if mask is None else mask)
     score = np.ones(shape) if score is None else score
     label = np.full(shape, -1) if label is None else label
     return Objects(
-        feature=np.where(mask[..., None], feature, np.float32(0)),
-        box=_unit_boxes(where, box, mask, height, width),
-        score=_scores(where, score, mask),
-        label=np.where(mask, label, -1).astype(np.int32),
-        mask=mask,
+        feature=np.where(exists[..., None], feature, np.float32(0)),
+        box=_unit_boxes(where, box, exists, height, width),
+        score=_scores(where, score, exists),
+        label=np.where(exists, as_numbers(label, where), -1).astype(np.int32),
+        mask=exists,
         height=int(height),
         width=int(width),
     )
 
 
 def stack_steps(steps: Sequence[Objects]) -> Objects:
-    """Return the objects of S pictures as those of a clip, padded to the most of a picture."""
+    """Stack the objects of S pictures as those of a clip, padded to the most of a picture."""
     most = max(step.mask.shape[1] for step in steps)
 
     def stack(kind: str, absent: float) -> np.ndarray:
@@ -150,6 +157,14 @@ def stack_steps(steps: Sequence[Objects]) -> Objects:
         height=steps[0].height,
         width=steps[0].width,
     )
+
+
+def _of_rank(array: np.ndarray | None, rank: int) -> np.ndarray | None:
+    """Leave out axes of length 1 where an array has more than `rank` axes; None stays."""
+    if array is None:
+        return array
+    array = np.asarray(array)
+    return array.reshape(without_unit_axes(array.shape, rank))
 
 
 def _check_shapes(where: str, feature: np.ndarray, **others: np.ndarray | None) -> None:
@@ -180,9 +195,9 @@ def _scores(where: str, score: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _unit_boxes(
     where: str, box: np.ndarray | None, mask: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """Return (S, n, 4) boxes in [0, 1], zero where absent."""
+    """Scale boxes (S, n, 4) to [0, 1]; they are zero where absent."""
     if box is None:
-        return np.where(mask[..., None], np.float32([0, 0, 1, 1]), np.float32(0))
+        return np.where(mask[..., None], np.array([0, 0, 1, 1], np.float32), np.float32(0))
     box = np.where(mask[..., None], as_numbers(box, where), np.float32(0))
     in_pixels = box.max(initial=0) > _PIXELS
     if in_pixels:
@@ -191,7 +206,7 @@ def _unit_boxes(
                 f'{where} has boxes in pixels and no frame size: pass the file that holds the '
                 'sizes, clip to (height, width), as --frame_sizes'
             )
-        box = box / np.float32([width, height, width, height])
+        box = box / np.array([width, height, width, height], np.float32)
     outside = max(-box.min(initial=0), box.max(initial=0) - 1)
     if outside > SLACK and in_pixels:
         raise UserError(

@@ -1,5 +1,6 @@
-"""Open a file or folder of features of any known layout, told from its content."""
+"""Open a file or folder of features of any known layout, recognized from its content."""
 
+import collections
 import contextlib
 import re
 from collections.abc import Callable, Sequence
@@ -7,18 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
+from stg_jax import files
 from stg_jax.errors import UserError
 from stg_jax.feature_files import hdf5
-from stg_jax.feature_files.base import Closing, FrameSource, Objects, ObjectSource
+from stg_jax.feature_files.base import Features, FrameSource, ObjectSource, Source
 from stg_jax.feature_files.bottom_up_tsv import BottomUpTsv
 from stg_jax.feature_files.detect import content, refuse_other
 from stg_jax.feature_files.hdf5_frames import DatasetFrames, RowFrames
 from stg_jax.feature_files.hdf5_objects import DatasetObjects, GroupObjects, RowObjects
-from stg_jax.feature_files.numpy_folders import NpyFolder, NpzFolder
+from stg_jax.feature_files.numpy_folders import (
+    NpyFolder,
+    NpzArchive,
+    NpzFolder,
+    NpzFrames,
+    holds_boxes,
+)
 from stg_jax.feature_files.objects import Fit
 
 
-class Columns(Closing):
+class Columns(Source[np.ndarray]):
     """The features `start` to `stop` (exclusive) of every step of another source."""
 
     def __init__(self, source: FrameSource, start: int, stop: int):
@@ -35,7 +43,7 @@ class Columns(Closing):
         self.warnings = source.warnings
 
     def read(self, key: str) -> np.ndarray:
-        """Return (S, D) float32 features of a clip, see `FrameSource`."""
+        """Read (S, D) float32 features of a clip."""
         return self._source.read(key)[:, self._columns]
 
     def close(self) -> None:
@@ -43,44 +51,80 @@ class Columns(Closing):
         self._source.close()
 
 
-class Joined(Closing):
-    """The clips of all `sources`, each read from the one that holds it.
+_FEW = 10  # one file of ten may be damaged where each holds a clip or so, none of a file per split
+_MOST_OPEN = 32  # files of a `Joined`; a process may often have 256 or 1024 open
+
+
+class Joined(Source[Features]):
+    """The clips of several files, each read from the one that holds it.
+
+    Only the files that were read last stay open: there may be one for each clip of a data set.
+
+    Args:
+      path: of all of them, with `*`.
+      paths: of the files.
+      open_one: opens one of them.
 
     Raises:
-      UserError: two hold the same clip, or features of another width.
+      UserError: two hold the same clip, or features of another width, or more than a few cannot
+        be read.
     """
 
-    def __init__(self, path: str, sources: Sequence[FrameSource] | Sequence[ObjectSource]):
+    def __init__(
+        self, path: str, paths: Sequence[str], open_one: Callable[[str], Source[Features]]
+    ):
         self.path = path
-        self.family = sources[0].family
-        self.width = sources[0].width
-        self.warnings = list(
-            dict.fromkeys(sentence for source in sources for sentence in source.warnings)
-        )
-        self._sources = sources
-        self._holder: dict[str, FrameSource | ObjectSource] = {}
-        for source in sources:
-            if source.width != self.width:
-                raise UserError(
-                    f'{sources[0].path} is {self.width} wide and {source.path} {source.width}: '
-                    'join files of one network only'
-                )
-            for key in source.keys:
-                if key in self._holder:
-                    raise UserError(f'{self._holder[key].path} and {source.path} both hold {key}')
-                self._holder[key] = source
+        self._open_one = open_one
+        self._open: collections.OrderedDict[str, Source[Features]] = collections.OrderedDict()
+        self._holder: dict[str, str] = {}
+        widths: dict[str, int] = {}
+        warnings, broken = {}, []
+        for found in paths:
+            try:
+                source = open_one(found)
+            except UserError as error:
+                broken.append(error)
+                continue
+            with source:
+                for key in source.keys:
+                    if key in self._holder:
+                        raise UserError(f'{self._holder[key]} and {found} both hold {key}')
+                    self._holder[key] = found
+                self.family = source.family
+                widths[found] = source.width
+                warnings |= dict.fromkeys(source.warnings)
+        if _FEW * len(broken) > len(paths):
+            raise broken[0]
+        self.width = _same_width(widths)
         self.keys = list(self._holder)
+        self.warnings = [*warnings, *(f'left out: {error}' for error in broken)]
 
-    def read(self, key: str) -> np.ndarray | Objects:
-        """Return what the file that holds the clip says of it."""
+    def read(self, key: str) -> Features:
+        """Read the features of a clip from the file that holds it."""
         if key not in self._holder:
             raise UserError(f'{self.path}: {key} does not exist: choose another clip or file')
-        return self._holder[key].read(key)
+        path = self._holder[key]
+        if path not in self._open:
+            if len(self._open) == _MOST_OPEN:
+                self._open.popitem(last=False)[1].close()
+            self._open[path] = self._open_one(path)
+        self._open.move_to_end(path)
+        return self._open[path].read(key)
 
     def close(self) -> None:
         """Close all files."""
-        for source in self._sources:
-            source.close()
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def _same_width(widths: dict[str, int]) -> int:
+    first, width = next(iter(widths.items()))
+    for path, other in widths.items():
+        if other != width:
+            raise UserError(
+                f'{first} is {width} wide and {path} {other}: join files of one network only'
+            )
+    return width
 
 
 _COLUMNS = re.compile(r'(?P<path>.+):(?P<start>[0-9]+)-(?P<stop>[0-9]+)')
@@ -96,7 +140,7 @@ def open_frames(spec: str) -> FrameSource:
     Raises:
       UserError: there is nothing, it is damaged, of no known layout, or holds objects.
     """
-    columns = None if Path(spec).exists() else _COLUMNS.fullmatch(spec)
+    columns = None if _exists(spec) else _COLUMNS.fullmatch(spec)
     source = _open_all(columns['path'] if columns else spec, _open_frames)
     if not columns:
         return source
@@ -120,7 +164,7 @@ def open_objects(
       spec: PATH of a file or folder, in whose last part `*` stands for anything (a file per split).
       boxes: HDF5 file of the boxes, clip to (n, 4), where they are in a file of their own.
       frame_sizes: HDF5 file, clip to (height, width), where boxes are in pixels of unknown frames.
-      fit: tells clips from frames of clips where both are numbered, see `group_images`.
+      fit: distinguishes clips from frames of clips where both are numbered, see `group_images`.
 
     Raises:
       UserError: there is nothing, it is damaged, of no known layout, or holds features of frames.
@@ -129,48 +173,63 @@ def open_objects(
 
 
 def holds_objects(path: str) -> bool:
-    """Return whether a file of features holds objects, as far as its layout tells.
+    """Whether a file of features holds objects, as far as its layout says.
 
     Raises:
       UserError: it holds no features.
     """
     found = content(path)
-    if found in ('npz folder', 'TSV'):
+    if found == 'TSV':
         return True
-    if found == 'npy folder':
+    if found == 'npz folder':
+        return holds_boxes(path)
+    if found in ('npy folder', 'npz'):
         return False
     if found != 'HDF5':
         raise refuse_other(path, found)
     with hdf5.open_file(path) as file:
-        return hdf5.layout(file) in ('object rows', 'object groups')
+        return hdf5.layout(file) in _OF_OBJECTS
 
 
-def _open_all(
-    path: str, open_one: Callable[[str], FrameSource | ObjectSource]
-) -> FrameSource | ObjectSource:
-    if Path(path).exists() or '*' not in path:
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name that is too long; `content` has the sentence
+        return False
+
+
+_OF_OBJECTS = ('object rows', 'object groups')  # layouts of HDF5 files
+
+
+def _open_all(path: str, open_one: Callable[[str], Source[Features]]) -> Source[Features]:
+    """Open one path, or the files that a pattern with `*` names."""
+    if '*' not in path or _exists(path):
         return open_one(path)
-    paths = sorted(map(str, Path(path).parent.glob(Path(path).name)))
+    paths = sorted(map(str, files.visible(Path(path).parent.glob(Path(path).name))))
     if not paths:
         raise UserError(f'no file is called {path}')
-    with contextlib.ExitStack() as opened:
-        joined = Joined(path, [opened.enter_context(open_one(found)) for found in paths])
-        opened.pop_all()
-    return joined
+    return Joined(path, paths, open_one)
 
 
 def _open_frames(path: str) -> FrameSource:
     folder, colon, name = path.rpartition(':')
-    if colon and not Path(path).exists() and Path(folder).is_dir():
+    if colon and not _exists(path) and Path(folder).is_dir():
         return NpyFolder(folder, name)
     found = content(path)
     if found == 'npy folder':
         return NpyFolder(path)
-    if holds_objects(path):
-        raise UserError(f'{path} holds objects, not features of frames: pass it as --objects')
+    if found == 'npz':
+        return NpzArchive(path)
+    if found == 'TSV' or (found == 'npz folder' and holds_boxes(path)):
+        raise _objects_as_frames(path)
+    if found == 'npz folder':
+        return NpzFrames(path)
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(hdf5.open_file(path))
-        source = (RowFrames if hdf5.layout(file) == 'frame rows' else DatasetFrames)(file, path)
+        layout = hdf5.layout(file)
+        if layout in _OF_OBJECTS:
+            raise _objects_as_frames(path)
+        source = (RowFrames if layout == 'frame rows' else DatasetFrames)(file, path)
         opened.pop_all()
     return source
 
@@ -182,15 +241,15 @@ def _open_objects(
     if found in ('npz folder', 'TSV'):
         _refuse(path, boxes=boxes, frame_sizes=frame_sizes)
         return (NpzFolder if found == 'npz folder' else BottomUpTsv)(path, fit)
-    if found == 'npy folder':
+    if found in ('npy folder', 'npz'):
         raise _frames_as_objects(path)
-    if found != 'HDF5':
-        raise refuse_other(path, found)
     with contextlib.ExitStack() as opened:
-        file, box_file, sizes = (
+        file = opened.enter_context(hdf5.open_file(path))
+        box_file, sizes = (
             opened.enter_context(hdf5.open_file(name)) if name else None
-            for name in (path, boxes, frame_sizes)
+            for name in (boxes, frame_sizes)
         )
+        source: ObjectSource
         match hdf5.layout(file):
             case 'object rows':
                 _refuse(path, boxes=boxes, frame_sizes=frame_sizes)
@@ -210,6 +269,10 @@ def _frames_as_objects(path: str) -> UserError:
     return UserError(
         f'{path} holds features of frames, not objects: pass it as --appearance or --motion'
     )
+
+
+def _objects_as_frames(path: str) -> UserError:
+    return UserError(f'{path} holds objects, not features of frames: pass it as --objects')
 
 
 def _refuse(path: str, **flags: str | None) -> None:

@@ -7,8 +7,6 @@ from flax import linen as nn
 from stg_jax.model.graph import ObjectGraph
 from stg_jax.ops.dense import Dense
 
-SCENE_FUSIONS = ('channel', 'time')
-
 
 class SceneEncoder(nn.Module):
     """Fuse appearance and motion: relu([appearance @ W2d ; motion @ W3d] @ Wfuse)."""

@@ -16,9 +16,6 @@ from flax import struct
 
 from stg_jax.ops.band_messages import Bands, as_matrix, from_frame, messages
 
-GRAPHS = ('full', 'spatial', 'temporal', 'dense')
-DIRECTIONS = ('literal', 'forward', 'both')
-
 
 class ObjectGraph(Protocol):
     """A normalised adjacency S G S with S = diag(row degree) ** -1/2."""

@@ -5,7 +5,6 @@ tokens in the global batch. A mean of the means of devices would weight tokens u
 Source: Pan et al., CVPR 2020, section 3.4; docs/model.md marks what is our decision.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 
@@ -13,37 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stg_jax.errors import UserError
+from stg_jax.config import LossConfig
 from stg_jax.model.language_decoder import word_logits
 from stg_jax.model.network import BranchStates
 from stg_jax.ops.chunked_loss import chunked_loss
 from stg_jax.ops.packing import Packing
 from stg_jax.ops.softmax import kl_divergence, log_sum_exp, logit_of
-
-_CHOICES = {'kind': ('kl', 'l2'), 'direction': ('student', 'teacher')}
-
-
-@dataclasses.dataclass(frozen=True)
-class LossSpec:
-    """Weights and variants: `config.loss` and `config.kd` (configs/common.py)."""
-
-    scene_weight: float
-    kd_weight: float
-    label_smoothing: float
-    kind: str
-    direction: str
-    detach_teacher: bool
-    temperature: float
-
-    def __post_init__(self):
-        """Refuse a value that names no variant."""
-        for key, choices in _CHOICES.items():
-            if (value := getattr(self, key)) not in choices:
-                raise UserError(f'config.kd.{key} is {value!r}; it can be {", ".join(choices)}')
-
-    def weight(self, term: str) -> float:
-        """Look up the weight of a term in the objective."""
-        return {'xe_scene': self.scene_weight, 'kd': self.kd_weight}.get(term, 1.0)
 
 
 @struct.dataclass
@@ -68,7 +42,7 @@ class Words:
 
 
 def objective(
-    states: Mapping[str, BranchStates], words: Words, packing: Packing, spec: LossSpec
+    states: Mapping[str, BranchStates], words: Words, packing: Packing, spec: LossConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Sum the loss over the tokens of a batch.
 
@@ -105,7 +79,7 @@ def _weighted(spec, terms):
 
 
 def word_terms(
-    logits: Mapping[str, jax.Array], words: Words, spec: LossSpec
+    logits: Mapping[str, jax.Array], words: Words, spec: LossConfig
 ) -> dict[str, jax.Array]:
     """Sum 'xe_<decoder>' and, with two decoders and kind 'kl', 'kd' over tokens.
 
@@ -126,7 +100,7 @@ def word_terms(
 
 
 def feature_terms(
-    feature: Mapping[str, jax.Array], words: Words, spec: LossSpec
+    feature: Mapping[str, jax.Array], words: Words, spec: LossConfig
 ) -> dict[str, jax.Array]:
     """Sum 'kd' by features over tokens, for kind 'l2'; empty for other kinds.
 
@@ -152,7 +126,7 @@ def cross_entropy(logits_NV: jax.Array, target_N: jax.Array, label_smoothing: fl
     return (1 - label_smoothing) * nll_N + label_smoothing * (log_sum_N - logits_NV.mean(-1))
 
 
-def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossSpec) -> jax.Array:
+def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossConfig) -> jax.Array:
     """Compute the divergence (N,) between the word distributions of student and teacher.
 
     KL(student || teacher) as printed in the paper, or KL(teacher || student) for direction

@@ -4,7 +4,6 @@ The scene branch is the student that is deployed; the object branch is the teach
 letters and the source of every formula stand in docs/model.md.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -12,10 +11,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from stg_jax.errors import UserError
-from stg_jax.model.encoders import SCENE_FUSIONS, ObjectEncoder, SceneEncoder, mean_of_objects
-from stg_jax.model.graph import DIRECTIONS, GRAPHS, build_graph
-from stg_jax.model.grid import GridEncoder, check_grid
+from stg_jax.config import ModelConfig
+from stg_jax.model.encoders import ObjectEncoder, SceneEncoder, mean_of_objects
+from stg_jax.model.graph import build_graph
+from stg_jax.model.grid import GridEncoder
 from stg_jax.model.language_decoder import (
     Cache,
     CrossMemory,
@@ -26,87 +25,6 @@ from stg_jax.model.language_decoder import (
 )
 from stg_jax.model.layout import Layout
 from stg_jax.ops.packing import WHOLE, Packing
-
-_CHOICES = {
-    'branches': ('full', 'scene', 'object'),
-    'fusion': ('none', 'concat'),
-    'scene_fusion': SCENE_FUSIONS,
-    'graph': GRAPHS,
-    'graph_norm': ('none', 'layer'),
-    'temporal_direction': DIRECTIONS,
-    'object_memory': ('mean', 'nodes'),
-    'scene_tokens': ('frames', 'grid'),
-    'dtype': ('float32', 'bfloat16'),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelSpec:
-    """What defines the network: `config.model` (configs/common.py) and three facts of the data."""
-
-    branches: str
-    fusion: str
-    width: int
-    heads: int
-    feedforward: int
-    encoder_layers: int
-    decoder_layers: int
-    dropout: float
-    scene_fusion: str
-    graph: str
-    graph_layers: int
-    graph_norm: str
-    temporal_direction: str
-    dtype: str
-    max_words: int
-    vocab_size: int
-    scale: tuple[float, float, float]  # of appearance, motion, object; inputs are divided by it
-    # With defaults, so that configs of runs from before these options still describe a network.
-    object_memory: str = 'mean'
-    scene_tokens: str = 'frames'
-    grid_frames: int = 1
-    grid_mixings: int = 1
-    grid_cells: int = 0
-    grid_scale: float = 1.0
-
-    def __post_init__(self):
-        """Refuse a value that names no variant of the network."""
-        for key, choices in _CHOICES.items():
-            if (value := getattr(self, key)) not in choices:
-                raise UserError(f'config.model.{key} is {value!r}; it can be {", ".join(choices)}')
-        if self.width % self.heads or self.width % 2:
-            raise UserError(
-                f'config.model.width is {self.width}; '
-                f'it must be even and a multiple of heads = {self.heads}'
-            )
-        if self.fusion == 'concat' and self.branches != 'full':
-            raise UserError("config.model.fusion = 'concat' needs config.model.branches = 'full'")
-        if self.reads_grid:
-            check_grid(self.grid_cells)
-
-    @property
-    def reads_grid(self) -> bool:
-        """Return whether a decoder reads the cells of frames."""
-        return self.scene_tokens == 'grid' and self.branches != 'object'
-
-    @property
-    def decoders(self) -> tuple[str, ...]:
-        """Names of the language decoders; the first is the one deployed."""
-        if self.fusion == 'concat':
-            return ('joint',)
-        return {'full': ('scene', 'object'), 'scene': ('scene',), 'object': ('object',)}[
-            self.branches
-        ]
-
-    def decoder(self, name: str | None = None) -> str:
-        """Return the name of a decoder after checking it; without one, that which is deployed."""
-        if name is None:
-            return self.decoders[0]
-        if name not in self.decoders:
-            raise UserError(
-                f'this run has no branch {name!r}: it can be {", ".join(self.decoders)}'
-            )
-        return name
 
 
 @struct.dataclass
@@ -155,34 +73,47 @@ class CaptioningModel(nn.Module):
     A batch holds appearance (B, T, C2), motion (B, T, C3), object (B, T, N, Co), box (B, T, N, 4)
     and object_mask (B, T, N); a model without an object branch reads only the first two. With
     scene_tokens 'grid' it also holds grid (B, T, G, Cg).
+
+    Attributes:
+      config: the architecture.
+      max_words: of a caption.
+      vocab_size: number of words, special tokens included.
+      scale: of appearance, motion and object in the data; inputs are divided by it.
+      grid_scale: of the grid in the data, likewise.
     """
 
-    spec: ModelSpec
+    config: ModelConfig
+    max_words: int
+    vocab_size: int
+    scale: tuple[float, float, float]
+    grid_scale: float = 1.0
 
     def setup(self):
-        """Define the encoders that the spec's branches need and a decoder for each."""
-        spec, dtype = self.spec, jnp.dtype(self.spec.dtype)
-        if spec.branches != 'object':
-            self.scene_encoder = SceneEncoder(spec.width, spec.scene_fusion, dtype)
-        if spec.reads_grid:
-            self.grid_encoder = GridEncoder(spec.width, spec.grid_frames, spec.grid_mixings, dtype)
-        if spec.branches != 'scene':
+        """Define the encoders that the branches need and a decoder for each."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        if config.branches != 'object':
+            self.scene_encoder = SceneEncoder(config.width, config.scene_fusion, dtype)
+        if config.reads_grid:
+            self.grid_encoder = GridEncoder(
+                config.width, config.grid_frames, config.grid_mixings, dtype
+            )
+        if config.branches != 'scene':
             self.object_encoder = ObjectEncoder(
-                spec.width, spec.graph_layers, spec.graph_norm, dtype
+                config.width, config.graph_layers, config.graph_norm, dtype
             )
         self.decoders = {
             name: LanguageDecoder(
-                vocab_size=spec.vocab_size,
-                width=spec.width,
-                heads=spec.heads,
-                feedforward=spec.feedforward,
-                num_encoder_layers=spec.encoder_layers,
-                num_decoder_layers=spec.decoder_layers,
-                dropout=spec.dropout,
-                max_length=spec.max_words + 1,
+                vocab_size=self.vocab_size,
+                width=config.width,
+                heads=config.heads,
+                feedforward=config.feedforward,
+                num_encoder_layers=config.encoder_layers,
+                num_decoder_layers=config.decoder_layers,
+                dropout=config.dropout,
+                max_length=self.max_words + 1,
                 dtype=dtype,
             )
-            for name in spec.decoders
+            for name in config.decoders
         }
 
     def __call__(
@@ -251,7 +182,7 @@ class CaptioningModel(nn.Module):
         return BranchSequence(x_BSD, mask_BS, _masked_mean(x_BSD, mask_BS), layout)
 
     def _scene(self, batch):
-        appearance_scale, motion_scale, _ = self.spec.scale
+        appearance_scale, motion_scale, _ = self.scale
         x_BSD = self.scene_encoder(
             self._scaled(batch['appearance'], appearance_scale),
             self._scaled(batch['motion'], motion_scale),
@@ -259,11 +190,11 @@ class CaptioningModel(nn.Module):
         mean_BD = x_BSD.astype(jnp.float32).mean(1)
         T = batch['appearance'].shape[1]
         layout = Layout.of_frames(T, x_BSD.shape[1] // T)
-        if self.spec.reads_grid:
-            token_BGPD = self.grid_encoder(self._scaled(batch['grid'], self.spec.grid_scale))
+        if self.config.reads_grid:
+            token_BGPD = self.grid_encoder(self._scaled(batch['grid'], self.grid_scale))
             B, _, P, D = token_BGPD.shape
             x_BSD = jnp.concatenate([token_BGPD.reshape(B, -1, D), x_BSD], axis=1)
-            tokens = Layout.of_parts(T, P, self.spec.grid_frames)
+            tokens = Layout.of_parts(T, P, self.config.grid_frames)
             layout = tokens.followed_by(layout, same_time=True)
         return BranchSequence(x_BSD, jnp.ones(x_BSD.shape[:2], bool), mean_BD, layout)
 
@@ -273,15 +204,15 @@ class CaptioningModel(nn.Module):
             batch['object'],
             batch['box'],
             mask_BTN,
-            kind=self.spec.graph,
-            direction=self.spec.temporal_direction,
+            kind=self.config.graph,
+            direction=self.config.temporal_direction,
         )
-        input_BTNC = self._scaled(batch['object'], self.spec.scale[2])
+        input_BTNC = self._scaled(batch['object'], self.scale[2])
         node_BTND = self.object_encoder.nodes(input_BTNC, graph)
         frame_BTD, mask_BT = mean_of_objects(node_BTND, mask_BTN), mask_BTN.any(-1)
         mean_BD = _masked_mean(frame_BTD, mask_BT)
         B, T, N = mask_BTN.shape
-        if self.spec.object_memory == 'mean':
+        if self.config.object_memory == 'mean':
             return BranchSequence(frame_BTD, mask_BT, mean_BD, Layout.of_frames(T))
         # A clip without objects attends to all positions alike, and shall see zeros there.
         node_BTND = jnp.where(mask_BTN[..., None], node_BTND, 0)
@@ -290,7 +221,7 @@ class CaptioningModel(nn.Module):
 
     def _scaled(self, x, scale):
         # Through float32: a feature near the float16 limit must not overflow on the way.
-        return (x.astype(jnp.float32) / scale).astype(self.spec.dtype)
+        return (x.astype(jnp.float32) / scale).astype(self.config.dtype)
 
 
 def _masked_mean(x_BSD, mask_BS):

@@ -1,4 +1,4 @@
-"""The same work as an Apache Beam pipeline: on this machine, Dataflow, Flink or Spark."""
+"""Make clips with Apache Beam, which runs on this machine, Dataflow, Flink or Spark."""
 
 from collections.abc import Sequence
 
@@ -18,17 +18,17 @@ except ImportError:
 def make_with_beam(
     maker: Maker, chunks: Sequence[Chunk], store: ClipStore, options: Sequence[str]
 ) -> None:
-    """Make every chunk and keep it in `store`, which all workers must reach; wait for the end.
+    """Make every chunk and store it; returns when the pipeline has finished.
 
     Args:
       maker: makes the clips.
       chunks: what to make.
-      store: where to keep it.
+      store: for the clips; all workers must reach its folder.
       options: of the pipeline, as Beam writes them, e.g. ['--runner=DirectRunner',
         '--direct_num_workers=4', '--direct_running_mode=multi_processing'].
 
     Raises:
-      UserError: Beam knows no such runner, or the runner refuses its options.
+      UserError: Beam does not know the runner, or the runner refuses its options.
     """
     if not chunks:
         return
@@ -37,13 +37,13 @@ def make_with_beam(
             pipeline
             | 'chunks' >> beam.Create(list(chunks))
             # Without it the runner fuses both steps, and one worker makes all chunks.
-            | 'spread' >> beam.Reshuffle()
-            | 'make and keep' >> beam.ParDo(_MakeAndKeep(maker, store))
+            | 'distribute' >> beam.Reshuffle()
+            | 'make and store' >> beam.ParDo(_MakeAndStore(maker, store))
         )
 
 
 def _pipeline(options: Sequence[str]) -> beam.Pipeline:
-    # First, so that it can be set again: the harness logs a page per worker at INFO.
+    # The harness logs a page per worker at INFO. First, so that the user can override it.
     quiet = '--default_sdk_harness_log_level=ERROR'
     try:
         return beam.Pipeline(options=PipelineOptions([quiet, *options]))
@@ -52,13 +52,13 @@ def _pipeline(options: Sequence[str]) -> beam.Pipeline:
         raise UserError(f'Apache Beam refuses --runner and --beam: {reason}') from None
 
 
-class _MakeAndKeep(beam.DoFn):
-    """Makes chunks; a worker process keeps one of these, and its maker one set of models."""
+class _MakeAndStore(beam.DoFn):
+    """Makes chunks; each worker process has one instance, so models are loaded once."""
 
     def __init__(self, maker: Maker, store: ClipStore):
         self._maker = maker
         self._store = store
 
     def process(self, chunk: Chunk) -> None:
-        # A runner may hand out a chunk twice, which leaves the same files.
+        # A runner may retry a chunk, which writes the same files again.
         self._store.save(chunk, self._maker.make(chunk, self._maker.load(chunk)))

@@ -1,4 +1,4 @@
-"""A job that joins captions with features from other people's files."""
+"""Plan a preparation that joins captions with features from existing files."""
 
 import contextlib
 import dataclasses
@@ -13,24 +13,24 @@ from stg_jax.datasets import Annotations
 from stg_jax.datasets.clip_ids import fit, match_keys
 from stg_jax.feature_files.objects import Fit, best_objects
 from stg_jax.feature_files.open import open_frames, open_objects
-from stg_jax.prepare.plan import Job, left_out, requests
+from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFiles:
-    """The files of a data set, by path, and the shape its clips shall have.
+    """Feature files of a data set, and the shape that its clips get.
 
     Attributes:
       appearance: 2D features, PATH or PATH:START-STOP (columns).
-      motion: 3D features, likewise; None where there are none.
-      objects: detected objects; None where there are none.
-      boxes: their boxes, where these are in a file of their own.
-      frame_sizes: sizes of the frames that boxes in pixels belong to, where in a file of their own.
+      motion: 3D features, in the same form; None if there are none.
+      objects: detected objects; None if there are none.
+      boxes: boxes of the objects, if they are in a separate file.
+      frame_sizes: sizes of the frames, if boxes are in pixels and sizes in a separate file.
       num_frames: T, to which every clip is resampled.
-      num_objects: N, the most objects of a frame that are kept.
-      motion_steps: how motion is resampled: 'index', as everything else, or the 'mean' of all
-        steps of each of T equal parts.
+      num_objects: N, the maximum number of objects of a frame; the best are kept.
+      motion_steps: how motion is resampled: 'index' picks T steps, as for the other features;
+        'mean' averages the steps of each of T equal parts.
     """
 
     appearance: str
@@ -44,13 +44,13 @@ class FeatureFiles:
 
     @property
     def paths(self) -> dict[str, str]:
-        """Return the files that are given, by kind."""
+        """Paths of the files that are given, by kind."""
         kinds = ('appearance', 'motion', 'objects', 'boxes', 'frame_sizes')
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
 class FeatureMaker:
-    """Makes clips from feature files; see `work.Maker`."""
+    """Makes clips from feature files; see `workers.Maker`."""
 
     def __init__(self, files: FeatureFiles, key_of: Mapping[str, Mapping[str, str]]):
         self._files, self._key_of = files, key_of
@@ -58,11 +58,11 @@ class FeatureMaker:
         self._sources: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # An open file stays in its process.
+        # Open files cannot be pickled; each process opens its own.
         return self.__dict__ | {'_sources': {}}
 
     def load(self, chunk: Chunk) -> None:
-        """Read nothing ahead: HDF5 has one lock, which reading here would take from `make`."""
+        """Read nothing ahead: HDF5 has one global lock, so this would only delay `make`."""
 
     def make(self, chunk: Chunk, loaded: None) -> list[Result]:
         """Read the clips of a chunk."""
@@ -70,7 +70,7 @@ class FeatureMaker:
         return [attempt(self._clip, request) for request in chunk]
 
     def _known(self, keys: Sequence[str]) -> tuple[int, int]:
-        """Return how many keys are those that were planned with, see `data.ids.fit`."""
+        """Count the keys that the plan was made with; scores a layout, see `clip_ids.fit`."""
         return len(set(keys) & set(self._key_of['objects'].values())), 0
 
     def _clip(self, request: Request) -> Clip:
@@ -96,8 +96,8 @@ class FeatureMaker:
         resample = average_steps if self._files.motion_steps == 'mean' else pick_steps
         return resample(self._sources['motion'].read(key), num_frames)
 
-    def _objects(self, key: str | None) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-        """Return the object arrays of a clip and the size of its frames, 0 where unknown."""
+    def _objects(self, key: str | None) -> tuple[dict[str, Any], tuple[int, int]]:
+        """Read the object arrays of a clip and the size of its frames, 0 if unknown."""
         size = self._files.num_frames, self._files.num_objects
         if key is None:
             return no_objects(*size, _width(self._sources, 'objects')), (0, 0)
@@ -106,18 +106,19 @@ class FeatureMaker:
         return best_objects(found, index, size[1]), (found.height, found.width)
 
 
-def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None) -> Job:
+def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None) -> DataPlan:
     """Plan the import of every captioned clip that has appearance features.
 
     Args:
       annotations: of the data set.
       files: with the features.
-      ids: how their keys name clips, see `data.ids`; None: found out, file by file.
+      ids: how keys name clips, see `datasets.clip_ids`; None: inferred for each file.
 
     Raises:
       UserError: a file is missing or of unknown layout, or shares no clip with the annotations.
     """
-    notes, key_of = list(annotations.notes), {'motion': {}, 'objects': {}}
+    notes = list(annotations.notes)
+    key_of: dict[str, Mapping[str, str]] = {'motion': {}, 'objects': {}}
     families = {}
     with contextlib.ExitStack() as stack:
         for kind, source in open_sources(files, fit(annotations, ids)).items():
@@ -130,7 +131,7 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
     notes += left_out(annotations, present, 'appearance features')
     splits = requests(annotations, dict.fromkeys(present, ''))
     clip_ids = [request.clip_id for wanted in splits.values() for request in wanted]
-    return Job(
+    return DataPlan(
         data_set=annotations.data_set,
         splits=splits,
         maker=FeatureMaker(files, key_of),
@@ -146,11 +147,11 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
 
 
 def open_sources(files: FeatureFiles, fits: Fit) -> dict[str, Any]:
-    """Open the files that are given: a `FrameSource` or `ObjectSource` by kind.
+    """Open the files that are given, as a `FrameSource` or `ObjectSource` by kind.
 
     Args:
       files: to open.
-      fits: tells clips from frames of clips where both are numbered, see `group_images`.
+      fits: scores whether numbered keys are clips or frames of clips, see `group_images`.
 
     Raises:
       UserError: a file is missing or of unknown layout.
@@ -166,5 +167,5 @@ def open_sources(files: FeatureFiles, fits: Fit) -> dict[str, Any]:
 
 
 def _width(sources: Mapping[str, Any], kind: str) -> int:
-    """Return the channels of absent features: those of the others, 1 where there are no others."""
+    """Width of absent features: that of the clips that have them, or 1 if no clip does."""
     return sources[kind].width if kind in sources else 1

@@ -1,4 +1,4 @@
-"""A job that extracts features from a folder of videos."""
+"""Plan a preparation that extracts features from a folder of videos."""
 
 import collections
 import dataclasses
@@ -14,23 +14,23 @@ from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.registry import build_extractor
 from stg_jax.extract.video.frames import Video
-from stg_jax.prepare.plan import Job, left_out, requests
+from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
 
 class VideoMaker:
-    """Makes clips from video files; see `work.Maker`."""
+    """Makes clips from video files; see `workers.Maker`."""
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = dict(settings)
         self._extractor: Extractor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Compiled models stay in the process that built them.
+        # Compiled models cannot be pickled; each process builds its own.
         return self.__dict__ | {'_extractor': None}
 
     def build(self) -> Extractor:
-        """Return the extractor, loading its models at the first call.
+        """Build the extractor on the first call, which loads its models.
 
         Raises:
           UserError: a model is missing or broken.
@@ -39,12 +39,12 @@ class VideoMaker:
         return self._extractor
 
     def load(self, chunk: Chunk) -> list[Video | UserError]:
-        """Decode the videos of a chunk; one that fails is its error."""
+        """Decode the videos of a chunk; a video that fails becomes its error."""
         extractor = self.build()
         return [_read(extractor, request.path) for request in chunk]
 
     def make(self, chunk: Chunk, loaded: list[Video | UserError]) -> list[Result]:
-        """Describe the videos together."""
+        """Extract features from all videos of the chunk, in common batches."""
         videos = [video for video in loaded if isinstance(video, Video)]
         described = iter(self.build().describe(videos) if videos else ())
         return [
@@ -55,17 +55,17 @@ class VideoMaker:
 
 def plan_videos(
     annotations: Annotations, videos: str | os.PathLike[str], *, settings: Mapping, ids: str | None
-) -> Job:
+) -> DataPlan:
     """Plan the extraction of every captioned clip that has a video.
 
     Args:
       annotations: of the data set.
-      videos: folder of video files, in sub-folders too, named by clip.
+      videos: folder of video files named by clip; subfolders are searched too.
       settings: of the extractor.
-      ids: how file names name clips, see `data.ids`; None: found out.
+      ids: how file names name clips, see `datasets.clip_ids`; None: inferred.
 
     Raises:
-      UserError: the folder holds no video, none of a captioned clip, or two of one.
+      UserError: the folder holds no video, no video of a captioned clip, or two of one clip.
     """
     found = find_videos(videos)
     paths = name_videos(found.values(), annotations)
@@ -78,7 +78,7 @@ def plan_videos(
         f'{videos}: {len(found)} videos, named by {mapping.scheme}',
         *left_out(annotations, path_of, 'video'),
     ]
-    return Job(
+    return DataPlan(
         data_set=annotations.data_set,
         splits=requests(annotations, path_of),
         maker=VideoMaker(settings),
@@ -91,9 +91,9 @@ def plan_videos(
 
 
 def find_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the video files below a folder, in order of name.
+    """Find the video files below a folder, in order of name.
 
-    They are called by their stems, and where several have one by their path inside the folder.
+    The key of a file is its stem or, if several files share the stem, its path inside the folder.
 
     Raises:
       UserError: there is no such folder, or no video in it.
@@ -116,9 +116,9 @@ def find_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, list[str]]:
-    """Return video files by what may name a clip.
+    """Group video files by the name that they share with a clip.
 
-    A clip may be named with folders, as in cats/001; all other files are called by their stems.
+    A clip may be named with folders, as in cats/001; all other files are named by their stems.
     """
     known = {_stem(clip_id) for clip_id in (*annotations.clip_ids, *annotations.number)}
     named = collections.defaultdict(list)
@@ -135,7 +135,7 @@ def _stem(clip_id: str) -> str:
 
 
 def _refuse_ambiguous(paths_of: Mapping[str, list[str]], annotations: Annotations) -> None:
-    """Refuse a captioned clip that several files may be; the files of other clips are not used."""
+    """Refuse a captioned clip that several files match; clips without captions are not used."""
     for clip_id in annotations.clip_ids:
         paths = paths_of.get(clip_id, [])
         if len(paths) > 1:
@@ -155,7 +155,7 @@ def _read(extractor: Extractor, path: str) -> Video | UserError:
 def _clip(
     request: Request, video: Video | UserError, described: Iterator[Mapping[str, Any]]
 ) -> Clip:
-    """Return the clip of the next described video, or raise why there is no video."""
+    """Make the clip of the next described video, or raise the error that the video gave."""
     if isinstance(video, UserError):
         raise video
     clip = to_clip(request.clip_id, request.captions, video, next(described))

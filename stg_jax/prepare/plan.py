@@ -1,4 +1,4 @@
-"""Which captioned clips can be made, and which are left out."""
+"""What a preparation will write: which captioned clips, from which features."""
 
 import dataclasses
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -10,19 +10,19 @@ from stg_jax.prepare.workers import Maker, Request
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What shall be written, from what, by whom.
+class DataPlan:
+    """What will be written, and how the clips are made.
 
     Attributes:
-      data_set: its name, also of the config that reads it.
+      data_set: name of the data set.
       splits: the clips of each split, in the order in which they are written.
-      maker: makes them.
-      extractor: the manifest's description of where features come from.
-      sources: the manifest's list of files.
-      missing: for each kind the ids of clips without such features.
-      notes: what a person should know before it starts, one sentence each.
-      resumable: whether finished clips are kept until all are written; worth its disk space where
-        making takes much longer than reading.
+      maker: makes the clips.
+      extractor: where the features come from, for the manifest.
+      sources: input files, for the manifest.
+      missing: for each kind of feature the ids of the clips that lack it.
+      notes: warnings to print before the work starts, one sentence each.
+      resumable: whether finished clips are kept on disk until all are written. That costs disk
+        space, and pays off if making a clip takes much longer than reading it back.
     """
 
     data_set: str
@@ -34,8 +34,8 @@ class Job:
     notes: Sequence[str]
     resumable: bool
 
-    def plan(self, out: Path, *, num_frames: int, num_objects: int) -> str:
-        """Return the plan as lines of text.
+    def describe(self, out: Path, *, num_frames: int, num_objects: int) -> str:
+        """Format the plan as lines of text.
 
         Args:
           out: folder that will be written.
@@ -65,11 +65,11 @@ class Job:
 
 
 def requests(annotations: Annotations, path_of: Mapping[str, str]) -> dict[str, list[Request]]:
-    """Return a request for every captioned clip with a path, by split; no empty splits.
+    """List a request for every captioned clip in `path_of`, by split; empty splits are left out.
 
     Args:
       annotations: of the data set.
-      path_of: video file of a clip, '' where it comes from feature files.
+      path_of: video file of each clip, '' if its features come from feature files.
     """
     splits = {
         split: [
@@ -83,7 +83,7 @@ def requests(annotations: Annotations, path_of: Mapping[str, str]) -> dict[str, 
 
 
 def left_out(annotations: Annotations, present: Container[str], what: str) -> Iterator[str]:
-    """Yield a sentence for each split with captioned clips that are not `present`."""
+    """Yield a warning for each split that has captioned clips which are not `present`."""
     for split, captions in annotations.splits.items():
         lacking = [clip_id for clip_id in captions if clip_id not in present]
         if lacking:

@@ -1,10 +1,11 @@
-"""Finished clips on disk, so that a stopped extraction goes on where it was."""
+"""Finished clips on disk, from which a stopped extraction resumes."""
 
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from etils import epath
 
 from stg_jax.data.clip import Clip
-from stg_jax.files import read_json, write_file, write_json
+from stg_jax.errors import UserError
+from stg_jax.files import check_writable, read_json, write_file, write_json
 from stg_jax.prepare.workers import Chunk, Failure, Request, Result
 
 _ARRAYS = (
@@ -21,32 +23,46 @@ _ARRAYS = (
 )
 _OPTIONAL = ('grid',)
 _FACTS = ('fps', 'height', 'width')
-
-
-# Place of a finished clip: the file, and its rank in there.
-Place = tuple[epath.Path, int]
-
 _KEY = 15  # hexadecimal digits: the keys of a chunk fit in a file name
+# What NumPy and zipfile raise for files that are truncated or changed.
+_DAMAGED = (ValueError, KeyError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile)
+
+# Where a finished clip is: the file, and its rank in that file.
+Place = tuple[epath.Path, int]
 
 
 class ClipStore:
-    """A folder of finished clips, on a disk or in a bucket; one file holds those of a chunk.
+    """A folder of finished clips, on a disk or in a bucket; each file holds those of a chunk.
 
-    A clip is found again by the settings that made it and by name, size and time of its video
-    file, so a changed file or setting is extracted anew, whatever other clips are asked for.
-    The keys of the clips in a file are its name: a look at the folder finds them all. Captions are
-    not kept: they come from the request, and correcting one costs nothing.
+    A clip is identified by the settings that made it and by name, size and modification time of its
+    video file. A changed file or setting is therefore extracted again, whatever other clips are
+    requested. The name of a file lists the keys of its clips, so that one look at the folder finds
+    all of them. Captions are not stored: they come from the request, so correcting one is free.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]):
         self._folder = epath.Path(folder)
         self._settings = dict(settings)
 
+    def check_writable(self) -> None:
+        """Check that clips can be stored, before the first one is made.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        check_writable(self._folder / 'clips.npz')
+
     def find(self, requests: Iterable[Request]) -> dict[Request, Place]:
-        """Return where the results of those requests are that have one."""
+        """Map those requests that have a stored result to its place.
+
+        A file that was written halfway, as a full disk or a lost machine leave it, is deleted.
+        """
         place_of = {}
-        for suffix in ('.json', '.npz'):  # a clip counts more than an earlier failure
+        for suffix in ('.json', '.npz'):  # a clip takes precedence over an earlier failure
             for path in self._paths(suffix):
+                if suffix == '.npz' and not _is_archive(path):
+                    path.unlink()
+                    continue
                 keys = path.name.removesuffix(suffix)
                 for rank in range(len(keys) // _KEY):
                     place_of[keys[rank * _KEY : (rank + 1) * _KEY]] = path, rank
@@ -54,13 +70,25 @@ class ClipStore:
         return {request: place_of[key] for request, key in key_of.items() if key in place_of}
 
     def load(self, requests: Iterable[Request], found: Mapping[Request, Place]) -> Iterator[Result]:
-        """Yield the results of requests that were found, opening a file once for neighbours."""
+        """Yield the results of requests that were found, opening a file once for neighbours.
+
+        Raises:
+          UserError: a file is damaged; it is deleted, so that its clips are made again next time.
+        """
         for path, group in itertools.groupby(requests, lambda request: found[request][0]):
             ranks = {request: found[request][1] for request in group}
-            yield from _load_failures(path, ranks) if path.suffix == '.json' else _load(path, ranks)
+            load = _load_failures if path.suffix == '.json' else _load_clips
+            try:
+                results = load(path, ranks)
+            except (UserError, *_DAMAGED) as error:
+                path.unlink()
+                raise UserError(
+                    f'{path} was damaged ({error}) and is deleted: run the same command again'
+                ) from None
+            yield from results
 
     def save(self, chunk: Chunk, results: Sequence[Result]) -> None:
-        """Keep the results of a chunk; its files appear whole or not at all."""
+        """Store the results of a chunk; its files appear whole or not at all."""
         made, failed = [], []
         for request, result in zip(chunk, results, strict=True):
             (made if isinstance(result, Clip) else failed).append((self._key(request), result))
@@ -74,13 +102,13 @@ class ClipStore:
             facts = [{name: getattr(clip, name) for name in _FACTS} for _, clip in made]
             path = self._folder / f'{"".join(key for key, _ in made)}.npz'
             with write_file(path) as temporary, temporary.open('wb') as file:
-                np.savez(file, facts=json.dumps(facts), **arrays)
+                np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
         if failed:
             path = self._folder / f'{"".join(key for key, _ in failed)}.json'
             write_json(path, [dataclasses.asdict(failure) for _, failure in failed])
 
     def forget_failures(self) -> None:
-        """Let what failed be tried again: its cause may be gone with no change of the file."""
+        """Delete stored failures: their cause may be gone without any change of the video file."""
         for path in self._paths('.json'):
             path.unlink()
 
@@ -100,19 +128,28 @@ class ClipStore:
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY]
 
 
-def _file_stamp(path: str) -> tuple[str, int, int]:
-    """Return path, bytes and time of change of a file, zeros where it is gone or not given."""
+def _file_stamp(path: str) -> tuple[str, int, float]:
+    """Return path, size and modification time of a file; zeros if it is gone or not given."""
     if not path or not epath.Path(path).exists():
         return path, 0, 0
     stat = epath.Path(path).stat()
     return path, stat.length, stat.mtime
 
 
-def _load(path: epath.Path, ranks: Mapping[Request, int]) -> Iterator[Clip]:
+def _is_archive(path: epath.Path) -> bool:
+    """Find out whether a file has the directory that a zip archive ends with."""
+    try:
+        with path.open('rb') as file, zipfile.ZipFile(file):
+            return True
+    except _DAMAGED:
+        return False
+
+
+def _load_clips(path: epath.Path, ranks: Mapping[Request, int]) -> list[Result]:
     with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
         facts = json.loads(str(arrays['facts']))
-        for request, rank in ranks.items():
-            yield Clip(
+        return [
+            Clip(
                 id=request.clip_id,
                 captions=request.captions,
                 source=request.source,
@@ -120,8 +157,10 @@ def _load(path: epath.Path, ranks: Mapping[Request, int]) -> Iterator[Clip]:
                 **{n: arrays[f'{rank}.{n}'] for n in _OPTIONAL if f'{rank}.{n}' in arrays},
                 **facts[rank],
             )
+            for request, rank in ranks.items()
+        ]
 
 
-def _load_failures(path: epath.Path, ranks: Mapping[Request, int]) -> Iterator[Failure]:
+def _load_failures(path: epath.Path, ranks: Mapping[Request, int]) -> list[Result]:
     failures = read_json(path)
-    return (Failure(**failures[rank]) for rank in ranks.values())
+    return [Failure(**failures[rank]) for rank in ranks.values()]

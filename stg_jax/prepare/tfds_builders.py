@@ -8,7 +8,8 @@
         'download_config': tfds.download.DownloadConfig(manual_dir='MANUAL_DIR')})
 
 or `tfds build stg_msvd --imports=stg_jax.prepare.tfds_builders --manual_dir=MANUAL_DIR`. The
-records are those of `launch/prepare.py`, which also writes what training needs beside them.
+records equal those of `launch/prepare.py`, which also writes the captions and the manifest that
+training needs.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from stg_jax.prepare.from_features import FeatureFiles, plan_features
 from stg_jax.prepare.toy import ToyMaker, film_clips
 from stg_jax.prepare.workers import Maker, Request, chunked, make_all
 
-_KINDS = ('appearance', 'motion', 'objects', 'boxes', 'frame_sizes')
+_OTHER_KINDS = ('motion', 'objects', 'boxes', 'frame_sizes')
 _Examples = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -62,10 +63,10 @@ class ToyConfig(tfds.core.BuilderConfig):
     """Size of the toy world.
 
     Attributes:
-      seed: another one gives other videos.
-      train: clips of the split.
-      val: clips of the split.
-      test: clips of the split.
+      seed: of the random scenes.
+      train: number of clips of the split.
+      val: number of clips of the split.
+      test: number of clips of the split.
       frames: T.
       objects: N.
     """
@@ -80,10 +81,11 @@ class ToyConfig(tfds.core.BuilderConfig):
 
 
 class StgToy(tfds.core.GeneratorBasedBuilder):
-    """The rendered toy world with features from its pixels."""
+    """The rendered toy world, with features extracted from its pixels."""
 
     VERSION = tfds.core.Version('1.0.0')
     BUILDER_CONFIGS = [ToyConfig()]  # noqa: RUF012 - as TFDS wants it
+    builder_config: ToyConfig
 
     def _info(self) -> tfds.core.DatasetInfo:
         config, widths = self.builder_config, PixelExtractor.widths
@@ -103,17 +105,18 @@ class StgToy(tfds.core.GeneratorBasedBuilder):
 
 
 class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Captions joined with feature files."""
+    """Base of builders that join captions with feature files."""
 
     VERSION = tfds.core.Version('1.0.0')
     BUILDER_CONFIGS = [ClipsConfig()]  # noqa: RUF012 - as TFDS wants it
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    manual_dir holds `annotations/` and, in any layout that `launch/prepare.py inspect` knows, files
-    or folders called `appearance.*`, `motion.*` and `objects.*` (the last two may be missing; boxes
-    and frame sizes in files of their own are `boxes.*` and `frame_sizes.*`). Other widths than the
-    paper's: builder_kwargs={'config': ClipsConfig(name='mine', appearance_dim=1024)}.
+    manual_dir holds `annotations/`, and files or folders named `appearance.*`, `motion.*` and
+    `objects.*` in any layout that `launch/inspect_file.py` reads. The last two may be missing;
+    boxes and frame sizes in separate files are `boxes.*` and `frame_sizes.*`. For other widths
+    than the paper's: builder_kwargs={'config': ClipsConfig(name='mine', appearance_dim=1024)}.
     """
 
+    builder_config: ClipsConfig
     data_set: str
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -127,16 +130,17 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, _Examples]:
         folder, config = Path(dl_manager.manual_dir), self.builder_config
         files = FeatureFiles(
-            **{kind: _file(folder, kind) for kind in _KINDS},
+            appearance=_appearance(folder),
+            **{kind: _file(folder, kind) for kind in _OTHER_KINDS},
             num_frames=config.frames,
             num_objects=config.objects,
             motion_steps=config.motion_steps,
         )
         annotations = read_annotations(self.data_set, folder / 'annotations')
-        job = plan_features(annotations, files, ids=None)
+        plan = plan_features(annotations, files, ids=None)
         return {
-            split: self._generate_examples(job.maker, requests)
-            for split, requests in job.splits.items()
+            split: self._generate_examples(plan.maker, requests)
+            for split, requests in plan.splits.items()
         }
 
     def _generate_examples(self, maker: Maker, requests: Iterable[Request]) -> _Examples:
@@ -169,20 +173,26 @@ def _info(
     motion_dim: int,
     object_dim: int,
 ) -> tfds.core.DatasetInfo:
+    object_arrays: dict[str, Any] = no_objects(frames, objects, object_dim)
     clip = Clip(
         id='',
         captions=(),
         appearance=np.zeros((frames, appearance_dim)),
         motion=np.zeros((frames, motion_dim)),
-        **no_objects(frames, objects, object_dim),
+        **object_arrays,
         true_box=np.zeros((frames, 0, 4)),
     )
     return tfds.core.DatasetInfo(builder=builder, features=features_of(clip))
 
 
 def _file(folder: Path, kind: str) -> str | None:
-    """Return the file or folder called `kind`, with any extension."""
+    """Find the file or folder named `kind`, with any extension."""
     found = sorted(path for path in folder.iterdir() if path.name.partition('.')[0] == kind)
-    if kind == 'appearance' and not found:
-        raise UserError(f'{folder} holds no {kind}.* with features (launch/prepare.py inspect)')
     return os.fspath(found[0]) if found else None
+
+
+def _appearance(folder: Path) -> str:
+    path = _file(folder, 'appearance')
+    if path is None:
+        raise UserError(f'{folder} holds no appearance.* with features (launch/inspect_file.py)')
+    return path

@@ -1,4 +1,4 @@
-"""The toy world as a data folder: rendered videos, and features extracted from their pixels."""
+"""Prepare the toy world: render its videos, and extract features from their pixels."""
 
 import dataclasses
 import itertools
@@ -33,19 +33,19 @@ def prepare_toy(
 
     Args:
       out: folder that must not exist; it appears whole or not at all.
-      num_clips: clips of each split.
-      seed: another one gives other videos.
+      num_clips: number of clips of each split.
+      seed: of the random scenes.
       num_frames: T, frames sampled of each clip.
-      num_objects: N, the most objects of a frame.
-      workers: processes that render and extract; one a core by default.
+      num_objects: N, maximum objects of a frame.
+      workers: processes that render and extract features; one per core by default.
     """
-    from stg_jax.data import records  # here: the worker processes need no TensorFlow
+    from stg_jax.data import records  # imports TensorFlow, which worker processes do not need
 
     toy.check_splits(num_clips)
     extractor = PixelExtractor(num_frames, num_objects, with_grid=True)
     with files.write_folder(out) as folder:
         maker = ToyMaker(extractor, folder / 'videos', seed)
-        clips = film_clips(maker, num_clips, workers or os.cpu_count())
+        clips = film_clips(maker, num_clips, workers or os.cpu_count() or 1)
         clips = progress(clips, sum(num_clips.values()), 'toy world: made')
         return records.write_records(
             folder,
@@ -57,7 +57,7 @@ def prepare_toy(
 
 
 def read_counts(text: str) -> dict[str, int]:
-    """Read the clips of each split from text like 'train=1500,val=60,test=60'."""
+    """Parse the number of clips of each split from text like 'train=1500,val=60,test=60'."""
     counts = {}
     for part in text.split(','):
         split, _, count = part.partition('=')

@@ -1,4 +1,4 @@
-"""What is done to a clip, and by whom: in this process, or by several, always in order."""
+"""Make clips in this process or in several worker processes, always in order."""
 
 import collections
 import concurrent.futures
@@ -6,29 +6,34 @@ import contextlib
 import dataclasses
 import itertools
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 
+from stg_jax.cli import signals
 from stg_jax.data.clip import Clip, check_clip
 from stg_jax.errors import UserError
 
-CLIPS_PER_CHUNK = 8  # done at once, and lost at most when a worker is killed
-_CHUNKS_IN_FLIGHT = 3  # per process; finished ones wait in memory for those before them
+CLIPS_PER_CHUNK = 8  # made together; at most this many are lost when a worker is killed
+_CHUNKS_IN_FLIGHT = 3  # per process; finished chunks wait in memory for those before them
 _DIED = 'the process that read it died (out of memory, or a fault of a decoder)'
+
+_T = TypeVar('_T')
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A clip that shall be made.
+    """A clip that is to be made.
 
     Attributes:
       clip_id: its id.
       captions: its normalised captions.
-      source: the video that it was cut from, '' where unknown.
-      path: its video file, '' where it comes from feature files.
+      source: the video that it was cut from, '' if unknown.
+      path: its video file, '' if it comes from feature files.
     """
 
     clip_id: str
@@ -51,7 +56,7 @@ Chunk = Sequence[Request]
 
 
 class Maker(Protocol):
-    """Makes clips. It is pickled to where it works, and opens files and models only there.
+    """Makes clips. It is pickled to the worker processes, and opens files and models only there.
 
     Attributes:
       settings: JSON object; equal settings make equal clips of equal files.
@@ -60,14 +65,16 @@ class Maker(Protocol):
     settings: dict[str, Any]
 
     def load(self, chunk: Chunk) -> Any:
-        """Read and decode what the chunk needs, in a thread ahead of `make`."""
+        """Read and decode what the chunk needs; called in a thread ahead of `make`."""
+        ...
 
     def make(self, chunk: Chunk, loaded: Any) -> list[Result]:
-        """Return one result for each request of the chunk."""
+        """Make one result for each request of the chunk."""
+        ...
 
 
 def attempt(make: Callable[..., Clip], request: Request, *args: Any) -> Result:
-    """Return the clip that `make(request, *args)` makes, or why it is none that can be written."""
+    """Call `make(request, *args)` and check its clip; a `UserError` becomes a `Failure`."""
     try:
         clip = make(request, *args)
         check_clip(clip)
@@ -84,10 +91,10 @@ def chunked(requests: Iterable[Request]) -> Iterator[Chunk]:
 
 
 def make_all(maker: Maker, chunks: Iterable[Chunk], workers: int) -> Iterator[list[Result]]:
-    """Yield the results of each chunk, in order, made by `workers` processes (1: by this one).
+    """Yield the results of each chunk, in order, made by `workers` processes (1: this process).
 
-    Where there are several, one may die: new ones go on, and the clip of which it died is a
-    failure.
+    If one of several worker processes dies, the pool is replaced, and the clip that killed it
+    becomes a failure.
     """
     if workers == 1:
         yield from _make_here(maker, chunks)
@@ -98,7 +105,7 @@ def make_all(maker: Maker, chunks: Iterable[Chunk], workers: int) -> Iterator[li
 
 
 def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterator[list[Result]]:
-    """Make chunks to the end, or until a process dies and what was under way then is made."""
+    """Make chunks to the end, or until a worker dies and the chunks then in flight are made."""
     most, died = workers * _CHUNKS_IN_FLIGHT, False
     waiting: collections.deque[tuple[Chunk, concurrent.futures.Future]] = collections.deque()
     with _pool(maker, workers) as pool, contextlib.closing(_OneByOne(maker)) as one_by_one:
@@ -112,6 +119,7 @@ def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterat
                 try:
                     results = future.result()
                 except BrokenProcessPool:
+                    # The pool does not report which chunk the dead worker was making.
                     died, results = True, one_by_one.make(chunk)
                 yield results
         finally:
@@ -120,17 +128,17 @@ def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterat
 
 
 class _OneByOne:
-    """Makes chunks of which a process may have died, in a process that is replaced if it dies."""
+    """Makes chunks that may have killed a worker, in a process that is replaced when it dies."""
 
     def __init__(self, maker: Maker):
         self._maker = maker
         self._process: concurrent.futures.ProcessPoolExecutor | None = None
 
     def make(self, chunk: Chunk) -> list[Result]:
-        """Make a chunk; a clip of which the process dies is a failure.
+        """Make a chunk; a clip that kills the process becomes a failure.
 
         Raises:
-          UserError: it dies of every clip, which is no fault of the clips.
+          UserError: every clip of a full chunk kills the process, so the clips are not the cause.
         """
         with contextlib.suppress(BrokenProcessPool):
             return self._attempt(chunk)
@@ -164,7 +172,7 @@ class _OneByOne:
 
 
 def _pool(maker: Maker, workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    # spawn: a forked child of a process with TensorFlow's threads may hang.
+    # spawn: a forked child of a process that runs TensorFlow's threads may hang.
     context = multiprocessing.get_context('spawn')
     return concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(maker,)
@@ -174,7 +182,7 @@ def _pool(maker: Maker, workers: int) -> concurrent.futures.ProcessPoolExecutor:
 def _submit(
     pool: concurrent.futures.ProcessPoolExecutor, chunk: Chunk
 ) -> concurrent.futures.Future:
-    """Hand out a chunk; to a pool that just broke, as one that was under way then."""
+    """Submit a chunk; if the pool has just broken, its future raises that, like those in flight."""
     try:
         return pool.submit(_make_in_worker, chunk)
     except BrokenProcessPool as error:
@@ -184,7 +192,7 @@ def _submit(
 
 
 def _make_here(maker: Maker, chunks: Iterable[Chunk]) -> Iterator[list[Result]]:
-    """Make the chunks one by one while a thread loads the next."""
+    """Make the chunks one by one while a thread loads the next one."""
 
     def load(chunk: Chunk) -> tuple[Chunk, Any]:
         return chunk, maker.load(chunk)
@@ -195,10 +203,8 @@ def _make_here(maker: Maker, chunks: Iterable[Chunk]) -> Iterator[list[Result]]:
             yield maker.make(chunk, loaded)
 
 
-def _in_order(
-    futures: Iterable[concurrent.futures.Future], most: int
-) -> Iterator[list[Result] | tuple[Chunk, Any]]:
-    """Yield the results of futures in order, while at most `most` are under way or waiting."""
+def _in_order(futures: Iterable[concurrent.futures.Future[_T]], most: int) -> Iterator[_T]:
+    """Yield the results of futures in order, while at most `most` are running or waiting."""
     waiting = collections.deque()
     try:
         for future in futures:
@@ -213,10 +219,25 @@ def _in_order(
 
 
 def _start_worker(maker: Maker) -> None:
-    global _maker  # a worker process has one maker, whose models stay loaded
+    global _maker  # one maker per worker process, so that its models stay loaded
     _maker = maker
     # One process a core: threads of OpenCV would take the cores from the other processes.
     cv2.setNumThreads(1)
+    # Ctrl-C reaches all processes of a terminal; the parent decides how to end.
+    signals.ignore_interrupts()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed.
+
+    Workers hold both ends of the queue that they read from, so they never see it close: without
+    this they would wait for work, with their models in memory, until the machine restarts.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make_in_worker(chunk: Chunk) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Carry out a job: its clips made by workers, written in order, its failures told."""
+"""Carry out a data plan: make its clips, write them in order, and list the failures."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from stg_jax.cli.progress import progress, say
 from stg_jax.data.clip import Clip
 from stg_jax.data.manifest import Manifest
 from stg_jax.errors import UserError
-from stg_jax.prepare.plan import Job
+from stg_jax.prepare.plan import DataPlan
 from stg_jax.prepare.resume_store import ClipStore
 from stg_jax.prepare.workers import Chunk, Failure, Maker, Request, Result, chunked, make_all
 
@@ -27,10 +27,10 @@ class Runner:
     """Who does the work.
 
     Attributes:
-      workers: processes on this machine; 1 is this one.
-      beam: options of an Apache Beam pipeline that does it instead, None for none.
-      work_dir: in which finished clips are kept, in a folder of their own, by default beside the
-        data folder; the workers of a pipeline must reach it.
+      workers: processes on this machine; 1 is this process.
+      beam: options of an Apache Beam pipeline that makes the clips instead, None for none.
+      work_dir: parent of the folder that stores finished clips, by default that of the data folder;
+        the workers of a pipeline must reach it.
     """
 
     workers: int = 1
@@ -38,36 +38,36 @@ class Runner:
     work_dir: str | None = None
 
 
-def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
+def write_data(out: Path, plan: DataPlan, runner: Runner) -> Manifest:
     """Write the data folder `out`, whole or not at all.
 
-    The bytes depend on the input alone, not on the runner. A clip that cannot be made is told,
-    listed in `out`/failures.json and left out; so is a split without any clip, but for train. When
-    a resumable job is stopped and run again, the clips that it finished are not made again.
+    The bytes written depend only on the input, not on the runner. A clip that cannot be made is
+    left out, reported, and listed in `out`/failures.json. A split without any clip is left out too,
+    except for train. A resumable plan that is run again reuses the clips that were finished before.
 
     Raises:
       UserError: `out` exists, no clip or no train clip can be made (OUT.failures.json beside `out`
         lists why), or see `records.write_records`.
     """
     with files.write_folder(out) as folder:
-        from stg_jax.data import records  # after the checks, so that a mistake shows at once
+        from stg_jax.data import records  # imports TensorFlow: after the quick checks
 
-        for note in job.notes:
+        for note in plan.notes:
             say(note)
-        store = ClipStore(_work_folder(out, runner.work_dir), job.maker.settings)
-        requests = list(itertools.chain.from_iterable(job.splits.values()))
-        results = _make(job, requests, store, runner)
+        store = ClipStore(_work_folder(out, runner.work_dir), plan.maker.settings)
+        requests = list(itertools.chain.from_iterable(plan.splits.values()))
+        results = _make(plan, requests, store, runner)
         failures = _Failures(out, len(requests))
         manifest = records.write_records(
             folder,
             {
                 split: _clips(split, len(wanted), results, failures)
-                for split, wanted in job.splits.items()
+                for split, wanted in plan.splits.items()
             },
-            data_set=job.data_set,
-            extractor=job.extractor,
-            sources=job.sources,
-            missing=job.missing,
+            data_set=plan.data_set,
+            extractor=plan.extractor,
+            sources=plan.sources,
+            missing=plan.missing,
         )
         failures.save(folder / FAILURES)
     store.remove()
@@ -78,18 +78,18 @@ def write_job(out: Path, job: Job, runner: Runner) -> Manifest:
 
 
 class _Failures:
-    """The clips that could not be made, of `total` that shall be written to `out`."""
+    """Collects the clips that could not be made, of `total` that were to be written to `out`."""
 
     def __init__(self, out: Path, total: int):
         self.found: list[Failure] = []
         self._out, self._total = out, total
 
     def save(self, path: Path) -> None:
-        """Write them down as JSON."""
-        files.write_json(path, list(map(dataclasses.asdict, self.found)))
+        """Write the failures as JSON."""
+        files.write_json(path, [dataclasses.asdict(failure) for failure in self.found])
 
     def leave_out(self, split: str, number: int) -> None:
-        """Say that none of the clips of a split could be made; refuse to go on without train."""
+        """Report that a split lost all its clips; raise if that is train, or all clips failed."""
         none = f'none of the {number} clips of split {split} could be made'
         if split != 'train' and len(self.found) < self._total:
             say(f'{none}: the split is left out')
@@ -100,36 +100,37 @@ class _Failures:
 
 
 def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
-    """Return a folder that is ours alone, as it is removed when `out` is written."""
+    """Name a folder that belongs only to `out`, since it is removed once `out` is written."""
     if work_dir is None:
         return epath.Path(out.parent / f'.{out.name}.work')
-    # Jobs that share a work_dir may have outputs of one name in different folders.
+    # Preparations that share a work_dir may write outputs of one name into different folders.
     digest = hashlib.sha256(os.fspath(out.resolve()).encode()).hexdigest()
     return epath.Path(work_dir) / f'{out.name}-{digest[:8]}.work'
 
 
 def _make(
-    job: Job, requests: Sequence[Request], store: ClipStore, runner: Runner
+    plan: DataPlan, requests: Sequence[Request], store: ClipStore, runner: Runner
 ) -> Iterator[Result]:
-    """Yield the result of every request, in order, those that are kept from disk."""
-    if not job.resumable and runner.beam is None:
-        for results in make_all(job.maker, chunked(requests), runner.workers):
+    """Yield the result of every request, in order; stored results are read from disk."""
+    if not plan.resumable and runner.beam is None:
+        for results in make_all(plan.maker, chunked(requests), runner.workers):
             yield from results
         return
-    if not job.resumable:
-        store.remove()  # what an earlier pipeline left may be of files that changed since
+    store.check_writable()
+    if not plan.resumable:
+        store.remove()  # an earlier pipeline may have stored clips of files that changed since
     store.forget_failures()
     found = store.find(requests)
     if found:
-        say(f'{len(found)} of {len(requests)} clips were finished before: going on')
+        say(f'{len(found)} of {len(requests)} clips were finished before: resuming')
     todo = list(chunked(request for request in requests if request not in found))
     if runner.beam is not None:
         from stg_jax.prepare.beam_runner import make_with_beam
 
-        make_with_beam(job.maker, todo, store, runner.beam)
+        make_with_beam(plan.maker, todo, store, runner.beam)
         yield from store.load(requests, store.find(requests))
         return
-    made = _make_and_keep(job.maker, todo, store, runner.workers)
+    made = _make_and_store(plan.maker, todo, store, runner.workers)
     for finished, group in itertools.groupby(requests, found.__contains__):
         neighbours = list(group)
         if finished:
@@ -138,7 +139,7 @@ def _make(
             yield from itertools.islice(made, len(neighbours))
 
 
-def _make_and_keep(
+def _make_and_store(
     maker: Maker, chunks: Sequence[Chunk], store: ClipStore, workers: int
 ) -> Iterator[Result]:
     for chunk, results in zip(chunks, make_all(maker, chunks, workers), strict=True):

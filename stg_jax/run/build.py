@@ -1,36 +1,43 @@
-"""The network that a run's config describes, and the arrays it reads."""
+"""The network that a config describes, the arrays that it reads, and its parameters."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from stg_jax.config import Config, DataConfig
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
-from stg_jax.model.network import CaptioningModel, ModelSpec
+from stg_jax.model.grid import check_grid
+from stg_jax.model.network import CaptioningModel
 
 PyTree = Any
 
 
-def build_model(config: ConfigDict, manifest: Manifest, vocab: Vocabulary) -> CaptioningModel:
-    """Build the network of a config; vocabulary size and feature scales come from the data."""
-    scale = tuple(manifest.scale[kind] for kind in ('appearance', 'motion', 'object'))
-    return CaptioningModel(
-        ModelSpec(
-            **config.model,
-            max_words=config.data.max_words,
-            vocab_size=len(vocab),
-            scale=scale,
-            grid_cells=config.data.get('grid_cells', 0),
-            grid_scale=manifest.scale.get('grid', 1.0),
-        )
-    )
+def build_model(config: Config, manifest: Manifest, vocab: Vocabulary) -> CaptioningModel:
+    """Build the network for a data set, which decides the vocabulary size and feature scales."""
+    scale = manifest.scale['appearance'], manifest.scale['motion'], manifest.scale['object']
+    return build_model_without_data(config, len(vocab), scale, manifest.scale.get('grid', 1.0))
 
 
-def feature_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return what the network reads of one clip, by name."""
-    data = config.data
+def build_model_without_data(
+    config: Config,
+    vocab_size: int,
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    grid_scale: float = 1.0,
+) -> CaptioningModel:
+    """Build the network for features and words that do not exist, as benchmarks need it.
+
+    Raises:
+      UserError: the network reads a grid, and the config of the data has no square one.
+    """
+    if config.model.reads_grid:
+        check_grid(config.data.grid_cells)
+    return CaptioningModel(config.model, config.data.max_words, vocab_size, scale, grid_scale)
+
+
+def feature_shapes(data: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of one clip's features, by the names that a batch uses."""
     T, N = data.frames, data.objects
     shapes = {
         'appearance': jax.ShapeDtypeStruct((T, data.appearance_dim), jnp.float16),
@@ -39,19 +46,19 @@ def feature_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
         'box': jax.ShapeDtypeStruct((T, N, 4), jnp.float32),
         'object_mask': jax.ShapeDtypeStruct((T, N), jnp.bool_),
     }
-    if G := data.get('grid_cells', 0):
+    if G := data.grid_cells:
         shapes['grid'] = jax.ShapeDtypeStruct((T, G, data.grid_dim), jnp.float16)
     return shapes
 
 
-def init_params(model: CaptioningModel, config: ConfigDict, seed: int) -> PyTree:
+def init_params(model: CaptioningModel, data: DataConfig, seed: int) -> PyTree:
     """Draw the initial parameters."""
-    batch = {key: jnp.zeros((1, *x.shape), x.dtype) for key, x in feature_shapes(config).items()}
+    batch = {key: jnp.zeros((1, *x.shape), x.dtype) for key, x in feature_shapes(data).items()}
     token_BKL = jnp.zeros((1, 1, 2), jnp.int32)
     init = jax.jit(lambda rng: model.init(rng, batch, token_BKL, False)['params'])
     return init(jax.random.key(seed))
 
 
-def param_shapes(model: CaptioningModel, config: ConfigDict) -> PyTree:
+def param_shapes(model: CaptioningModel, data: DataConfig) -> PyTree:
     """Return the shapes of the parameters without drawing them."""
-    return jax.eval_shape(lambda: init_params(model, config, 0))
+    return jax.eval_shape(lambda: init_params(model, data, 0))

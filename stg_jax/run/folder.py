@@ -9,12 +9,11 @@ RUN/eval/SPLIT/      predictions and scores
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from etils import epath
-from ml_collections import ConfigDict
 
+from stg_jax.config import Config, flat, nested, parse_config
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
@@ -24,7 +23,6 @@ from stg_jax.files import read_json, write_json
 _MAY_CHANGE = (
     'data.dir',
     'data.cache',
-    'data.skip_damaged',
     'train.steps_per_execution',
     'train.epochs',
     'train.patience',
@@ -35,13 +33,18 @@ _MAY_CHANGE = (
     'profile.',
 )
 
+# Keys that older versions of the code did not have, with the value by which these versions trained,
+# and keys that only they had, which never changed a network.
+_ADDED = {'train.steps_per_execution': 1}
+_REMOVED = {'data.skip_damaged'}
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
     """A run folder and what describes the run."""
 
     path: epath.Path
-    config: ConfigDict
+    config: Config
     manifest: Manifest
     vocab: Vocabulary
 
@@ -57,7 +60,7 @@ class RunFolder:
             raise UserError(f'{path} holds no run: it has no config.json (train.py writes one)')
         return cls(
             path,
-            ConfigDict(read_json(path / 'config.json')).lock(),
+            _read_config(path / 'config.json'),
             Manifest.load(path / 'manifest.json'),
             Vocabulary.load(path / 'vocab.txt'),
         )
@@ -75,7 +78,7 @@ class RunFolder:
             self.manifest.save(self.path / 'manifest.json')
             self.vocab.save(self.path / 'vocab.txt')
             # Last, so that a folder with a config is complete.
-            write_json(self.path / 'config.json', json.loads(self.config.to_json()))
+            write_json(self.path / 'config.json', self.config.tree())
         except OSError as error:
             raise UserError(
                 f'{self.path} cannot be written ({error.strerror or error}): '
@@ -97,7 +100,7 @@ class RunFolder:
         return self.path / 'eval' / split
 
     def _refuse_another(self, stored: 'RunFolder') -> None:
-        ours, theirs = _flat(self.config.to_dict()), _flat(stored.config.to_dict())
+        ours, theirs = self.config.flat(), stored.config.flat()
         changed = [
             f'{key} (there {theirs.get(key)!r}, now {ours.get(key)!r})'
             for key in sorted(ours.keys() | theirs.keys())
@@ -115,12 +118,17 @@ class RunFolder:
             )
 
 
-def _flat(tree: dict, prefix: str = '') -> dict:
-    """Return {'a.b': value} for nested dicts; tuples and lists count as equal."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f'{prefix}{key}.')
-        else:
-            flat[f'{prefix}{key}'] = list(value) if isinstance(value, tuple) else value
-    return flat
+def _read_config(path: epath.Path) -> Config:
+    """Read config.json, which an older version of the code may have written."""
+    tree = read_json(path)
+    if not isinstance(tree, dict):
+        raise UserError(f'{path} is not the config of a run: it holds no object')
+    given = flat(tree)
+    values = _ADDED | {key: given[key] for key in given if key not in _REMOVED}
+    try:
+        return parse_config(nested(values))
+    except UserError as error:
+        raise UserError(
+            f'{path} does not fit this version of the code ({error}): '
+            'use the version that trained the run'
+        ) from None

@@ -7,8 +7,7 @@ import platform
 import sys
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from stg_jax.config import Config
 from stg_jax.data.captions import read_captions
 from stg_jax.errors import UserError
 from stg_jax.parallel import processes
@@ -19,7 +18,7 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'tensorflow')
 _MAY_DIFFER = ('data.dir',)  # a path can be another on each host; what lies there may not
 
 
-def check_same_world(config: ConfigDict, plan: Plan) -> None:
+def check_same_world(config: Config, plan: Plan) -> None:
     """Compare config, data, vocabulary and versions of all hosts, and say which host is which.
 
     Raises:
@@ -45,20 +44,15 @@ def check_same_world(config: ConfigDict, plan: Plan) -> None:
         print(f'{len(worlds)} hosts: {names}', file=sys.stderr)
 
 
-def _facts(config: ConfigDict, plan: Plan) -> dict[str, Any]:
+def _facts(config: Config, plan: Plan) -> dict[str, Any]:
     """Return all that must be equal, by the name under which a user knows it."""
     from stg_jax.data.shards import open_split  # loads TensorFlow, which one host may do without
 
-    facts = {
-        f'config.{group}.{key}' if isinstance(values, dict) else f'config.{group}': value
-        for group, values in json.loads(config.to_json()).items()
-        for key, value in (values.items() if isinstance(values, dict) else [(group, values)])
-        if f'{group}.{key}' not in _MAY_DIFFER
-    }
+    facts = {f'config.{key}': v for key, v in config.flat().items() if key not in _MAY_DIFFER}
     facts['manifest.json of the data'] = _digest(vars(plan.manifest))
     facts['the vocabulary'] = _digest(plan.vocab.words)
     for split in plan.manifest.splits:
-        opened = open_split(config.data.dir, split, damaged_ok=config.data.skip_damaged)
+        opened = open_split(config.data.dir, split)
         captions = read_captions(config.data.dir, split)
         facts[f'captions-{split}.jsonl of the data'] = _digest(captions)
         facts[f'the shards of split {split}'] = _digest(list(map(int, opened.lengths)))

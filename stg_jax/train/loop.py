@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from absl import logging
 from etils import epath
-from ml_collections import ConfigDict
 
+from stg_jax.config import Config
 from stg_jax.data.batches import Clips, open_clips, shares
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
@@ -58,8 +58,13 @@ class Progress:
             self.best_epoch = self.epoch
 
 
-def train(config: ConfigDict, workdir: str | Path) -> bool:
-    """Train what `config` describes in `workdir`, going on where an earlier call stopped.
+def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = open_clips) -> bool:
+    """Train a captioner in `workdir`, or resume the run that is there.
+
+    Args:
+      config: of the whole run.
+      workdir: folder of the run.
+      open_fn: opens the clips of a split, see `data.batches.open_clips`.
 
     Returns:
       True when the run is complete, False when it saved and stopped because it was asked to.
@@ -67,11 +72,6 @@ def train(config: ConfigDict, workdir: str | Path) -> bool:
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
-    return train_on(open_clips, config, workdir)
-
-
-def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | Path) -> bool:
-    """Do what `train` does, on clips that `open_fn` opens, see `data.batches.open_clips`."""
     plan = processes.together(lambda: make_plan(config))
     check_same_world(config, plan)
     clips = processes.together(lambda: _open_splits(open_fn, config, plan))
@@ -85,7 +85,7 @@ def train_on(open_fn: Callable[..., Clips], config: ConfigDict, workdir: str | P
         return Trainer(run, plan, clips, checkpoints, stop).run()
 
 
-def _open_splits(open_fn: Callable[..., Clips], config: ConfigDict, plan: Plan) -> dict[str, Clips]:
+def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> dict[str, Clips]:
     """Open the clips to train on and, where there are some, those to validate on."""
     world = {'host': processes.host(), 'num_hosts': processes.num_hosts()}
     share = world if shares(config.data, processes.num_hosts()) else {}
@@ -122,7 +122,7 @@ class Trainer:
         self._optimizer = make_optimizer(config.optim, self._num_steps)
         train_step = make_train_step(
             plan.model,
-            plan.loss_spec,
+            config.loss,
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
@@ -172,7 +172,7 @@ class Trainer:
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
-        params = init_params(self._plan.model, self._config, self._config.seed)
+        params = init_params(self._plan.model, self._config.data, self._config.seed)
         start = init_state(params, self._optimizer)
         saved = None
         if self._checkpoints:
@@ -263,9 +263,6 @@ class Trainer:
                 f'epoch {progress.epoch}/{self._config.train.epochs}  '
                 f'validation loss {loss:.3f}  CIDEr {cider:.1f}  ({self._best()})'
             )
-        if self._config.data.skip_damaged:
-            skipped = processes.gather(self._clips.source.skipped.total())
-            self._log.write({'step': progress.step, 'skipped_clips': sum(skipped)})
         self._save_epoch(score)
 
     def _save_epoch(self, score: ValidationScore | None) -> None:

@@ -3,18 +3,15 @@
 import dataclasses
 import itertools
 
-from ml_collections import ConfigDict
-
+from stg_jax.config import Config
 from stg_jax.data.batches import steps_per_epoch
 from stg_jax.data.captions import read_captions
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
-from stg_jax.model.losses import LossSpec
 from stg_jax.model.network import CaptioningModel
 from stg_jax.parallel import processes, sharding
 from stg_jax.run.build import build_model
-from stg_jax.run.config_checks import check_limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +22,17 @@ class Plan:
     vocab: Vocabulary
     mesh: sharding.Mesh
     model: CaptioningModel
-    loss_spec: LossSpec
     clips_per_batch: int
     num_parts: int  # of this host's rows of a batch: one for each device and micro-batch
     epoch_steps: int
 
 
-def make_plan(config: ConfigDict) -> Plan:
+def make_plan(config: Config) -> Plan:
     """Check that config, data and devices fit together.
 
     Raises:
       UserError: they do not.
     """
-    check_limits(config)
     if not config.data.dir:
         raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
     manifest = Manifest.load(config.data.dir)
@@ -51,14 +46,13 @@ def make_plan(config: ConfigDict) -> Plan:
         vocab=vocab,
         mesh=mesh,
         model=build_model(config, manifest, vocab),
-        loss_spec=LossSpec(**config.loss, **config.kd),
         clips_per_batch=clips_per_batch,
         num_parts=mesh.size // processes.num_hosts() * config.train.accumulate,
         epoch_steps=steps_per_epoch(manifest, config.data, clips_per_batch, processes.num_hosts()),
     )
 
 
-def _clips_per_batch(config: ConfigDict, num_devices: int) -> int:
+def _clips_per_batch(config: Config, num_devices: int) -> int:
     per_clip, parts = config.data.captions_per_clip, num_devices * config.train.accumulate
     if config.train.batch_size % (per_clip * parts):
         raise UserError(

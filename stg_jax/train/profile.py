@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
+
+from stg_jax.config import ProfileConfig
 
 
 class StepTrace:
@@ -12,7 +13,7 @@ class StepTrace:
     TensorBoard's profile plugin (xprof) and Perfetto read it.
     """
 
-    def __init__(self, folder: Path, config: ConfigDict):
+    def __init__(self, folder: Path, config: ProfileConfig):
         self._folder = folder
         # No step is number 0: a start of 0 traces nothing.
         self._first = config.start

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from stg_jax.config import LossConfig
 from stg_jax.data.vocab import PAD
-from stg_jax.model.losses import LossSpec, Words, objective
+from stg_jax.model.losses import Words, objective
 from stg_jax.model.network import CaptioningModel
 from stg_jax.ops.packing import Packing
 from stg_jax.ops.platform import is_for_cpu
@@ -41,7 +42,7 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> Train
 
 def make_train_step(
     model: CaptioningModel,
-    loss_spec: LossSpec,
+    loss: LossConfig,
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
@@ -53,7 +54,7 @@ def make_train_step(
 
     Args:
       model: the network.
-      loss_spec: weights and variants of the loss.
+      loss: weights and variants of the loss.
       optimizer: turns the mean gradient per real token into updates.
       seed: of dropout, together with the step and the device.
       accumulate: micro-batches whose gradients are summed before the update; the result is that
@@ -66,12 +67,12 @@ def make_train_step(
         num_tokens = jnp.maximum(over_devices(jnp.sum(_is_real(batch))), 1)
 
         def mean_objective(params, micro_batch, micro_rng):
-            total, terms = _objective(params, model, loss_spec, micro_batch, micro_rng)
+            total, terms = _objective(params, model, loss, micro_batch, micro_rng)
             return total / num_tokens, terms
 
         local = _accumulated_gradient(mean_objective, state.params, batch, rng, accumulate)
         terms, gradient = over_devices(local)
-        metrics = _metrics(terms, loss_spec) | {'grad_norm': optax.tree.norm(gradient)}
+        metrics = _metrics(terms, loss) | {'grad_norm': optax.tree.norm(gradient)}
         return _update(state, gradient, metrics, optimizer), metrics
 
     return train_step
@@ -95,26 +96,26 @@ def in_turn(train_step: Callable) -> Callable:
 
 
 def make_eval_step(
-    model: CaptioningModel, loss_spec: LossSpec
+    model: CaptioningModel, loss: LossConfig
 ) -> Callable[[PyTree, Batch], dict[str, jax.Array]]:
     """Return `eval_step(params, batch)`: the global sums of the loss terms and of real tokens."""
 
     def eval_step(params: PyTree, batch: Batch):
-        _, terms = _objective(params, model, loss_spec, batch, None)
+        _, terms = _objective(params, model, loss, batch, None)
         return over_devices(terms)
 
     return eval_step
 
 
-def mean_terms(terms: Mapping[str, Any], loss_spec: LossSpec) -> dict[str, Any]:
+def mean_terms(terms: Mapping[str, Any], loss: LossConfig) -> dict[str, Any]:
     """Turn sums over tokens into means per token, with the weighted 'loss'."""
     num_tokens = terms['tokens']
     means = {key: value / num_tokens for key, value in terms.items() if key != 'tokens'}
-    loss = sum(loss_spec.weight(key) * value for key, value in means.items())
-    return {'loss': loss, **means}
+    total = sum(loss.weight(key) * value for key, value in means.items())
+    return {'loss': total, **means}
 
 
-def _objective(params, model, loss_spec, batch, dropout_rng):
+def _objective(params, model, loss, batch, dropout_rng):
     """Return the weighted sum of the loss terms, and the sums themselves."""
     token_BKL = batch['tokens']
     target_BKL, real_BKL = token_BKL[..., 1:], _is_real(batch)
@@ -129,7 +130,7 @@ def _objective(params, model, loss_spec, batch, dropout_rng):
         method='states',
     )
     words = Words.of(target_BKL, real_BKL, batch['object_mask'].any((1, 2)))
-    total, terms = objective(states, words, packing, loss_spec)
+    total, terms = objective(states, words, packing, loss)
     return total, terms | {'tokens': jnp.sum(real_BKL, dtype=jnp.float32)}
 
 
@@ -159,8 +160,8 @@ def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
     return jax.lax.scan(add_part, zeros, (jnp.arange(accumulate), parts))[0]
 
 
-def _metrics(terms, loss_spec):
-    means = mean_terms(terms | {'tokens': jnp.maximum(terms['tokens'], 1)}, loss_spec)
+def _metrics(terms, loss):
+    means = mean_terms(terms | {'tokens': jnp.maximum(terms['tokens'], 1)}, loss)
     return means | {'tokens': terms['tokens']}
 
 

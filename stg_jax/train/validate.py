@@ -24,17 +24,17 @@ class Validator:
     """Score parameters on clips with references, with the branch that will be deployed."""
 
     def __init__(self, run: RunFolder, plan: Plan, clips: Clips, programs: Precompiler):
-        self._run, self._mesh, self._loss_spec = run, plan.mesh, plan.loss_spec
+        self._run, self._mesh, self._loss = run, plan.mesh, run.config.loss
         self._clips, self._programs = clips, programs
         self._features = mapped.Features(clips.take_table(), plan.mesh)
         self._references = PreparedReferences(read_captions(run.config.data.dir, SPLIT))
-        eval_step = make_eval_step(plan.model, plan.loss_spec)
+        eval_step = make_eval_step(plan.model, run.config.loss)
         self._eval_step = mapped.summed_over_clips(eval_step, plan.mesh)
         # Greedy: the choice among epochs needs a comparable score, not the best caption.
         self._search = mapped_search(
             plan.model,
             plan.mesh,
-            branch=plan.model.spec.decoder(),
+            branch=plan.model.config.decoder(),
             beam_size=1,
             length_penalty=0.0,
         )
@@ -57,7 +57,7 @@ class Validator:
             found = self._programs.call(self._search, params, on_devices)
             hypotheses = jax.tree.map(sharding.local_rows, found)
             captions |= best_captions(batch['id'], hypotheses, self._run.vocab)
-        means = mean_terms(sums, self._loss_spec)
+        means = mean_terms(sums, self._loss)
         scores = {f'val_{key}': float(value) for key, value in means.items()}
         predictions = gather_captions(captions)
         cider = processes.on_first(lambda: self._references.score(predictions)['CIDEr'])

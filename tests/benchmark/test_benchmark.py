@@ -25,7 +25,12 @@ def here(monkeypatch):
     def call(module, function, *args):
         return timing.Peak(getattr(importlib.import_module(module), function)(*args), 1.0, 2.0)
 
-    for name, value in {'apart': call, '_ROUNDS': 2, '_IMPORTED': 2, '_RENDERED': 1}.items():
+    for name, value in {
+        'in_own_process': call,
+        '_ROUNDS': 2,
+        '_IMPORTED': 2,
+        '_RENDERED': 1,
+    }.items():
         monkeypatch.setattr(input_suite, name, value)
 
 
@@ -62,21 +67,21 @@ def test_rates_and_ratios_are_taken_round_by_round():
     spread = timing.rate(12, [1.0, 2.0, 4.0])
     assert (spread.median, spread.min, spread.max) == (6, 3, 12)
     # The machine was half as fast in the second round: for both.
-    spread = timing.ratio([1.0, 2.0], [3.0, 6.0])
+    spread = timing.speedup([1.0, 2.0], [3.0, 6.0])
     assert (spread.median, spread.min, spread.max) == (3, 3, 3)
 
 
 def test_calls_take_turns_after_one_that_does_not_count():
     order = []
     calls = {name: lambda name=name: order.append(name) for name in 'ab'}
-    seconds = timing.seconds_in_turn(calls, 3)
+    seconds = timing.time_interleaved(calls, 3)
     assert ''.join(order) == 'ab' * 4
     assert [len(seconds[name]) for name in 'ab'] == [3, 3]
 
 
 def test_the_peak_of_a_call_is_its_own():
-    small = timing.apart('builtins', 'len', b'')
-    large = timing.apart('tests.benchmark.test_benchmark', 'fill_memory', 300)
+    small = timing.in_own_process('builtins', 'len', b'')
+    large = timing.in_own_process('tests.benchmark.test_benchmark', 'fill_memory', 300)
     assert small.value == 0
     assert large.value == 300
     assert large.peak_mb - large.before_mb == pytest.approx(300, rel=0.1)

@@ -9,6 +9,7 @@ import pytest
 
 from configs import common
 from stg_jax.benchmark import calibrate, decode, end_to_end, flops, graph, synthetic, train
+from stg_jax.config import parse_config
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.generate import make_search
 from stg_jax.errors import UserError
@@ -47,7 +48,7 @@ def test_the_train_suite_compares_ways_to_save_work(config, monkeypatch, at_once
     config.train.steps_per_execution = at_once
     monkeypatch.setattr(train, '_ROUNDS', 2)
     monkeypatch.setattr(train, '_BATCHES', 1)
-    stages = train.run(config)
+    stages = train.run(parse_config(config))
     assert_suite(stages, ['captions_per_s', 'gflop_per_s', 'to_first'])
     first, padded, single, *alone, _ = stages
     assert [stage['stage'] for stage in alone] == ['one step at a time'][: at_once - 1]
@@ -58,7 +59,7 @@ def test_the_train_suite_compares_ways_to_save_work(config, monkeypatch, at_once
 
 def test_the_decode_suite_says_what_it_decoded(config, monkeypatch):
     monkeypatch.setattr(decode, '_ROUNDS', 2)
-    stages = decode.run(config)
+    stages = decode.run(parse_config(config))
     assert [stage['stage'] for stage in stages] == ['greedy', 'beam 2', 'matrix product']
     assert_suite(stages, ['captions_per_s', 'gflop_per_s'])
     for stage in stages[:2]:
@@ -69,7 +70,7 @@ def test_the_graph_suite_covers_every_size_once(config, monkeypatch):
     monkeypatch.setattr(graph, '_ROUNDS', 2)
     monkeypatch.setattr(graph, 'FRAMES', (3, 4))
     monkeypatch.setattr(graph, 'OBJECTS', (2, 3))
-    stages = graph.run(config)
+    stages = graph.run(parse_config(config))
     sizes = ('T=3 N=2', 'T=4 N=2', 'T=3 N=3')
     parts = ('build', 'convolve', 'graph', 'encoder')
     assert [stage['stage'] for stage in stages] == [f'{p} {s}' for s in sizes for p in parts]
@@ -80,11 +81,15 @@ def test_the_graph_suite_covers_every_size_once(config, monkeypatch):
 
 
 def test_flops_grow_with_tokens_and_fall_with_captions_a_clip(config):
-    model = synthetic.make_model(config)
+    model = synthetic.make_model(parse_config(config))
 
     def count(num_clips, num_captions, num_tokens):
         return flops.training_flops(
-            model, config, num_clips=num_clips, num_captions=num_captions, num_tokens=num_tokens
+            model,
+            parse_config(config),
+            num_clips=num_clips,
+            num_captions=num_captions,
+            num_tokens=num_tokens,
         )
 
     at_four = count(2, 2, 4)
@@ -96,7 +101,7 @@ def test_flops_grow_with_tokens_and_fall_with_captions_a_clip(config):
 
 
 def test_random_captions_are_as_long_as_those_of_msvd(config):
-    token_BKL = synthetic.random_tokens(config, 500, seed=0)
+    token_BKL = synthetic.random_tokens(parse_config(config), 500, seed=0)
     assert (token_BKL[..., 0] == BOS).all()
     assert ((token_BKL == EOS).sum(-1) == 1).all()
     num_words_BK = (token_BKL == EOS).argmax(-1) - 1
@@ -106,7 +111,7 @@ def test_random_captions_are_as_long_as_those_of_msvd(config):
 
 
 def test_random_clips_have_an_object_and_a_frame_without_one(config):
-    batch = synthetic.random_features(config, 20, seed=0)
+    batch = synthetic.random_features(parse_config(config), 20, seed=0)
     mask_BTN = batch['object_mask']
     assert mask_BTN.any((1, 2)).all() and not mask_BTN.any(-1).all()
     assert (batch['object'][~mask_BTN] == 0).all()
@@ -114,9 +119,9 @@ def test_random_clips_have_an_object_and_a_frame_without_one(config):
 
 def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monkeypatch):
     config.model.update(branches='scene', width=256, heads=4)
-    model = synthetic.make_model(config)
-    features = synthetic.random_features(config, 8, seed=0)
-    untrained = init_params(model, config, 0)
+    model = synthetic.make_model(parse_config(config))
+    features = synthetic.random_features(parse_config(config), 8, seed=0)
+    untrained = init_params(model, config.data, 0)
     decode_fn = jax.jit(make_search(model, branch='scene', beam_size=3, length_penalty=0.0))
 
     def words_and_logp_of_a_token(params):
@@ -143,16 +148,16 @@ def test_the_e2e_suite_is_a_whole_training(config):
     config.model.branches = 'scene'  # compiles in half the time
     config.data.update(cache='device', max_words=3)
     config.train.update(epochs=2, batch_size=40, log_steps=1)
-    whole, steps = end_to_end.run(config, num_clips=4)
+    whole, steps = end_to_end.run(parse_config(config), num_clips=4)
     assert whole['captions_per_s'] == pytest.approx(2 * 4 * end_to_end.CAPTIONS / whole['seconds'])
     assert_spread(steps['captions_per_s'])
     assert 0 <= steps['data_wait']['median'] < 1
 
 
 def test_a_run_that_was_asked_to_stop_gives_no_figures(config, monkeypatch):
-    monkeypatch.setattr(end_to_end, 'train_on', lambda *_: False)
+    monkeypatch.setattr(end_to_end, 'train', lambda *_: False)
     with pytest.raises(UserError, match='asked to stop before its end'):
-        end_to_end.run(config, num_clips=4)
+        end_to_end.run(parse_config(config), num_clips=4)
 
 
 @pytest.mark.parametrize('suite', ['train', 'decode', 'graph', 'end_to_end'])

@@ -46,8 +46,8 @@ def test_a_loop_counts_as_often_as_it_runs_and_a_fusion_once():
 
 def test_collectives_come_with_their_bytes_and_how_often_they_happen():
     assert hlo.collectives(hlo.Program.parse(SCAN).run()) == [
-        {'kind': 'all-reduce', 'bytes': 32, 'times': 5},
-        {'kind': 'all-reduce', 'bytes': 32 + 6 + 5 + 4, 'times': 1},
+        hlo.Collective('all-reduce', 32, times=5),
+        hlo.Collective('all-reduce', 32 + 6 + 5 + 4, times=1),
     ]
 
 

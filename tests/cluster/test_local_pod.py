@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from stg_jax.cluster.local_pod import free_port
+from stg_jax.api import train
+from stg_jax.cluster.local_pod import Pod, free_port
 from stg_jax.data.batches import stream_clips
 from stg_jax.data.captions import read_captions
 from stg_jax.decode.captioner import Captioner
@@ -19,9 +20,8 @@ from stg_jax.run.build import build_model, param_shapes
 from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.folder import RunFolder
 from stg_jax.train import loop
-from stg_jax.train.loop import train
 from stg_jax.train.stop import JointStop
-from tests.fakes import fake_data, fake_pod, fake_run
+from tests.fakes import chaos, fake_data, fake_pod, fake_run
 
 NUM_CLIPS = 7  # to validate and to test on: not divisible by any number of processes
 ONE, TWO = (1, 4), (2, 2)  # processes, devices of each
@@ -74,7 +74,7 @@ def log(workdir, key):
 
 def final_params(workdir):
     run = RunFolder.open(workdir)
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     return restore_params(run.checkpoints, shapes, 'latest')[0]
 
 
@@ -150,7 +150,7 @@ def test_no_host_goes_on_before_the_last_checkpoint_is_complete(data, tmp_path):
     assert fake_pod.run(2, 1, train_with_a_slow_disk, config, tmp_path) == [True, True]
 
 
-def pod(*args, flags=(), timeout=1500):
+def rehearse(*args, flags=(), timeout=1500):
     """Run launch/rehearse.py with launch/train.py; return it with its output."""
     command = [sys.executable, 'launch/rehearse.py', *args, '--', 'launch/train.py', *flags]
     return subprocess.run(
@@ -165,20 +165,18 @@ def pod(*args, flags=(), timeout=1500):
 
 
 @pytest.mark.slow
-def test_three_kills_change_no_bit(data, tmp_path, runs):
+def test_three_kills_change_no_bit(data, tmp_path, runs, monkeypatch):
+    monkeypatch.chdir(fake_run.ROOT)
     workdir = tmp_path / 'run'
     flags = [*fake_run.as_flags(tiny_config(data)), f'--workdir={workdir}']
-    finished = pod('--processes=2', '--devices=2', '--chaos=3', flags=flags)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert [line.split(':')[1] for line in finished.stderr.splitlines() if ' kill ' in line] == [
-        f' kill {number}' for number in (1, 2, 3)
-    ]
+    pod = Pod([str(fake_run.ROOT / 'launch/train.py'), *flags], 2, 2)
+    assert chaos.run_with_kills(pod, 2, kills=3) == (0, 3)
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(runs[TWO][0]))
     assert log(workdir, 'loss') == log(runs[TWO][0], 'loss')
 
 
 def test_a_dry_run_prints_what_it_would_start():
-    finished = pod('--processes=2', '--devices=3', '--dry-run', flags=['--workdir=a b'])
+    finished = rehearse('--processes=2', '--devices=3', '--dry-run', flags=['--workdir=a b'])
     lines = finished.stdout.splitlines()
     assert len(lines) == 2
     for number, line in enumerate(lines):

@@ -13,7 +13,7 @@ from etils import epath
 
 from configs import common
 from stg_jax.cluster import sweep
-from stg_jax.cluster.sweep import check_jobs, make_jobs, parse_settings
+from stg_jax.cluster.sweep import check_runs, make_runs, parse_settings
 from stg_jax.errors import UserError
 from tests.fakes import fake_run
 
@@ -22,25 +22,25 @@ CONFIG = common.get_config().to_dict()
 
 def test_every_combination_with_every_seed():
     settings = parse_settings(['model.branches=scene,full', 'optim.lr=1e-3,2e-3'], CONFIG)
-    jobs = make_jobs(epath.Path('out'), settings, num_seeds=2, first_seed=7)
-    assert len({job.workdir for job in jobs}) == len({job.flags for job in jobs}) == 8
-    assert jobs[1].name == 'model.branches=scene+optim.lr=2e-3/seed-7'
-    assert jobs[1].flags == (
+    runs = make_runs(epath.Path('out'), settings, num_seeds=2, first_seed=7)
+    assert len({run.workdir for run in runs}) == len({run.flags for run in runs}) == 8
+    assert runs[1].name == 'model.branches=scene+optim.lr=2e-3/seed-7'
+    assert runs[1].flags == (
         '--config.model.branches=scene',
         '--config.optim.lr=2e-3',
         '--config.seed=7',
     )
     # All settings of one seed come first: a sweep that is cut short still compares them.
-    assert all(job.name.endswith('seed-7') for job in jobs[:4])
-    (alone,) = make_jobs(epath.Path('out'), {}, 1, 0)
+    assert all(run.name.endswith('seed-7') for run in runs[:4])
+    (alone,) = make_runs(epath.Path('out'), {}, 1, 0)
     assert alone.name == 'base/seed-0'
 
 
 def test_folders_hold_values_of_any_kind():
-    (job,) = make_jobs(epath.Path('out'), {'data.dir': ['../my data/é']}, 1, 0)
-    assert job.workdir == epath.Path('out') / 'data.dir=.._my_data__' / 'seed-0'
+    (run,) = make_runs(epath.Path('out'), {'data.dir': ['../my data/é']}, 1, 0)
+    assert run.workdir == epath.Path('out') / 'data.dir=.._my_data__' / 'seed-0'
     with pytest.raises(UserError, match='folder names'):
-        make_jobs(epath.Path('out'), {'data.dir': ['a/b', 'a b']}, 1, 0)
+        make_runs(epath.Path('out'), {'data.dir': ['a/b', 'a b']}, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -91,30 +91,30 @@ def calls(tmp_path, monkeypatch):
     return tmp_path / 'calls'
 
 
-def jobs_of(num_seeds, first_seed=0):
-    return make_jobs(epath.Path('my runs'), {}, num_seeds, first_seed)
+def runs_of(num_seeds, first_seed=0):
+    return make_runs(epath.Path('my runs'), {}, num_seeds, first_seed)
 
 
 def test_every_run_is_trained_and_evaluated_once(calls):
     said = []
-    assert sweep.run_jobs(jobs_of(2), ['--config=c.py'], 'val', said.append)
+    assert sweep.run_all(runs_of(2), ['--config=c.py'], 'val', said.append)
     evaluated = 'evaluate --workdir=my runs/base/seed-{} --split=val\n'
     assert calls.read_text() == (
         f'train my runs/base/seed-0\n{evaluated.format(0)}'
         f'train my runs/base/seed-1\n{evaluated.format(1)}'
     )
     done = calls.read_text()
-    assert sweep.run_jobs(jobs_of(2), ['--config=c.py'], 'val', said.append)
+    assert sweep.run_all(runs_of(2), ['--config=c.py'], 'val', said.append)
     assert calls.read_text() == done
     assert said[-1] == '[2/2] base/seed-1 is done'
     # Another config, or another split, is other work.
-    assert sweep.run_jobs(jobs_of(1), ['--config=c.py'], 'test', said.append)
+    assert sweep.run_all(runs_of(1), ['--config=c.py'], 'test', said.append)
     assert calls.read_text().endswith('evaluate --workdir=my runs/base/seed-0 --split=test\n')
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(calls):
     with pytest.raises(UserError, match=r'1 of 3 runs failed, see above: base/seed-9;'):
-        sweep.run_jobs(jobs_of(3, first_seed=8), [], 'val', str)
+        sweep.run_all(runs_of(3, first_seed=8), [], 'val', str)
     trained = [line for line in calls.read_text().splitlines() if line.startswith('train')]
     assert [line[-1] for line in trained] == ['8', '9', '0']
     assert 'evaluate --workdir=my runs/base/seed-9' not in calls.read_text()
@@ -122,13 +122,13 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(calls):
 
 def test_a_signal_lets_the_run_save_and_ends_the_sweep(calls):
     before = signal.getsignal(signal.SIGTERM)
-    assert not sweep.run_jobs(jobs_of(2), ['wait'], 'val', str)
+    assert not sweep.run_all(runs_of(2), ['wait'], 'val', str)
     assert calls.read_text() == 'train my runs/base/seed-0\n'
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_run_that_sigterm_ended_has_not_failed(calls):
-    assert not sweep.run_jobs(jobs_of(2), ['ended'], 'val', str)
+    assert not sweep.run_all(runs_of(2), ['ended'], 'val', str)
     assert calls.read_text() == 'train my runs/base/seed-0\n'
 
 
@@ -193,7 +193,7 @@ def test_a_job_array_runs_every_job_and_asks_to_be_queued_again(tmp_path):
 @pytest.mark.parametrize(
     ('setting', 'part'),
     [
-        ('optim.lr=1e-4,-1e-4', r'optim.lr=-1e-4/seed-0 cannot start.* lie in \[0, inf\)'),
+        ('optim.lr=1e-4,-1e-4', r'optim.lr=-1e-4/seed-0 cannot start.* lie in \[0.0, 1e'),
         ('model.branches=scene,ful', 'model.branches=ful/seed-0 cannot start.* can be full, scene'),
         ('model.heads=8,7', 'model.heads=7/seed-0 .*multiple of heads = 7'),
         ('optim.lr=1e-3,fast', 'optim.lr=fast/seed-0 .*fast'),
@@ -212,9 +212,9 @@ def test_a_value_that_means_nothing_is_refused_before_any_run_starts(tmp_path, s
 def test_configs_are_read_as_train_reads_them():
     typed = ['--config=configs/toy.py', '--config.model.width=64', '--config.kd.detach_teacher']
     settings = parse_settings(['model.heads=2,4', 'optim.lr=1e-3'], CONFIG)
-    check_jobs(make_jobs(epath.Path('out'), settings, 2, 0), typed)
+    check_runs(make_runs(epath.Path('out'), settings, 2, 0), typed)
     with pytest.raises(UserError, match='width is 30'):
-        check_jobs(jobs_of(1), [*typed, '--config.model.width=30'])
+        check_runs(runs_of(1), [*typed, '--config.model.width=30'])
 
 
 def scores_of(cider):

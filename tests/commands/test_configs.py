@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from configs import ablations, common, msrvtt, msvd, toy
+from stg_jax.config import parse_config
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import BOS, EOS, PAD, Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
-from stg_jax.model.losses import LossSpec
 from stg_jax.parallel.mapped import pmapped
 from stg_jax.parallel.sharding import data_mesh, replicate, shard_batch
 from stg_jax.run.build import build_model, feature_shapes, init_params, param_shapes
@@ -26,7 +26,7 @@ def network(config, num_words):
         data_set='none',
         frames=data.frames,
         objects=data.objects,
-        widths={kind: data[f'{kind}_dim'] for kind in ('appearance', 'motion', 'object')},
+        widths={kind: getattr(data, f'{kind}_dim') for kind in ('appearance', 'motion', 'object')},
         scale={'appearance': 1.0, 'motion': 1.0, 'object': 1.0},
         extractor={},
         splits={},
@@ -41,7 +41,7 @@ def random_batch(config, num_clips):
     rng = np.random.default_rng(0)
     batch = {
         key: rng.normal(size=(num_clips, *x.shape)).astype(x.dtype)
-        for key, x in feature_shapes(config).items()
+        for key, x in feature_shapes(config.data).items()
     }
     batch['box'] = np.sort(rng.uniform(size=(*batch['box'].shape[:-1], 2, 2)), axis=-2)
     batch['box'] = batch['box'].reshape(*batch['box'].shape[:-2], 4).astype(np.float32)
@@ -55,8 +55,8 @@ def random_batch(config, num_clips):
 
 @pytest.mark.parametrize(('config', 'words'), [(msvd, MSVD_WORDS), (msrvtt, MSRVTT_WORDS)])
 def test_the_full_size_network_has_as_many_weights_as_its_words_ask_for(config, words):
-    config = config.get_config()
-    shapes = param_shapes(network(config, words), config)
+    config = parse_config(config.get_config())
+    shapes = param_shapes(network(config, words), config.data)
     num_params = sum(x.size for x in jax.tree.leaves(shapes))
     # 20,080,000 weights besides two tied embeddings of 512 per word, as model.md counts them.
     assert num_params == pytest.approx(35.2e6 + 2 * 512 * (words + 4 - 10_000), rel=1e-3)
@@ -64,14 +64,12 @@ def test_the_full_size_network_has_as_many_weights_as_its_words_ask_for(config, 
 
 @pytest.mark.slow
 def test_a_full_size_step_runs_and_lowers_the_loss_of_its_batch():
-    config = msvd.get_config()
-    config.optim.warmup = 0.0
+    config = parse_config(msvd.get_config()).changed(optim__warmup=0.0)
     model = network(config, MSVD_WORDS)
-    params = init_params(model, config, 0)
+    params = init_params(model, config.data, 0)
     optimizer = make_optimizer(config.optim, 100)
-    loss_spec = LossSpec(**config.loss, **config.kd)
     mesh = data_mesh()
-    step = pmapped(make_train_step(model, loss_spec, optimizer, seed=0, accumulate=1), mesh)
+    step = pmapped(make_train_step(model, config.loss, optimizer, seed=0, accumulate=1), mesh)
     state = replicate(init_state(params, optimizer), mesh)
     batch = shard_batch(random_batch(config, 2), mesh)
     losses = []
@@ -85,17 +83,10 @@ def test_a_full_size_step_runs_and_lowers_the_loss_of_its_batch():
 
 @pytest.mark.parametrize('name', ablations.ABLATIONS)
 def test_every_ablation_builds_and_differs_from_the_full_model_by_its_row(name):
-    config = ablations.get_config(name)
-    assert param_shapes(network(config, 100), config)
-    LossSpec(**config.loss, **config.kd)
-    full = msvd.get_config().to_dict()
-    changed = {
-        f'{group}.{key}': value
-        for group, values in config.to_dict().items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if value != full[group][key]
-    }
+    config = parse_config(ablations.get_config(name))
+    assert param_shapes(network(config, 100), config.data)
+    full = parse_config(msvd.get_config()).flat()
+    changed = {key: value for key, value in config.flat().items() if value != full[key]}
     assert changed == ablations.ABLATIONS[name]
 
 

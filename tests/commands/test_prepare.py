@@ -12,14 +12,15 @@ import pytest
 from stg_jax import files
 from stg_jax.data import records
 from stg_jax.data.manifest import Manifest
+from tests.fakes import fake_data, fake_run
 from tests.fakes import fake_features as fake
-from tests.fakes import fake_run
 from tests.fakes.contents import contents
 from tests.fakes.fake_annotations import NUMBERS, write_msvd
 from tests.fakes.fake_world import write_world
 from tests.fakes.real_data import real_data
 
 prepare = functools.partial(fake_run.run, 'prepare')
+verify = functools.partial(fake_run.run, 'verify')
 
 
 def prepared(*arguments):
@@ -138,7 +139,7 @@ def test_own_videos_by_any_number_of_workers(tmp_path):
     manifest = Manifest.load(outs[0])
     assert (manifest.splits['train']['clips'], manifest.splits['val']['clips']) == (5, 2)
     assert manifest.extractor['name'] == 'pixels'
-    card = prepared('verify', outs[0])
+    card = verify(outs[0])
     assert 'train00002' in card.stdout
     assert (outs[0] / 'contact_sheet.png').stat().st_size > 1000
 
@@ -223,10 +224,6 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
     [
         ([], 'name a source to prepare: toy, msvd, msrvtt, own'),
         (['imagenet'], 'name a source to prepare: toy, msvd, msrvtt, own'),
-        (['inspect'], 'name one file or folder to inspect'),
-        (['inspect', 'absent.hdf5'], 'absent.hdf5'),
-        (['verify'], 'name one data folder to verify'),
-        (['verify', 'absent'], 'absent'),
         (['toy'], '--out is missing'),
         (['toy', '--out=x', '--clips=train'], 'clips must look like train=1500'),
         (['toy', '--out=x', '--motion=m.hdf5'], '--motion has no meaning for toy'),
@@ -244,6 +241,27 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
 )
 def test_a_mistake_is_one_sentence(arguments, sentence):
     assert_refused(prepare(*arguments), sentence)
+
+
+@pytest.mark.parametrize(
+    ('command', 'arguments', 'sentence'),
+    [
+        ('inspect_file', [], 'name one file or folder to inspect'),
+        ('inspect_file', ['absent.hdf5'], 'absent.hdf5'),
+        ('verify', [], 'name one data folder to verify'),
+        ('verify', ['absent'], 'absent'),
+    ],
+)
+def test_what_cannot_be_inspected_or_verified_is_one_sentence(command, arguments, sentence):
+    assert_refused(fake_run.run(command, *arguments), sentence)
+
+
+@pytest.mark.parametrize('name', ['inspect', 'verify'])
+def test_inspect_and_verify_are_also_started_by_prepare(tmp_path, name):
+    folder = fake_data.fake_data_folder(tmp_path, train=2)
+    finished = prepare(name, folder)
+    assert finished.returncode == 0, finished.stderr
+    assert f'{folder}: ' in finished.stdout and 'train' in finished.stdout
 
 
 def test_flags_that_would_be_ignored_are_refused(tmp_path):
@@ -300,7 +318,7 @@ def test_equal_names_in_two_folders_are_told_apart_or_not_asked_for(tmp_path):
     assert f'{videos}/dogs/001.mp4' in run.stdout
     prepared(*flags, f'--out={out}')
     assert Manifest.load(out).splits['train']['clips'] == 2
-    prepared('verify', out)
+    assert verify(out).returncode == 0
     captions.write_text('clip,caption,split\n001,a cat,train\n')
     ambiguous = prepare(*flags, f'--out={tmp_path / "two"}')
     assert_refused(ambiguous, f'{videos}/cats/001.mp4 and {videos}/dogs/001.mp4 may both be clip')

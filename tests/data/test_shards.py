@@ -121,29 +121,13 @@ def damaged(request, folder, tmp_path):
     return tmp_path / 'data'
 
 
-@pytest.mark.parametrize('cache', ['none', 'host'])
-def test_padding_stands_for_clips_that_are_lost(damaged, folder, vocab, cache):
-    _, whole, _ = stream(folder, vocab, host=0, num_hosts=1)
-    clips, batches, _ = stream(damaged, vocab, host=0, num_hosts=1, skip_damaged=True, cache=cache)
-    lost = set(ids(whole)) - set(ids(batches))
-    assert lost == {'train_4', 'train_5'}
-    assert clips.source.skipped == {
-        str(damaged / 'clips-train.tfrecord-00001'): len(lost) * (PASSES if cache == 'none' else 1)
-    }
-    for batch, expected in zip(batches, whole, strict=True):
-        kept = np.array([clip_id not in lost for clip_id in expected['id']])
-        for key, value in batch.items():
-            np.testing.assert_array_equal(value[kept], expected[key][kept])
-            assert not value[~kept].any()
-
-
-def test_damage_stops_a_run_that_is_not_to_skip_it(damaged, vocab):
+def test_damage_stops_a_run(damaged, vocab):
     with pytest.raises(UserError, match='tfrecord-00001'):
         stream(damaged, vocab, host=0, num_hosts=1)
 
 
-def test_a_missing_shard_is_not_skipped(folder, vocab, tmp_path):
+def test_a_missing_shard_stops_a_run(folder, vocab, tmp_path):
     shutil.copytree(folder, tmp_path / 'data')
     (tmp_path / 'data' / 'clips-train.tfrecord-00001').unlink()
     with pytest.raises(UserError, match='tfrecord-00001 is missing'):
-        stream(tmp_path / 'data', vocab, host=0, num_hosts=1, skip_damaged=True)
+        stream(tmp_path / 'data', vocab, host=0, num_hosts=1)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from stg_jax.api import train
 from stg_jax.data.batches import eval_batches, stream_clips
 from stg_jax.data.captions import read_captions
 from stg_jax.data.records import read_clips
@@ -10,7 +11,6 @@ from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import evaluate
 from stg_jax.evaluate.java import meteor_at_hand
-from stg_jax.train.loop import train
 from tests.fakes import fake_data, fake_run
 
 

@@ -14,14 +14,13 @@ from stg_jax.decode.ensemble import Ensemble, joint_logits_fn
 from stg_jax.decode.generate import encode_clips
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import folder_name
-from stg_jax.model.network import CaptioningModel
 from tests.fakes.fake_captioner import fake_captioner
 from tests.fakes.fake_data import OBJECTS, fake_clips
-from tests.fakes.fake_network import MAX_WORDS, fake_batch, random_params, small_spec
+from tests.fakes.fake_network import MAX_WORDS, fake_batch, random_params, small_model
 
 
 def network(seed, **changes):
-    model = CaptioningModel(small_spec(width=16, branches='scene', **changes))
+    model = small_model(width=16, branches='scene', **changes)
     batch = fake_batch(1, 1)
     return model, random_params(model, batch, batch['tokens'][..., :-1], False, seed=seed, gain=2.0)
 
@@ -98,11 +97,8 @@ def test_an_ensemble_captions_clips_whatever_the_order_of_its_members():
 )
 def test_runs_that_do_not_fit_together_are_refused(changes, part):
     first = fake_captioner()
-    config = first.run.config.copy_and_resolve_references().unlock()
-    config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
-    other = Captioner(
-        dataclasses.replace(first.run, config=config.lock()), first.params, 7, 'scene'
-    )
+    config = first.run.config.changed(**changes)
+    other = Captioner(dataclasses.replace(first.run, config=config), first.params, 7, 'scene')
     with pytest.raises(UserError, match=part):
         Ensemble([first, other])
 

@@ -13,11 +13,10 @@ from stg_jax.explain.explain import object_links, padded
 from stg_jax.explain.forward import student_of, teacher_of
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, shown_log_p_fn
 from stg_jax.explain.relevance import PATH
-from stg_jax.model.network import CaptioningModel
 from stg_jax.run.build import build_model
 from tests.fakes.fake_captioner import MAX_WORDS, fake_captioner
 from tests.fakes.fake_data import APPEARANCE, FRAMES, OBJECTS, fake_clips
-from tests.fakes.fake_network import fake_batch, random_params, small_network, small_spec
+from tests.fakes.fake_network import fake_batch, random_params, small_model, small_network
 
 CAPTION = 'the red ball pushes'
 
@@ -188,7 +187,7 @@ def grid():
 @pytest.mark.parametrize(('fusion', 'branch'), [('none', 'scene'), ('concat', 'joint')])
 def test_a_hidden_cell_is_as_if_the_frame_were_the_others(grid, network, fusion, branch):
     token_L = network[2]
-    model = CaptioningModel(small_spec(fusion=fusion, max_words=MAX_WORDS, vocab_size=20))
+    model = small_model(fusion=fusion, max_words=MAX_WORDS, vocab_size=20)
     params = random_params(model, grid, token_L[None, None, :-1], train=False)
     find = jax.jit(lambda batch: cell_saliency(model, params, batch, token_L, branch))
     found_LTN = find(grid)

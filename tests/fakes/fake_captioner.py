@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stg_jax.config import parse_config
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.decode.captioner import Captioner, stack_clips
@@ -19,7 +20,7 @@ MAX_WORDS = 6
 @functools.cache
 def fake_captioner(**overrides):
     """Return a captioner for `fake_data.fake_clips`; overrides are those of `tiny_config`."""
-    config = fake_run.tiny_config('', **{'data__max_words': MAX_WORDS} | overrides)
+    config = parse_config(fake_run.tiny_config('', **{'data__max_words': MAX_WORDS} | overrides))
     widths = {'appearance': fake_data.APPEARANCE, 'motion': fake_data.MOTION}
     manifest = Manifest(
         data_set='fake',

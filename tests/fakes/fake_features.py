@@ -85,8 +85,8 @@ def write_npz(folder, images, *, transpose=False, **more):
     return str(folder)
 
 
-def tsv_row(name, arrays, *, lxmert=False, height_first=False):
-    """Return the bytes of one row of a bottom-up-attention TSV."""
+def tsv_row(name, arrays, *, lxmert=False, height_first=False, dtypes=(np.float32, np.float32)):
+    """Return the bytes of one row of a bottom-up-attention TSV; `dtypes` of boxes and features."""
 
     def cell(values, dtype):
         return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes())
@@ -98,8 +98,8 @@ def tsv_row(name, arrays, *, lxmert=False, height_first=False):
         cells += [labels, scores, labels, scores]
     cells += [
         str(len(arrays['feats'])).encode(),
-        cell(in_pixels(arrays['boxes']), np.float32),
-        cell(arrays['feats'], np.float32),
+        cell(in_pixels(arrays['boxes']), dtypes[0]),
+        cell(arrays['feats'], dtypes[1]),
     ]
     return b'\t'.join(cells) + b'\n'
 

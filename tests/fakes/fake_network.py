@@ -6,28 +6,28 @@ import jax
 import numpy as np
 
 from configs import common
+from stg_jax.config import LossConfig, ModelConfig
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import stack_clips
-from stg_jax.model.losses import LossSpec, Words, feature_terms, word_terms
-from stg_jax.model.network import CaptioningModel, ModelSpec
-from tests.fakes.fake_data import CELLS, OBJECTS, fake_clips, with_grid
+from stg_jax.model.losses import Words, feature_terms, word_terms
+from stg_jax.model.network import CaptioningModel
+from tests.fakes.fake_data import OBJECTS, fake_clips, with_grid
 
 VOCAB_SIZE, MAX_WORDS = 13, 5
 
 
-def small_spec(**changes):
+def small_model(*, max_words=MAX_WORDS, vocab_size=VOCAB_SIZE, scale=(1.0, 0.5, 2.0), **changes):
     """Return the default network, a few units wide and without dropout."""
     sizes = {'width': 8, 'heads': 2, 'feedforward': 12, 'dropout': 0.0}
     layers = {'encoder_layers': 1, 'decoder_layers': 1, 'graph_layers': 1}
-    facts = {'max_words': MAX_WORDS, 'vocab_size': VOCAB_SIZE, 'scale': (1.0, 0.5, 2.0)}
-    facts['grid_cells'] = CELLS
-    return ModelSpec(**{**common.get_config().model, **sizes, **layers, **facts, **changes})
+    config = ModelConfig(**{**common.get_config().model, **sizes, **layers, **changes})
+    return CaptioningModel(config, max_words, vocab_size, scale)
 
 
 def loss_spec(**changes):
     """Return the default loss."""
     config = common.get_config()
-    return LossSpec(**{**config.loss, **config.kd, **changes})
+    return LossConfig(**{**config.loss, **config.kd, **changes})
 
 
 def terms_of_logits(outputs, target_BKL, real_BKL, has_object_B, spec):
@@ -81,14 +81,14 @@ def random_params(module, *args, seed=0, gain=1.0, **options):
 @functools.cache
 def small_network(**changes):
     """Return a small model and its parameters."""
-    model = CaptioningModel(small_spec(**changes))
+    model = small_model(**changes)
     batch = fake_batch(1, 1)
     return model, random_params(model, batch, batch['tokens'][..., :-1], train=False)
 
 
 def talkative_network(**changes):
     """Return a network whose parameters are so large that clips get different captions."""
-    model = CaptioningModel(small_spec(width=16, **changes))
+    model = small_model(width=16, **changes)
     batch = fake_batch(1, 1)
     return model, random_params(model, batch, batch['tokens'][..., :-1], False, gain=2.0)
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from configs import common
+from stg_jax.config import flat
 from tests.fakes import fake_data
 
 ROOT = Path(__file__).parents[2]
@@ -48,13 +49,11 @@ def tiny_config(data_dir, **overrides):
 
 def as_flags(config):
     """Return the command line flags that turn configs/common.py into `config`."""
-    given, default = config.to_dict(), common.get_config().to_dict()
+    default = flat(common.get_config().to_dict())
     return ['--config=configs/common.py'] + [
-        f'--config.{group}.{key}={value}'
-        for group, values in given.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if value != default[group][key]
+        f'--config.{key}={value}'
+        for key, value in flat(config.to_dict()).items()
+        if value != default[key]
     ]
 
 

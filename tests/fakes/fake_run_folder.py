@@ -1,6 +1,7 @@
 """A run folder that describes a run which has not begun."""
 
 from configs import common
+from stg_jax.config import parse_config
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.run.folder import RunFolder
@@ -22,6 +23,6 @@ VOCAB = Vocabulary.build(['a red ball', 'ein grüner ring'], 1)
 def create(path, vocab=VOCAB, **changes):
     config = common.get_config()
     config.update_from_flattened_dict(changes)
-    run = RunFolder(path, config, MANIFEST, vocab)
+    run = RunFolder(path, parse_config(config), MANIFEST, vocab)
     run.claim()
     return run

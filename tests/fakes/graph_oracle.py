@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 
-from stg_jax.model.graph import DIRECTIONS
-
 T, N, C, D = 4, 3, 5, 6
-KINDS = [*itertools.product(('full', 'temporal'), DIRECTIONS), ('spatial', 'literal')]
+KINDS = [
+    *itertools.product(('full', 'temporal'), ('literal', 'forward', 'both')),
+    ('spatial', 'literal'),
+]
 KINDS += [('dense', 'literal')]
 
 

@@ -115,8 +115,9 @@ def test_one_of_two_outputs_of_video_features_is_chosen_by_name(tmp_path):
     ('values', 'sentence'),
     [
         (np.zeros((3, 2, 5)), r'b has shape \(3, 2, 5\), expected \(steps, D\)'),
+        (np.array(5.0), r'b has shape \(\), expected \(steps, D\)'),
         (np.zeros((0, 5)), r'b has shape \(0, 5\)'),
-        (np.zeros((3, 6)), 'b is 6 wide, but the first clip of the file is 5 wide'),
+        (np.zeros((3, 6)), 'b is 6 wide, but other clips of the file are 5 wide'),
         (np.array([[0, 1, np.nan, 3, 4]]), 'b holds NaN or infinity'),
         (np.array([b'words'] * 5), 'b holds .S5, expected numbers'),
     ],
@@ -174,7 +175,7 @@ def test_pickles_are_refused_unread(tmp_path):
     with pytest.raises(UserError, match=r'is a pickle, .* numpy\.save'):
         open_frames(str(tmp_path / 'bad.pkl'))
     objects = fake.write_npy(tmp_path / 'npy', {'a': np.array([{'feats': 1}], dtype=object)})
-    with pytest.raises(UserError, match=r'a.npy is no complete array of numbers'):
+    with pytest.raises(UserError, match=r'a.npy holds Python objects'):
         open_frames(objects)
 
 

@@ -172,7 +172,7 @@ def test_a_picture_that_comes_twice_counts_once(tmp_path):
     ('change', 'sentence'),
     [
         ({'feats': np.ones(5)}, r'b has features \(5,\), expected'),
-        ({'feats': np.ones((3, 4, 6))}, 'b is 6 wide, but the first clip of the file is 5 wide'),
+        ({'feats': np.ones((3, 4, 6))}, 'b is 6 wide, but other clips of the file are 5 wide'),
         ({'feats': np.full((3, 4, 5), np.inf)}, 'b holds NaN or infinity'),
         ({'boxes': np.zeros((3, 3, 4))}, r'b has features \(3, 4, 5\) and boxes \(3, 3, 4\)'),
         ({'labels': np.full((3, 4), b'dog')}, r'b/labels holds .S3, expected numbers'),
@@ -204,9 +204,9 @@ def test_damaged_tables_are_named(tmp_path):
     rows = b''.join(fake.tsv_row(name, arrays) for name, arrays in images.items())
     for name, content, sentence in (
         ('cut', rows[:-100], 'b_10 has broken features'),
-        ('short', rows[: rows.rindex(b'\t') - 5], r'line 6 has 5 columns, expected 6 or 10'),
-        ('table', b'1\t2\t3\t4\t5\t6\n', r'line 1 has broken boxes'),
-        ('text', b'a\tb\tc\td\te\tf\n', 'line 1 has no whole number as number'),
+        ('short', rows[: rows.rindex(b'\t') - 5], r'b_10 has 5 columns, expected 6 or 10'),
+        ('table', b'1\t2\t3\t4\t5\t6\n', r'table: 1 has broken features'),
+        ('text', b'a\tb\tc\td\te\tf\n', 'is of no known layout'),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=sentence):
@@ -217,16 +217,24 @@ def test_damaged_tables_are_named(tmp_path):
         read_all(str(packed))
 
 
-def test_damaged_archives_are_named(tmp_path):
+def test_a_damaged_archive_is_the_failure_of_its_clip(tmp_path):
     images = fake.images_of(fake.fake_objects(['a', 'b']))
     folder = Path(fake.write_npz(tmp_path / 'npz', images))
     whole = (folder / 'a_0.npz').read_bytes()
-    (folder / 'a_5.npz').write_bytes(whole[:-30])
-    np.savez(folder / 'a_10.npz', other=np.ones(3))
-    for name, sentence in (('a_5', 'no complete archive'), ('a_10', 'no features')):
-        (folder / 'a_0.npz').write_bytes((folder / f'{name}.npz').read_bytes())
-        with pytest.raises(UserError, match=sentence):
-            open_objects(str(folder))
+    other = folder / 'other.npz'
+    np.savez(other, other=np.ones(3))
+    for content, sentence in (
+        (whole[:-30], 'a_5.npz is damaged'),
+        (other.read_bytes(), 'a_5.npz holds no features'),
+        (b'', 'a_5.npz is empty'),
+        (b'<!DOCTYPE html>', 'a_5.npz is a web page'),
+    ):
+        (folder / 'a_5.npz').write_bytes(content)
+        other.unlink(missing_ok=True)
+        with open_objects(str(folder)) as source:
+            with pytest.raises(UserError, match=sentence):
+                source.read('a')
+            assert len(source.read('b').mask) == 3
 
 
 def test_frames_are_refused_as_objects(tmp_path):

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
+from stg_jax.config import parse_config
 from stg_jax.data import records
 from stg_jax.data.batches import open_clips, train_batches
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.model.grid import GridEncoder, every_second, neighborhoods
+from stg_jax.run.build import build_model_without_data
 from tests.fakes.fake_data import (
     CELL,
     CELLS,
@@ -30,7 +33,6 @@ from tests.fakes.fake_network import (
     logits_of,
     random_params,
     small_network,
-    small_spec,
 )
 
 
@@ -95,9 +97,19 @@ def test_a_config_that_asks_for_another_grid_is_told_the_flags(folder, tmp_path)
 
 @pytest.mark.parametrize('cells', [0, 8])
 def test_grid_tokens_need_a_square_number_of_cells(cells):
+    config = parse_config(common.get_config()).changed(
+        model__scene_tokens='grid', data__grid_cells=cells, data__grid_dim=CELL
+    )
     with pytest.raises(UserError, match='square number of cells'):
-        small_spec(scene_tokens='grid', grid_cells=cells)
-    small_spec(scene_tokens='grid', branches='object', grid_cells=cells)
+        build_model_without_data(config, 10)
+    build_model_without_data(config.changed(model__branches='object'), 10)
+
+
+def test_a_config_saved_before_there_were_grids_describes_the_same_network():
+    tree = parse_config(common.get_config()).tree()
+    for group, key in (('data', 'grid_cells'), ('model', 'scene_tokens'), ('optim', 'decay')):
+        del tree[group][key]
+    assert parse_config(tree) == parse_config(common.get_config())
 
 
 @pytest.mark.parametrize(('side', 'windows'), [(3, 1), (4, 2), (7, 3), (8, 4)])

@@ -13,7 +13,7 @@ OBJECT_KEYS = ('object', 'box')
 def embedding_influence(model, params, batch):
     """Return |d logits[b, k, l] / d word vector[b', k', l']| of the branches, summed."""
     token_BKL = batch['tokens'][..., :-1]
-    shift_BKLD = jnp.zeros((*token_BKL.shape, model.spec.width))
+    shift_BKLD = jnp.zeros((*token_BKL.shape, model.config.width))
 
     def shifted_logits(shift_BKLD):
         def shift(call, args, kwargs, context):

@@ -10,19 +10,19 @@ from flax import linen as nn
 
 from configs import msvd
 from configs.ablations import ABLATIONS
+from stg_jax.config import parse_config
 from stg_jax.data.vocab import BOS, PAD
 from stg_jax.errors import UserError
-from stg_jax.model.network import CaptioningModel, ModelSpec
 from stg_jax.ops.dropout import Dropout
 from stg_jax.ops.platform import traced_for
-from stg_jax.run.build import param_shapes
+from stg_jax.run.build import build_model_without_data, param_shapes
 from tests.fakes.fake_network import (
     assert_same_logits,
     fake_batch,
     logits_of,
     loss_spec,
+    small_model,
     small_network,
-    small_spec,
     terms_of_logits,
 )
 
@@ -74,10 +74,8 @@ def test_every_ablation_has_finite_logits_and_gradients_without_objects_too(sett
 
 @pytest.mark.parametrize(('branches', 'millions'), [('full', 35.2), ('scene', 17.7)])
 def test_the_full_size_network_has_the_size_in_the_specification(branches, millions):
-    config = msvd.get_config()
-    config.model.branches = branches
-    spec = ModelSpec(**config.model, max_words=20, vocab_size=10_000, scale=(1.0, 1.0, 1.0))
-    shapes = param_shapes(CaptioningModel(spec), config)
+    config = parse_config(msvd.get_config()).changed(model__branches=branches)
+    shapes = param_shapes(build_model_without_data(config, 10_000), config.data)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(
         millions * 1e6, abs=0.05e6
     )
@@ -218,9 +216,9 @@ def test_features_at_the_limit_of_float16_are_read_without_overflow():
 )
 def test_a_setting_that_names_no_variant_is_refused_by_name(key, value):
     with pytest.raises(UserError, match=rf'{key}.*{value}'):
-        small_spec(**{key: value})
+        small_model(**{key: value})
 
 
 def test_concatenation_without_both_branches_is_refused():
     with pytest.raises(UserError, match='concat'):
-        small_spec(branches='scene', fusion='concat')
+        small_model(branches='scene', fusion='concat')

@@ -12,11 +12,11 @@ from stg_jax.errors import UserError
 from stg_jax.prepare import workers
 from stg_jax.prepare.resume_store import ClipStore
 from stg_jax.prepare.workers import Failure, Request, chunked, make_all
-from stg_jax.prepare.write import Runner, write_job
+from stg_jax.prepare.write import Runner, write_data
 from tests.fakes.contents import contents
 from tests.fakes.fake_data import fake_clips
-from tests.fakes.fake_jobs import NAMES, job, requests
 from tests.fakes.fake_makers import DeadlyMaker, NumberMaker
+from tests.fakes.fake_plans import NAMES, plan, requests
 
 
 class Stopped(NumberMaker):
@@ -114,19 +114,19 @@ def test_other_settings_or_another_file_are(tmp_path):
 
 def test_finished_clips_are_found_again_in_another_list(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        write_job(tmp_path / 'out', job(Stopped()), Runner())
+        write_data(tmp_path / 'out', plan(Stopped()), Runner())
     finished = NAMES[: 2 * workers.CLIPS_PER_CHUNK]
     names = ['c99', *NAMES[3:], 'c98']  # a new clip before all, and three that are gone
     maker = NumberMaker(bad=finished)
-    write_job(tmp_path / 'out', job(maker, names), Runner())
-    write_job(tmp_path / 'whole', job(NumberMaker(), names), Runner())
+    write_data(tmp_path / 'out', plan(maker, names), Runner())
+    write_data(tmp_path / 'whole', plan(NumberMaker(), names), Runner())
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
 
 
 def test_what_failed_in_a_stopped_run_is_tried_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        write_job(tmp_path / 'out', job(Stopped(bad=['c1'])), Runner())
-    manifest = write_job(tmp_path / 'out', job(NumberMaker()), Runner())
+        write_data(tmp_path / 'out', plan(Stopped(bad=['c1'])), Runner())
+    manifest = write_data(tmp_path / 'out', plan(NumberMaker()), Runner())
     assert manifest.splits['train']['clips'] == len(NAMES)
 
 
@@ -134,8 +134,8 @@ def test_what_failed_in_a_stopped_run_is_tried_again(tmp_path):
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path, resumable):
     for num_workers in (1, 2):
         maker = NumberMaker(bad=['c3', 'c20'])
-        task = job(maker, NAMES[:-4], resumable=resumable, val=requests(NAMES[-4:]))
-        write_job(tmp_path / f'by{num_workers}', task, Runner(workers=num_workers))
+        task = plan(maker, NAMES[:-4], resumable=resumable, val=requests(NAMES[-4:]))
+        write_data(tmp_path / f'by{num_workers}', task, Runner(workers=num_workers))
     assert contents(tmp_path / 'by1') == contents(tmp_path / 'by2')
     assert b'c20' in contents(tmp_path / 'by1')['failures.json']
     assert [clip.id for clip in records.read_clips(tmp_path / 'by1', 'val')] == NAMES[-4:]
@@ -143,12 +143,12 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path, resumable):
 
 def test_a_stopped_job_goes_on_where_it_was(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        write_job(tmp_path / 'out', job(Stopped()), Runner())
+        write_data(tmp_path / 'out', plan(Stopped()), Runner())
     assert not (tmp_path / 'out').exists()
     maker = NumberMaker()
-    write_job(tmp_path / 'out', job(maker), Runner())
+    write_data(tmp_path / 'out', plan(maker), Runner())
     assert maker.made == 2  # of four chunks
-    write_job(tmp_path / 'whole', job(NumberMaker()), Runner())
+    write_data(tmp_path / 'whole', plan(NumberMaker()), Runner())
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'whole']
 
@@ -159,38 +159,38 @@ def test_a_work_dir_keeps_what_others_have_in_it(tmp_path):
     (work_dir / 'thesis.txt').write_text('mine')
     runner = Runner(work_dir=str(work_dir))
     for resumable in (True, False):
-        write_job(tmp_path / f'{resumable}', job(NumberMaker(), resumable=resumable), runner)
+        write_data(tmp_path / f'{resumable}', plan(NumberMaker(), resumable=resumable), runner)
     assert contents(work_dir) == {'thesis.txt': b'mine'}
 
 
 def test_jobs_on_one_work_dir_leave_each_other_alone(tmp_path):
     runner = Runner(work_dir=str(tmp_path / 'work'))
     with pytest.raises(KeyboardInterrupt):
-        write_job(tmp_path / 'one' / 'data', job(Stopped()), runner)
-    write_job(tmp_path / 'other' / 'data', job(NumberMaker()), runner)
+        write_data(tmp_path / 'one' / 'data', plan(Stopped()), runner)
+    write_data(tmp_path / 'other' / 'data', plan(NumberMaker()), runner)
     maker = NumberMaker()
-    write_job(tmp_path / 'one' / 'data', job(maker), runner)
+    write_data(tmp_path / 'one' / 'data', plan(maker), runner)
     assert maker.made == 2  # of four chunks
 
 
 def test_failures_are_told_and_the_others_go_on(tmp_path, capsys):
-    manifest = write_job(tmp_path / 'out', job(NumberMaker(bad=['c5'])), Runner())
+    manifest = write_data(tmp_path / 'out', plan(NumberMaker(bad=['c5'])), Runner())
     assert manifest.splits['train']['clips'] == len(NAMES) - 1
     assert 'left out "c5": /videos/c5.mp4 is bad' in capsys.readouterr().err
 
 
 def test_nothing_but_a_report_is_written_when_every_train_clip_fails(tmp_path):
-    task = job(NumberMaker(bad=['c0', 'c1']), ['c0', 'c1'], val=requests(['c2']))
+    task = plan(NumberMaker(bad=['c0', 'c1']), ['c0', 'c1'], val=requests(['c2']))
     with pytest.raises(UserError, match=r'none of the 2 clips of split train .*c1.mp4 is bad'):
-        write_job(tmp_path / 'out', task, Runner())
+        write_data(tmp_path / 'out', task, Runner())
     assert not (tmp_path / 'out').exists()
     report = files.read_json(tmp_path / 'out.failures.json')
     assert [failure['clip'] for failure in report] == ['c0', 'c1']
 
 
 def test_a_split_without_any_clip_is_left_out_and_the_others_are_written(tmp_path, capsys):
-    task = job(NumberMaker(bad=['c3']), ['c0'], val=requests(['c3']), test=requests(['c4']))
-    manifest = write_job(tmp_path / 'out', task, Runner())
+    task = plan(NumberMaker(bad=['c3']), ['c0'], val=requests(['c3']), test=requests(['c4']))
+    manifest = write_data(tmp_path / 'out', task, Runner())
     assert set(manifest.splits) == {'train', 'test'}
     assert 'none of the 1 clips of split val could be made' in capsys.readouterr().err
     (failure,) = files.read_json(tmp_path / 'out' / 'failures.json')
@@ -199,9 +199,9 @@ def test_a_split_without_any_clip_is_left_out_and_the_others_are_written(tmp_pat
 
 def test_a_job_without_train_is_refused_only_when_no_clip_is_left(tmp_path):
     splits = {'val': requests(['c0']), 'test': requests(['c1'])}
-    write_job(tmp_path / 'one', job(NumberMaker(bad=['c0']), [], **splits), Runner())
+    write_data(tmp_path / 'one', plan(NumberMaker(bad=['c0']), [], **splits), Runner())
     with pytest.raises(UserError, match=r'split test .*c1.mp4 is bad: see .*two.failures.json'):
-        write_job(tmp_path / 'two', job(NumberMaker(bad=['c0', 'c1']), [], **splits), Runner())
+        write_data(tmp_path / 'two', plan(NumberMaker(bad=['c0', 'c1']), [], **splits), Runner())
 
 
 def test_a_clip_that_cannot_be_written_is_a_failure():

@@ -9,7 +9,7 @@ from tests.fakes.fake_run_folder import MANIFEST, VOCAB, create
 def test_a_run_reads_back_as_it_was_created(tmp_path):
     created = create(tmp_path / 'run')
     opened = RunFolder.open(tmp_path / 'run')
-    assert opened.config.to_dict() == created.config.to_dict()
+    assert opened.config == created.config
     assert opened.manifest == MANIFEST
     assert opened.vocab.words == VOCAB.words
 

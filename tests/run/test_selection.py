@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from stg_jax.api import train
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import count_look
 from stg_jax.run.build import build_model, param_shapes
@@ -13,7 +14,6 @@ from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.selection import choose_params
 from stg_jax.run.validation_score import ValidationScore
-from stg_jax.train.loop import train
 from tests.fakes import fake_data, fake_run
 
 SCORES = {1: 20.0, 2: 50.0, 3: 40.0, 4: 50.0, 5: None}
@@ -80,5 +80,5 @@ def test_training_chooses_without_ever_reading_the_test_split(tmp_path):
     config = fake_run.tiny_config(data, train__epochs=2, train__keep_best=2)
     assert train(config, tmp_path / 'run')
     run = RunFolder.open(tmp_path / 'run')
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     assert len(choose_params(run.checkpoints, shapes, average=2).steps) == 2

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from stg_jax.api import train
 from stg_jax.data.records import write_data_folder
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
 from stg_jax.run.build import build_model, param_shapes
 from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.folder import RunFolder
-from stg_jax.train.loop import train
 from stg_jax.train.stop import JointStop
 from tests.fakes import fake_data, fake_run
 
@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 
 def final_params(workdir):
     run = RunFolder.open(workdir)
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config)
+    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
     return restore_params(run.checkpoints, shapes, 'latest')
 
 

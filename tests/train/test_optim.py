@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from configs import common
-from stg_jax.errors import UserError
 from stg_jax.train.optim import make_optimizer
 
 
@@ -43,11 +42,6 @@ def test_the_rate_falls_to_zero_along_a_cosine():
     np.testing.assert_allclose(rates[:10], rates_for(40, warmup=0.25)[:10], rtol=1e-4)
     np.testing.assert_allclose(rates[24], 0.005, rtol=1e-3)
     assert (np.diff(rates[9:]) < 0).all() and rates[-1] < 1e-6
-
-
-def test_another_decay_is_refused():
-    with pytest.raises(UserError, match='it can be none, cosine'):
-        rates_for(4, decay='linear')
 
 
 def test_weights_decay_by_the_rate_and_biases_do_not():

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from stg_jax.api import train
 from stg_jax.data.manifest import Manifest, overrides
 from stg_jax.decode.captioner import Captioner
 from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.selection import choose_params
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
-from stg_jax.train.loop import train
 from stg_jax.train.validate import Validator
 from tests.fakes import fake_data, fake_run
 from tests.fakes.fake_world import write_world

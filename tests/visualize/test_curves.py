@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from configs import common
+from stg_jax.config import parse_config
 from stg_jax.data.manifest import KINDS, Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
@@ -29,7 +30,9 @@ def run(tmp_path_factory):
     sizes = {name: dict.fromkeys(KINDS, 1) for name in ('widths', 'scale')}
     manifest = Manifest(**fields | sizes | {'data_set': 'none', 'frames': 1, 'objects': 1})
     path = tmp_path_factory.mktemp('run')
-    run = RunFolder(path, common.get_config(), manifest, Vocabulary.build(['a ball'], 1))
+    run = RunFolder(
+        path, parse_config(common.get_config()), manifest, Vocabulary.build(['a ball'], 1)
+    )
     run.claim()
     return run
 

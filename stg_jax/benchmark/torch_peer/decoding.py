@@ -1,6 +1,4 @@
-"""Decoding: our beam search and PyTorch's, with and without a cache, on the same captions."""
-
-import dataclasses
+"""Decoding: our beam search and that of the peer, with and without a cache, on the same clips."""
 
 import jax
 import numpy as np
@@ -8,7 +6,7 @@ import torch
 
 from stg_jax.benchmark.calibrate import like_trained
 from stg_jax.benchmark.synthetic import make_model, random_features
-from stg_jax.benchmark.timing import rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import rate, speedup, time_interleaved
 from stg_jax.benchmark.torch_peer import inputs, search
 from stg_jax.data.vocab import EOS
 from stg_jax.decode.generate import mapped_search
@@ -19,7 +17,7 @@ OURS = 'decode: ours'
 
 
 class Peer:
-    """Decode the same clips again and again."""
+    """Decodes the same clips repeatedly."""
 
     def __init__(self, config, params, features, args, *, use_cache):
         self._network = inputs.make_network(config, params, args.device, banded=True)
@@ -35,18 +33,18 @@ class Peer:
         }
 
     def __call__(self):
-        """Return the captions (B, L) and how many steps they took."""
+        """Decode; returns the captions (B, L) and the number of steps."""
         with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
             token_BL, num_steps = search.decode(self._network, self._features, **self._search)
         return token_BL.cpu().numpy(), num_steps
 
 
 def run(config, args):
-    """Return a stage for ours and each PyTorch beam, after checking that the captions agree."""
+    """Measure our search and each search of the peer, after checking that the captions agree."""
     model = make_model(config)
     features = random_features(config, args.clips, seed=0)
-    params = like_trained(init_params(model, config, config.seed), model, features)
-    branch, search = model.spec.decoder(), config.decode
+    params = like_trained(init_params(model, config.data, config.seed), model, features)
+    branch, search = model.config.decoder(), config.decode
     decode = mapped_search(
         model,
         sharding.data_mesh(),
@@ -59,14 +57,14 @@ def run(config, args):
     for name, use_cache in {'without cache': False, 'with cache': True}.items():
         calls[f'decode: peer {name}'] = Peer(config, params, features, args, use_cache=use_cache)
     captions = _checked(calls, config.model.dtype)
-    seconds = seconds_in_turn(calls, args.rounds)
+    seconds = time_interleaved(calls, args.rounds)
     return [
         {'stage': 'captions decoded'} | captions,
         *(
             {
                 'stage': name,
-                'captions_per_s': dataclasses.asdict(rate(args.clips, seconds[name])),
-                'ours_to_it': dataclasses.asdict(ratio(seconds[OURS], seconds[name])),
+                'captions_per_s': rate(args.clips, seconds[name]).as_json(),
+                'ours_to_it': speedup(seconds[OURS], seconds[name]).as_json(),
             }
             for name in calls
         ),
@@ -74,7 +72,7 @@ def run(config, args):
 
 
 def _checked(calls, dtype):
-    """Return what the captions are like; stop when those of a peer are others in float32."""
+    """Describe the captions; stop if a peer finds different ones in float32."""
     ours_BL = calls[OURS]()
     same = {}
     for name, call in calls.items():

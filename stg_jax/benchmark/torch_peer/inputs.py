@@ -1,4 +1,4 @@
-"""What both frameworks read: the same batches, as PyTorch's tensors."""
+"""Convert batches and parameters to PyTorch, so that both frameworks use the same."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ from stg_jax.data.vocab import PAD
 
 
 def state_of(params):
-    """Return a `state_dict` of `CaptioningNetwork` from a tree of Flax."""
+    """Convert a parameter tree of Flax to a `state_dict` of `CaptioningNetwork`."""
     state = {}
     for module in ('scene_encoder', 'object_encoder'):
         for name, leaves in params[module].items():
@@ -82,7 +82,7 @@ _FEATURES = ('appearance', 'motion', 'object', 'box', 'object_mask')
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A batch as one version of the peer reads it."""
+    """A batch in the form that one version of the peer reads."""
 
     features: dict[str, torch.Tensor]
     token_RL: torch.Tensor
@@ -92,7 +92,7 @@ class Sample:
 
 
 def as_written(batch, device, dtype) -> Sample:
-    """Return one sample a caption, padded."""
+    """Make one padded sample per caption, as public captioners do."""
     token_BKL = batch['tokens']
     features = {key: np.repeat(batch[key], token_BKL.shape[1], axis=0) for key in _FEATURES}
     token_RL = _tensor(token_BKL.reshape(-1, token_BKL.shape[-1]), device)
@@ -103,7 +103,7 @@ def as_written(batch, device, dtype) -> Sample:
 
 
 def with_tricks(batch, device, dtype) -> Sample:
-    """Return one sample a clip, trimmed and packed."""
+    """Make one sample per clip, with captions trimmed and packed."""
     token_RL = _tensor(batch['tokens'].reshape(-1, batch['tokens'].shape[-1]), device)
     longest = int((token_RL != PAD).sum(-1).max())
     token_RL, target_RL = token_RL[:, : longest - 1], token_RL[:, 1:longest]
@@ -114,14 +114,14 @@ def with_tricks(batch, device, dtype) -> Sample:
 
 
 def features_of(batch, device, dtype) -> dict[str, torch.Tensor]:
-    """Return the features of a batch."""
+    """Convert the features of a batch."""
     return _tensors({key: batch[key] for key in _FEATURES}, device, dtype)
 
 
 def make_network(config, params, device, *, banded: bool) -> CaptioningNetwork:
-    """Return the PyTorch network of a config with our parameters."""
+    """Build the PyTorch network of a config with our parameters."""
     fields = {field.name for field in dataclasses.fields(Sizes)}
-    values = {**config.model, **config.data, 'vocab_size': VOCAB_SIZE}
+    values = {**vars(config.model), **vars(config.data), 'vocab_size': VOCAB_SIZE}
     sizes = Sizes(**{key: value for key, value in values.items() if key in fields})
     network = CaptioningNetwork(sizes, banded=banded).to(device)
     network.load_state_dict(state_of(params))
@@ -129,7 +129,7 @@ def make_network(config, params, device, *, banded: bool) -> CaptioningNetwork:
 
 
 def _tensors(arrays, device, dtype):
-    # Features are stored in 16 bits; both frameworks compute in the dtype of the run.
+    # Features are stored in 16 bits; both frameworks compute in the data type of the run.
     tensors = {key: _tensor(value, device) for key, value in arrays.items()}
     return {
         key: tensor.to(getattr(torch, dtype)) if tensor.dtype == torch.float16 else tensor

@@ -9,7 +9,7 @@ _CHUNK = 256  # tokens
 
 
 def full_loss(network, states, target_RL, weights):
-    """Return the loss from the logits of all tokens, padding among them.
+    """Compute the loss from the logits of all positions, including padding.
 
     `weights` are those of the scene branch and of the distillation.
     """
@@ -18,13 +18,13 @@ def full_loss(network, states, target_RL, weights):
 
 
 def chunked_loss(network, states, target_M, weights):
-    """Return the loss of packed tokens, whose logits exist for one chunk at a time."""
+    """Compute the loss of packed tokens; only one chunk of logits is in memory at a time."""
     vectors = [network.decoders[name].embed.weight for name in ('scene', 'object')]
     return _ChunkedLoss.apply(states['scene'], states['object'], *vectors, target_M, weights)
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Takes the gradient of each chunk while its logits are there."""
+    """Computes the gradient of each chunk while its logits are in memory."""
 
     @staticmethod
     def forward(ctx, scene_MD, object_MD, scene_VD, object_VD, target_M, weights):

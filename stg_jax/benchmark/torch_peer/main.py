@@ -5,22 +5,22 @@ r"""Time our network against the same one in idiomatic PyTorch, in one run.
         --device cuda --dtype bfloat16 --compile
 
 Two versions of the peer:
-  as written    what public captioners do: a dense graph over all objects of the clip, built and
-                multiplied; one caption a sample, so that a clip is encoded once for each; captions
-                padded to the longest that the config allows; logits of every position.
-  with tricks   what we do, as far as PyTorch allows: a banded graph, all captions of a clip in one
-                sample, captions trimmed to the longest of the batch and their real words packed,
-                and a loss in chunks, whose logits and gradient are made together.
+  as written    what public captioners do: a dense graph over all objects of the clip; one caption
+                per sample, so that a clip is encoded once for each of its captions; captions padded
+                to the longest that the config allows; logits of every position.
+  with tricks   our optimisations, as far as PyTorch allows: a banded graph, all captions of a clip
+                in one sample, captions trimmed to the longest of the batch and packed, and a
+                chunked loss that computes logits and gradient together.
 Both use scaled_dot_product_attention, fused Adam and, with --dtype bfloat16, autocast.
 
-Before anything is timed, weights are taken from our network and the logits, the loss and all
-gradients of both versions are compared with ours in float32, without dropout; the script stops
-where they differ by more than 1e-4 (gradients: of the largest entry of the same tensor). Both beam
-searches must return our captions.
+Before anything is timed, both versions get the weights of our network, and their logits, loss and
+all gradients are compared with ours in float32, without dropout; the script stops if they differ by
+more than 1e-4 (gradients: relative to the largest entry of the tensor). Both beam searches must
+find our captions.
 
 Sizes are those of configs/common.py and MSVD's vocabulary; captions have the lengths of MSVD's
-(stg_jax/benchmark/synthetic.py), 7.0 words on average. Everything lies on the device before
-the clock starts. Needs PyTorch 2.6 or newer; TensorFlow is not imported.
+(stg_jax/benchmark/synthetic.py), 7.0 words on average. All data are on the device before the
+clock starts. Needs PyTorch 2.6 or newer; TensorFlow is not imported.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from stg_jax.benchmark import timing
 from stg_jax.benchmark.timing import table
 from stg_jax.benchmark.torch_peer import training
 from stg_jax.cli import heap
+from stg_jax.config import parse_config
 from stg_jax.files import write_json
 
 
@@ -49,9 +50,8 @@ def main() -> None:
         raise SystemExit('the peer runs on one device: make one visible, CUDA_VISIBLE_DEVICES=0')
     # What a user of either framework gets on a GPU that has TF32.
     torch.set_float32_matmul_precision('high')
-    config = common.get_config()
-    config.model.dtype = args.dtype
-    config.train.batch_size = args.batch
+    config = parse_config(common.get_config())
+    config = config.changed(model__dtype=args.dtype, train__batch_size=args.batch)
     stages = []
     if args.suite in ('train', 'both'):
         stages += training.run(config, args)
@@ -59,8 +59,8 @@ def main() -> None:
         from stg_jax.benchmark.torch_peer import decoding
 
         stages += decoding.run(config, args)
-    report = {'suite': 'torch_peer', **timing.describe(), 'arguments': vars(args)}
-    write_json(args.out, report | {'config': config.to_dict(), 'stages': stages})
+    report = {'suite': 'torch_peer', **timing.describe_machine(), 'arguments': vars(args)}
+    write_json(args.out, report | {'config': config.tree(), 'stages': stages})
     print(table(stages))
 
 

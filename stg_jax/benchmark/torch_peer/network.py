@@ -10,7 +10,7 @@ _MASKED = -1e9
 
 
 def dense_graph(object_BTNC, box_BTN4, mask_BTN):
-    """Return the normalised adjacency S G S over all nodes, (B, T * N, T * N)."""
+    """Build the normalised adjacency S G S over all nodes, (B, T * N, T * N)."""
     same_BTNN, next_BTNN = _blocks(object_BTNC, box_BTN4, mask_BTN)
     B, T, N = mask_BTN.shape
     G = torch.zeros(B, T, N, T, N, device=box_BTN4.device)
@@ -23,7 +23,7 @@ def dense_graph(object_BTNC, box_BTN4, mask_BTN):
 
 
 def banded_graph(object_BTNC, box_BTN4, mask_BTN):
-    """Return the blocks (t, t), (B, T, N, N), and (t, t + 1), (B, T - 1, N, N), of S G S."""
+    """Build the blocks (t, t), (B, T, N, N), and (t, t + 1), (B, T - 1, N, N), of S G S."""
     same_BTNN, next_BTNN = _blocks(object_BTNC, box_BTN4, mask_BTN)
     degree_BTN = same_BTNN.sum(-1)
     degree_BTN[:, :-1] += next_BTNN.sum(-1)
@@ -34,20 +34,20 @@ def banded_graph(object_BTNC, box_BTN4, mask_BTN):
 
 
 def propagate_dense(graph, node_BTND):
-    """Return S G S H."""
+    """Compute S G S H."""
     nodes = node_BTND.flatten(1, 2)
     return torch.bmm(graph.to(nodes.dtype), nodes).view_as(node_BTND)
 
 
 def propagate_banded(graph, node_BTND):
-    """Return S G S H."""
+    """Compute S G S H."""
     same_BTNN, next_BTNN = (block.to(node_BTND.dtype) for block in graph)
     message_BTND = same_BTNN @ node_BTND
     return message_BTND + functional.pad(next_BTNN @ node_BTND[:, 1:], (0, 0, 0, 0, 0, 1))
 
 
 def _blocks(object_BTNC, box_BTN4, mask_BTN):
-    """Return softmax of IoU within frames and of cosine from each frame to the next."""
+    """Softmax of IoU within frames, and of cosine from each frame to the next."""
     unit_BTNC = functional.normalize(object_BTNC.float(), dim=-1)
     cosine_BTNN = unit_BTNC[:, :-1] @ unit_BTNC[:, 1:].mT
     return (
@@ -96,27 +96,27 @@ class Whole:
     """No packing: every position of every caption is computed."""
 
     def pack(self, x_RLD):
-        """Return what it is given."""
+        """Return the input."""
         return x_RLD
 
     def unpack(self, x_RLD):
-        """Return what it is given."""
+        """Return the input."""
         return x_RLD
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Computes only the M real positions, `index_M`, of R captions of L positions."""
+    """Packing: only the M real positions, `index_M`, of R captions of length L are computed."""
 
     index_M: torch.Tensor
     shape_RL: tuple[int, int]
 
     def pack(self, x_RLD):
-        """Return (M, D)."""
+        """Select the real positions, (M, D)."""
         return x_RLD.flatten(0, 1)[self.index_M]
 
     def unpack(self, x_MD):
-        """Return (R, L, D), zero elsewhere."""
+        """Scatter them to (R, L, D), zero elsewhere."""
         rows, length = self.shape_RL
         x_PD = x_MD.new_zeros(rows * length, x_MD.shape[-1])
         return x_PD.index_copy(0, self.index_M, x_MD).view(rows, length, -1)
@@ -136,7 +136,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(sizes.width, sizes.width)
 
     def project(self, x, packing=WHOLE):
-        """Return keys and values (B, H, S, E)."""
+        """Project to keys and values (B, H, S, E)."""
         key_value = packing.unpack(self.key_value(x))
         return tuple(self._split(part) for part in key_value.chunk(2, dim=-1))
 
@@ -176,7 +176,7 @@ class EncoderLayer(nn.Module):
         self.drop = nn.Dropout(sizes.dropout)
 
     def forward(self, x_BSD, mask):
-        """Return (B, S, D)."""
+        """Map (B, S, D) to (B, S, D)."""
         attended_BSD = self.attention(x_BSD, self.attention.project(x_BSD), mask)
         x_BSD = self.norms[0](x_BSD + self.drop(attended_BSD))
         return self.norms[1](x_BSD + self.drop(self.feed(x_BSD)))
@@ -193,7 +193,7 @@ class DecoderLayer(nn.Module):
         self.drop = nn.Dropout(sizes.dropout)
 
     def forward(self, x, memory, mask, cache=None, packing=WHOLE):
-        """Return (R, L, D) for R = B * K rows; with a cache, L = 1 and no causal mask."""
+        """Map (R, L, D) of R = B * K rows; with a cache L = 1, and no causal mask is needed."""
         own = self.self_attention.project(x, packing)
         if cache is not None:
             own = cache.append(own)
@@ -223,11 +223,11 @@ class LanguageDecoder(nn.Module):
         return x_BSD
 
     def read_memory(self, memory_BSD):
-        """Return keys and values of the memory for every layer."""
+        """Compute keys and values of the memory for every layer."""
         return [layer.cross_attention.project(memory_BSD) for layer in self.decoder]
 
     def forward(self, token_RL, memories, mask, start=0, caches=None, packing=WHOLE):
-        """Return states (R, L, D) of the tokens from position `start` on, or those packed."""
+        """Compute states (R, L, D) of the tokens from position `start` on, or their packed form."""
         length, width = token_RL.shape[1], self.embed.embedding_dim
         position_LD = self.position[start : start + length]
         x = self.drop(packing.pack(self.embed(token_RL) * width**0.5 + position_LD))
@@ -237,7 +237,7 @@ class LanguageDecoder(nn.Module):
         return x
 
     def logits(self, hidden):
-        """Return logits (..., V)."""
+        """Compute logits (..., V)."""
         return functional.linear(hidden, self.embed.weight)
 
 
@@ -251,7 +251,7 @@ class SceneEncoder(nn.Module):
         self.fuse = nn.Linear(2 * sizes.width, sizes.width, bias=False)
 
     def forward(self, appearance_BTC, motion_BTC):
-        """Return (B, T, D)."""
+        """Encode a clip to (B, T, D)."""
         both = torch.cat([self.appearance(appearance_BTC), self.motion(motion_BTC)], dim=-1)
         return functional.relu(self.fuse(both))
 
@@ -269,7 +269,7 @@ class ObjectEncoder(nn.Module):
         )
 
     def forward(self, object_BTNC, box_BTN4, mask_BTN):
-        """Return (B, T, D)."""
+        """Encode a clip to (B, T, D)."""
         graph = self.build(object_BTNC, box_BTN4, mask_BTN)
         node_BTND = self.embed(object_BTNC)
         for linear in self.graph:
@@ -279,7 +279,7 @@ class ObjectEncoder(nn.Module):
 
 
 class CaptioningNetwork(nn.Module):
-    """Both branches. Every clip has an object in at least one frame."""
+    """Both branches. Every clip must have an object in at least one frame."""
 
     def __init__(self, sizes, *, banded):
         super().__init__()
@@ -290,7 +290,7 @@ class CaptioningNetwork(nn.Module):
         )
 
     def forward(self, batch, token_RL, packing=WHOLE):
-        """Return each branch's states (R, L, D) of R = B * K captions, or those packed."""
+        """Compute each branch's states (R, L, D) of R = B * K captions, or their packed form."""
         states = {}
         for name, decoder in self.decoders.items():
             x_BSD, mask = self.sequence(batch, name)
@@ -299,7 +299,7 @@ class CaptioningNetwork(nn.Module):
         return states
 
     def sequence(self, batch, name):
-        """Return a branch's sequence (B, T, D) and the mask of its attention, if it has one."""
+        """Encode a branch's sequence (B, T, D), with the mask of its attention if it needs one."""
         if name == 'scene':
             return self.scene_encoder(batch['appearance'], batch['motion']), None
         mask_BTN = batch['object_mask']

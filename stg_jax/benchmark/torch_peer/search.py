@@ -8,13 +8,13 @@ from stg_jax.decode.beam import BANNED
 
 
 class LayerCache:
-    """Keys and values of one layer for the words so far of R hypotheses."""
+    """Keys and values of one layer, for the words so far of R hypotheses."""
 
     def __init__(self):
         self.parts = None
 
     def append(self, new):
-        """Add one word; return the keys and values of all."""
+        """Add one word; returns the keys and values of all words."""
         if self.parts is not None:
             new = [torch.cat(both, dim=2) for both in zip(self.parts, new, strict=True)]
         self.parts = new
@@ -27,7 +27,7 @@ class LayerCache:
 
 @torch.inference_mode()
 def decode(network, batch, *, beam_size, max_words, length_penalty, use_cache):
-    """Return the best caption of every clip (B, L) and how many steps were taken."""
+    """Find the best caption of every clip (B, L); also returns the number of steps."""
     decoder = network.decoders['scene']
     x_BSD, mask = network.sequence(batch, 'scene')
     memories = decoder.read_memory(decoder.encode(x_BSD, mask))
@@ -49,7 +49,7 @@ def decode(network, batch, *, beam_size, max_words, length_penalty, use_cache):
 
 
 def _search(logits_of, reorder, num_clips, K, max_words, alpha, like):
-    """Follow K prefixes of each clip; `like` says on which device."""
+    """Extend K prefixes of each clip, on the device of `like`."""
     device = like.device
     first_row_B1 = torch.arange(num_clips, device=device)[:, None] * K
     token_RL = torch.full((num_clips * K, 1), BOS, device=device)

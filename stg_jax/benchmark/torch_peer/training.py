@@ -1,7 +1,6 @@
-"""Training: parity first, then our step and both versions of the peer in turn."""
+"""Training: check parity, then time our step and both versions of the peer."""
 
 import argparse
-import dataclasses
 
 import jax
 import numpy as np
@@ -9,11 +8,10 @@ import optax
 import torch
 
 from stg_jax.benchmark.synthetic import make_model, random_batch
-from stg_jax.benchmark.timing import rate, ratio, seconds_in_turn
+from stg_jax.benchmark.timing import rate, speedup, time_interleaved
 from stg_jax.benchmark.torch_peer import inputs, loss
 from stg_jax.benchmark.torch_peer.inputs import state_of
 from stg_jax.benchmark.train import Training
-from stg_jax.model.losses import LossSpec
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
 from stg_jax.train.bucketing import compact
@@ -28,7 +26,7 @@ VERSIONS = {
 
 
 class Peer:
-    """Train one version of the PyTorch network on the same batches again and again."""
+    """Trains one version of the PyTorch network on the same batches repeatedly."""
 
     def __init__(self, version, config, params, batches, args):
         prepare, self._loss_fn, banded = VERSIONS[version]
@@ -42,7 +40,7 @@ class Peer:
         self._loss = torch.compile(self.loss) if args.compile else self.loss
 
     def __call__(self):
-        """Take one step on each batch and wait for the last."""
+        """Take one step on each batch, and wait for the last."""
         for sample in self.samples:
             self._optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
@@ -54,7 +52,7 @@ class Peer:
             torch.cuda.synchronize()
 
     def loss(self, sample):
-        """Return the mean loss per real token."""
+        """Compute the mean loss per real token."""
         states = self.network(sample.features, sample.token_RL, sample.packing)
         weights = self._config.loss.scene_weight, self._config.loss.kd_weight
         total = self._loss_fn(self.network, states, sample.target, weights)
@@ -62,24 +60,24 @@ class Peer:
 
 
 def run(config, args):
-    """Return a stage for ours and each version of the peer."""
+    """Measure our step and each version of the peer."""
     num_clips = config.train.batch_size // config.data.captions_per_clip
     batches = [random_batch(config, num_clips, seed) for seed in range(_BATCHES)]
     parity = check_parity(config, args)
-    params = jax.device_get(init_params(make_model(config), config, config.seed))
+    params = jax.device_get(init_params(make_model(config), config.data, config.seed))
     at_once = config.train.steps_per_execution
     ours = Training(config, params, batches, packed=True, at_once=at_once)
     calls = {'train: ours': ours}
     for version in VERSIONS:
         calls[f'train: peer {version}'] = Peer(version, config, params, batches, args)
-    seconds = seconds_in_turn(calls, args.rounds)
+    seconds = time_interleaved(calls, args.rounds)
     return [
         {'stage': 'parity of training', 'parity': parity},
         *(
             {
                 'stage': name,
-                'captions_per_s': dataclasses.asdict(rate(ours.num_captions, seconds[name])),
-                'ours_to_it': dataclasses.asdict(ratio(seconds['train: ours'], seconds[name])),
+                'captions_per_s': rate(ours.num_captions, seconds[name]).as_json(),
+                'ours_to_it': speedup(seconds['train: ours'], seconds[name]).as_json(),
             }
             for name in calls
         ),
@@ -87,14 +85,13 @@ def run(config, args):
 
 
 def check_parity(config, args):
-    """Return the largest differences between ours and each version; stop where one is large.
+    """Compare our logits, loss and gradients with those of each version; stop if they differ.
 
-    Where the input of a ReLU rounds to different sides of zero, one unit's gradient is there in
-    one framework and not in the other. That happens in about every third draw of inputs of this
-    size, so a few are tried and the gradients must agree in one of them.
+    If the input of a ReLU rounds to different sides of zero, only one framework passes a gradient
+    through that unit. This happens in about every third draw of inputs of this size, so a few draws
+    are tried, and the gradients must agree in one of them.
     """
-    config = config.copy_and_resolve_references()
-    config.model.dropout, config.model.dtype = 0.0, 'float32'
+    config = config.changed(model__dropout=0.0, model__dtype='float32')
     args = argparse.Namespace(device=args.device, dtype='float32', compile=False)
     torch.set_float32_matmul_precision('highest')
     with jax.default_matmul_precision('highest'):
@@ -111,7 +108,9 @@ def check_parity(config, args):
 
 def _compare(config, batch, args):
     model = make_model(config)
-    params = jax.device_get(init_params(model, config, config.seed))  # our step donates its own
+    params = jax.device_get(
+        init_params(model, config.data, config.seed)
+    )  # our step donates its own
     ours = *_our_gradient(config, model, params, batch), _our_logits(model, params, batch)
     return {
         version: _differences(Peer(version, config, params, [batch], args), *ours)
@@ -120,12 +119,12 @@ def _compare(config, batch, args):
 
 
 def _our_gradient(config, model, params, batch):
-    """Return loss and gradient of our train step, whose optimiser here only keeps the gradient."""
+    """Run our train step with an optimiser that only stores the gradient."""
     keep = optax.GradientTransformation(
         init=_zeros,
         update=lambda gradient, state, params: (_zeros(params), gradient),
     )
-    mesh, loss_spec = sharding.data_mesh(), LossSpec(**config.loss, **config.kd)
+    mesh, loss_spec = sharding.data_mesh(), config.loss
     train_step = make_train_step(model, loss_spec, keep, seed=0, accumulate=1)
     state = sharding.replicate(init_state(params, keep), mesh)
     packed = sharding.shard_batch(compact(batch, num_parts=mesh.size), mesh)
@@ -141,7 +140,7 @@ def _our_logits(model, params, batch):
 
 
 def _differences(peer, loss, gradient, logits):
-    """Return the largest difference of logits, of the loss, and of gradients in relation."""
+    """Largest absolute differences of logits and loss, and largest relative one of gradients."""
     (sample,) = peer.samples
     peer_loss = peer.loss(sample)
     peer_loss.backward()

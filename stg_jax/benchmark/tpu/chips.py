@@ -1,4 +1,4 @@
-"""TPU chips and how they are wired: the public figures that estimates start from."""
+"""TPU chips and their interconnect: the public figures that estimates start from."""
 
 import dataclasses
 import math
@@ -14,13 +14,13 @@ class Chip:
     Attributes:
       name: as in 'v5e:4x4'.
       hbm_gb: memory of a chip.
-      peak_tflops: dense bfloat16 products.
-      clock_ghz: what the compiler's cycles count, found by compiling products of 4,096 and 8,192
-        rows and columns: they are predicted at 88 to 97 % of the peak (v6e 70 to 87 %).
-      link_gb_per_s: of one link in one direction; a ring uses both directions.
-      num_axes: of the wiring, 2 or 3.
-      wraps_at: an axis closes to a ring when it has a multiple of so many chips.
-      chip_config: how the compiler calls the use of all cores of a chip as one device.
+      peak_tflops: peak of dense bfloat16 matrix products.
+      clock_ghz: frequency of the compiler's cycles. Calibrated on matrix products of 4,096 and
+        8,192 rows and columns, which are then predicted at 88 to 97 % of the peak (v6e 70 to 87 %).
+      link_gb_per_s: bandwidth of one link in one direction; a ring uses both directions.
+      num_axes: dimensions of the interconnect, 2 or 3.
+      wraps_at: an axis is a ring if its length is a multiple of this number of chips.
+      chip_config: the compiler's name for using all cores of a chip as one device.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Topology:
 
     @classmethod
     def parse(cls, text: str) -> 'Topology':
-        """Return the topology that 'v5e:4x4' or 'v5p:2x2x1' names.
+        """Parse a name such as 'v5e:4x4' or 'v5p:2x2x1'.
 
         Raises:
-          UserError: it names none.
+          UserError: the chip is unknown, or the shape does not fit it.
         """
         found = re.fullmatch(r'(\w+):([1-9]\d*(?:x[1-9]\d*)+)', text)
         if not found or found[1] not in CHIPS:
@@ -71,25 +71,25 @@ class Topology:
         return cls(chip, shape)
 
     def __str__(self) -> str:
-        """Return what `parse` reads."""
+        """Format the name that `parse` reads."""
         return f'{self.chip.name}:{"x".join(map(str, self.shape))}'
 
     @property
     def num_chips(self) -> int:
-        """Return the number of chips."""
+        """Number of chips of the slice."""
         return math.prod(self.shape)
 
     @property
     def host_bounds(self) -> list[int]:
-        """Return the shape of the chips of one host, (2, 2, 1) where there are as many."""
+        """Shape of the chips of one host: (2, 2, 1), or less for smaller slices."""
         x, y = self.shape[:2]
         return [min(x, 2), min(y, 2), 1]
 
     def all_reduce_seconds(self, num_bytes: int) -> float:
-        """Return how long the links need to sum an array over all chips.
+        """Estimate the time of an all-reduce over all chips, without latency.
 
-        Each chip sends and receives 2 (n - 1) / n of the array, over all axes at once (the
-        scaling book, 'Sharded matrices'); latency is left out.
+        Each chip sends and receives 2 (n - 1) / n of the array, over all axes at once (the scaling
+        book, 'Sharded matrices').
         """
         if self.num_chips == 1:
             return 0.0

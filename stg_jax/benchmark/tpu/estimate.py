@@ -1,4 +1,4 @@
-"""What a compiled program needs of a chip: memory, work, exchange, and the time predicted."""
+"""Estimate memory, work, communication and time of a compiled program on one chip."""
 
 import collections
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from stg_jax.benchmark.tpu.programs import Lowered
 
 
 def lines(name: str, topology: Topology, found: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines that show what `estimate` found of a program."""
+    """Format an estimate as lines of text."""
     yield f'{name} on {topology}, {topology.num_chips} chips; of one chip:'
     yield f'  memory      {found["hbm_gb"]:.2f} of {found["hbm_capacity_gb"]} GB'
     yield (
@@ -43,22 +43,22 @@ Estimate = dict[str, Any]
 
 
 def estimate(compiled: jax.stages.Compiled, program: Lowered, topology: Topology) -> Estimate:
-    """Return what the compiler says of a program on one chip, and what follows.
+    """Estimate a program from the compiler's own figures.
 
     Returns:
-      'hbm_gb' of 'hbm_capacity_gb'; 'useful_gflop' (real words alone), 'compiler_gflop' and
-      'compiler_gb' (the compiler's counts, a loop's body once); 'collectives'; 'cycles', and
-      'compute_ms' that they take; 'all_reduce_ms' by the formula of `Topology`, added as if nothing
-      ran meanwhile; 'step_ms' of both; 'of_peak', the share of the chip's bfloat16 peak that useful
-      work has; 'captions_per_s' of all chips; 'slowest' operations with their share of the cycles.
+      'hbm_gb' of 'hbm_capacity_gb'; 'useful_gflop' (real tokens only), 'compiler_gflop' and
+      'compiler_gb' (the compiler's counts, loop bodies once); 'collectives'; 'cycles', and their
+      time 'compute_ms'; 'all_reduce_ms' by the formula of `Topology`, without overlap; 'step_ms',
+      the sum of both; 'of_peak', useful work as a fraction of the chip's bfloat16 peak;
+      'captions_per_s' of all chips; 'slowest' operations with their fraction of the cycles.
     """
-    run = hlo.Program.parse(compiled.as_text()).run(program.open_loops)
-    cost, cycles = compiled.cost_analysis(), hlo.total_cycles(run)
+    run = hlo.Program.parse(compiled.as_text() or '').run(program.open_loops)
+    cost, cycles = compiled.cost_analysis() or {}, hlo.total_cycles(run)
     exchanged = hlo.collectives(run)
     summed = sum(
-        each['times'] * topology.all_reduce_seconds(each['bytes'])
+        each.times * topology.all_reduce_seconds(each.bytes)
         for each in exchanged
-        if each['kind'] == 'all-reduce'
+        if each.kind == 'all-reduce'
     )
     compute = cycles / (topology.chip.clock_ghz * 1e9)
     seconds = compute + summed
@@ -83,7 +83,7 @@ def estimate(compiled: jax.stages.Compiled, program: Lowered, topology: Topology
 
 
 def _hbm_bytes(memory) -> int:
-    # Donated arguments are outputs too: counted once.
+    # Donated arguments are also outputs, which must be counted once.
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -94,8 +94,8 @@ def _hbm_bytes(memory) -> int:
 
 
 def _grouped(exchanged):
-    """Return equal collectives as one, with how often they happen."""
+    """Merge equal collectives, adding up how often they happen."""
     times = collections.Counter()
     for each in exchanged:
-        times[each['kind'], each['bytes']] += each['times']
+        times[each.kind, each.bytes] += each.times
     return [{'kind': kind, 'bytes': size, 'times': count} for (kind, size), count in times.items()]

@@ -1,7 +1,7 @@
-"""Read an optimised HLO program as text: how long it runs, and what the chips tell each other.
+"""Read the text of an optimised HLO program: its cycles, and the collectives between chips.
 
-The TPU compiler writes its own "estimated_cycles" beside every instruction that takes time, other
-than collectives. A body of a loop counts as often as the loop runs.
+The TPU compiler annotates every instruction that takes time, except collectives, with its own
+"estimated_cycles". The body of a loop is counted once per iteration.
 """
 
 import collections
@@ -37,31 +37,31 @@ class Instruction:
 
     @property
     def cycles(self) -> int:
-        """Return the compiler's estimate, 0 where it has none."""
+        """The compiler's estimate, 0 if it gives none."""
         return int(_attribute(self.rest, r'"estimated_cycles":"(\d+)"') or 0)
 
     @property
     def source(self) -> str:
-        """Return which operation of the JAX program this came from."""
+        """Name of the operation of the JAX program that this came from."""
         return _attribute(self.rest, r'op_name="([^"]*)"') or self.name
 
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """An instruction and how often it runs."""
+    """An instruction, and the number of times it runs."""
 
     instruction: Instruction
     times: int
 
     @property
     def cycles(self) -> int:
-        """Return the cycles of all runs."""
+        """Cycles of all runs together."""
         return self.times * self.instruction.cycles
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The computations of a module by name, and which one it starts with."""
+    """The computations of a module by name, and the name of its entry."""
 
     computations: dict[str, list[Instruction]]
     entry: str
@@ -79,24 +79,24 @@ class Program:
         return cls(computations, entry)
 
     def run(self, open_loops: int = 1) -> list[Timed]:
-        """Return all instructions that are run, fusions as one each.
+        """List all instructions that are run; a fusion counts as one.
 
         Args:
-          open_loops: how often a loop runs whose number of rounds depends on data.
+          open_loops: iterations to assume for loops whose number depends on the data.
         """
         return list(self._walk(self.entry, 1, open_loops))
 
     def rounds(self, loop: Instruction) -> int | None:
-        """Return how often a loop runs, None if that depends on data."""
+        """Number of iterations of a loop, None if it depends on the data."""
         if known := _attribute(loop.rest, r'"known_trip_count":\{"n":"(\d+)"\}'):
             return int(known)
-        condition = self.computations[_attribute(loop.rest, r'condition=%?([\w.\-]+)')]
+        condition = self.computations[_required(loop.rest, r'condition=%?([\w.\-]+)')]
         limits = [
             int(value[1])
             for of in condition
             if of.opcode == 'constant' and (value := re.match(r'(\d+)\)', of.rest))
         ]
-        # That of a scan: a counter from 0 is compared with a constant, and nothing else happens.
+        # The condition of a scan only compares a counter, which starts at 0, with a constant.
         compared = [of for of in condition if of.opcode in ('compare', 'fusion', 'and', 'reduce')]
         counts = len(compared) == 1 and 'direction=LT' in compared[0].rest
         return limits[0] if counts and len(limits) == 1 else None
@@ -108,39 +108,48 @@ class Program:
             if instruction.opcode == 'while':
                 rounds = self.rounds(instruction)
                 inner = times * (open_loops if rounds is None else rounds)
-                yield from self._walk(_attribute(rest, r'body=%?([\w.\-]+)'), inner, open_loops)
+                yield from self._walk(_required(rest, r'body=%?([\w.\-]+)'), inner, open_loops)
             elif instruction.opcode == 'call':
-                called = _attribute(rest, r'to_apply=%?([\w.\-]+)')
+                called = _required(rest, r'to_apply=%?([\w.\-]+)')
                 yield from self._walk(called, times, open_loops)
             elif instruction.opcode == 'conditional':
                 branches = (list(self._walk(b, times, open_loops)) for b in _branches(rest))
-                yield from max(branches, key=total_cycles)  # the longest of its ways
+                yield from max(branches, key=total_cycles)  # the slowest branch
 
 
 def total_cycles(run: list[Timed]) -> int:
-    """Return the cycles of all instructions, one after the other."""
+    """Sum the cycles of all instructions, as if run one after another."""
     return sum(timed.cycles for timed in run)
 
 
 def slowest(run: list[Timed], number: int) -> list[tuple[str, int]]:
-    """Return the operations of the JAX program that take most cycles, with these."""
+    """List the operations of the JAX program that take the most cycles."""
     cycles = collections.Counter()
     for timed in run:
         cycles[timed.instruction.source] += timed.cycles
     return cycles.most_common(number)
 
 
-def collectives(run: list[Timed]) -> list[dict[str, int | str]]:
-    """Return what is exchanged: 'kind', 'bytes' of the arrays of one, 'times' it happens."""
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """An exchange between chips: its kind, the bytes of its arrays, and how often it happens."""
+
+    kind: str
+    bytes: int
+    times: int
+
+
+def collectives(run: list[Timed]) -> list[Collective]:
+    """List the collective operations of a program."""
     return [
-        {'kind': kind[1], 'bytes': num_bytes(timed.instruction.shape), 'times': timed.times}
+        Collective(kind[1], num_bytes(timed.instruction.shape), timed.times)
         for timed in run
         if (kind := _COLLECTIVE.fullmatch(timed.instruction.opcode))
     ]
 
 
 def num_bytes(shape: str) -> int:
-    """Return the bytes of an array or a tuple, as in '(f32[2,3]{1,0}, bf16[])', unpadded."""
+    """Count the bytes of an array or a tuple, as in '(f32[2,3]{1,0}, bf16[])', unpadded."""
     bits = 0
     for dtype, width, dims in _ARRAY.findall(shape):
         size = math.prod(int(dim) for dim in dims.split(',') if dim)
@@ -152,6 +161,13 @@ def _branches(rest: str) -> list[str]:
     if several := _attribute(rest, r'branch_computations=\{([^}]*)\}'):
         return [name.strip().lstrip('%') for name in several.split(',')]
     return re.findall(r'(?:true|false)_computation=%?([\w.\-]+)', rest)
+
+
+def _required(rest: str, pattern: str) -> str:
+    found = _attribute(rest, pattern)
+    if found is None:
+        raise ValueError(f'an instruction lacks {pattern}: {rest}')
+    return found
 
 
 def _attribute(rest: str, pattern: str) -> str | None:

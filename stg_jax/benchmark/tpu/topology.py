@@ -1,4 +1,4 @@
-"""Open the TPU compiler on a machine without a TPU."""
+"""Set up the TPU compiler on a machine without a TPU."""
 
 import importlib.util
 import os
@@ -7,7 +7,7 @@ from typing import Any
 from stg_jax.benchmark.tpu.chips import Topology
 from stg_jax.errors import UserError
 
-# Read once, when the library is loaded: no search for a TPU and its hosts.
+# libtpu reads these when it is loaded. They keep it from searching for a TPU and its hosts.
 _ENVIRONMENT = {
     'JAX_PLATFORMS': 'cpu',
     'TPU_SKIP_MDS_QUERY': '1',
@@ -17,7 +17,7 @@ _ENVIRONMENT = {
 
 
 def without_tpu() -> None:
-    """Prepare this process, which has not imported JAX yet, for compiling without a TPU.
+    """Set up this process for compiling without a TPU; call it before JAX is imported.
 
     Raises:
       UserError: the compiler is not installed.
@@ -32,10 +32,10 @@ def without_tpu() -> None:
 
 
 def topology_mesh(topology: Topology) -> Any:
-    """Return the mesh of a slice that is not there, to compile for.
+    """Build the mesh of a slice to compile for, without its hardware.
 
     Raises:
-      UserError: the compiler knows no such slice.
+      UserError: the compiler does not know such a slice.
     """
     from jax.experimental import topologies
 

@@ -1,1 +1,1 @@
-"""Tell what a path holds before it is prepared."""
+"""Report what a path holds before it is prepared."""

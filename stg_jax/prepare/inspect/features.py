@@ -1,8 +1,7 @@
-"""Say what is in a file of features, whose clips these are and what to pass it as."""
+"""Report what a feature file holds, which clips it covers, and how to pass it."""
 
+import contextlib
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,16 +13,17 @@ from stg_jax.datasets.clip_ids import FROM_ONE, fit, match_keys
 from stg_jax.errors import UserError
 from stg_jax.feature_files import bottom_up_tsv, hdf5
 from stg_jax.feature_files.base import FrameSource, ObjectSource
+from stg_jax.feature_files.numpy_files import npy_header, npz_headers
 from stg_jax.feature_files.objects import Fit, group_images
 from stg_jax.feature_files.open import holds_objects, open_frames, open_objects
+from stg_jax.files import is_hidden, visible
 
 _FIRST = 3  # entries that are shown
-_SAMPLE = 20  # clips that are read
+_SAMPLE = 20  # clips that are read; each can take a second from a network drive
+# RMN stores InceptionResNetV2 (1536) and I3D (1024) side by side.
 _RMN_WIDTH, _RMN_APPEARANCE = 2560, 1536
 _OBJECT_NAME = re.compile(r'roi|obj|region|node', re.IGNORECASE)
-# RuntimeError: a member needs a password, or a compression that is unknown here.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
-_LOOKS = {
+_FORMS = {
     'vidK': re.compile(r'vid[0-9]+'),
     'videoN': re.compile(r'video[0-9]+'),
     'index0': re.compile(r'[0-9]+'),
@@ -33,7 +33,7 @@ _LOOKS = {
 def describe_features(
     path: str, found: str, annotations: Annotations | None, ids: str | None
 ) -> list[str]:
-    """Return lines about a file or folder that `importers.content` calls `found`.
+    """Describe a file or folder whose content `feature_files.detect` calls `found`.
 
     Raises:
       UserError: it is damaged.
@@ -47,7 +47,7 @@ def describe_features(
         source = open_objects(path, fit=fits) if role == 'objects' else open_frames(path)
     except UserError as error:
         return [f'{path}: {found}', *stored, f'not readable as features: {error}']
-    with source:
+    with contextlib.closing(source):
         return [
             f'{path}: {source.family}',
             *stored,
@@ -62,10 +62,10 @@ def describe_features(
 def describe_matches(
     keys: Sequence[str], annotations: Annotations | None, ids: str | None
 ) -> list[str]:
-    """Return lines about which keys mean which clips; a guess from their looks without any."""
+    """Describe which keys name which clips; without annotations, guess from their form."""
     if annotations is None:
-        looks = _looks(keys)
-        return [f'ids: look like {looks}; give --annotations and --data_set to see which match']
+        form = _form(keys)
+        return [f'ids: look like {form}; give --annotations and --data_set to see which match']
     try:
         mapping = match_keys(keys, annotations, ids)
     except UserError as error:
@@ -88,7 +88,7 @@ def describe_matches(
 
 
 def _role(path: str, found: str, fits: Fit | None) -> str:
-    """Guess what a file is for: 'frames', 'objects', 'boxes' or 'frame_sizes'."""
+    """Infer what a file is for: 'frames', 'objects', 'boxes' or 'frame_sizes'."""
     if holds_objects(path):
         return 'objects'
     if found != 'HDF5':
@@ -97,18 +97,18 @@ def _role(path: str, found: str, fits: Fit | None) -> str:
         if hdf5.layout(file) != 'datasets':
             return 'frames'
         keys = hdf5.clip_keys(file)
-        _, first = hdf5.first_entry(file)
+        first = next(each for _, each in hdf5.some_entries(file) if isinstance(each, h5py.Dataset))
         if first.shape in ((2,), (3,)):
             return 'frame_sizes'
         if first.ndim == 2 and first.shape[1] == 4:
             return 'boxes'
-        # Frames of a clip and objects of a frame look alike, (n, D): only names tell.
+        # Frames of a clip and objects of a frame have the same shape, (n, D): only names differ.
         named = _OBJECT_NAME.search(Path(path).name) or len(group_images(keys, fits)) < len(keys)
         return 'objects' if first.ndim == 2 and named else 'frames'
 
 
 def _entries(path: str, found: str) -> list[str]:
-    """Return the first entries as they are stored."""
+    """Describe the first entries as they are stored."""
     if found == 'HDF5':
         with hdf5.open_file(path) as file:
             with hdf5.readable(path):
@@ -117,11 +117,12 @@ def _entries(path: str, found: str) -> list[str]:
             lines += [_stored(file, key) for key in keys[:_FIRST]]
             return [*lines, f'  ... {len(keys)} entries in all'] if len(keys) > _FIRST else lines
     if found == 'npy folder':
-        files = sorted(Path(path).glob('*.npy'))
+        files = sorted(visible(Path(path).glob('*.npy')))
         return [f'  {file.name}: {_npy(file)}' for file in files[:_FIRST]]
     if found == 'npz folder':
-        files = sorted(Path(path).rglob('*.npz'))
-        return [f'  {file.relative_to(path)}: {_npz(file)}' for file in files[:_FIRST]]
+        names = [file.relative_to(path) for file in sorted(Path(path).rglob('*.npz'))]
+        names = [name for name in names if not is_hidden(name)]
+        return [f'  {name}: {_npz(Path(path) / name)}' for name in names[:_FIRST]]
     columns = bottom_up_tsv.first_row(path).items()
     return ['  first row: ' + ', '.join(f'{name} {value}' for name, value in columns)]
 
@@ -150,37 +151,29 @@ def _attributes(entry: h5py.HLObject) -> str:
 
 def _npy(file: Path) -> str:
     try:
-        # Mapped: only the header is read.
-        array = np.load(file, mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        shape, dtype = npy_header(file)
+    except UserError as error:
         return f'not readable ({error})'
-    return f'{array.dtype} {array.shape}'
+    return f'{dtype} {shape}'
 
 
 def _npz(file: Path) -> str:
     try:
-        with zipfile.ZipFile(file) as archive:
-            return ', '.join(_member(archive, name) for name in archive.namelist())
-    except _ZIP_ERRORS as error:
+        headers = npz_headers(file)
+    except UserError as error:
         return f'not readable ({error})'
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> str:
-    with archive.open(name) as member:
-        old = np.lib.format.read_magic(member) == (1, 0)
-        # Only headers are read, in which no pickle can hide.
-        read_header = (
-            np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(member)
-    return f'{name.removesuffix(".npy")} {"pickle" if dtype.hasobject else dtype} {shape}'
+    return ', '.join(
+        f'{name} {"pickle" if dtype.hasobject else dtype} {shape}'
+        for name, (shape, dtype) in headers.items()
+    )
 
 
 def _sizes(source: FrameSource | ObjectSource) -> list[str]:
-    """Return width, steps and objects, seen in some clips of the whole file."""
+    """Describe width, steps and objects of a sample of clips from all over the file."""
     places = np.linspace(0, len(source.keys) - 1, min(_SAMPLE, len(source.keys))).astype(int)
     steps, objects, broken = [], [], []
-    for key in (source.keys[i] for i in places):
+    keys = list(source.keys)
+    for key in (keys[i] for i in places):
         try:
             values = source.read(key)
         except UserError as error:
@@ -194,7 +187,7 @@ def _sizes(source: FrameSource | ObjectSource) -> list[str]:
     lines = [f'width: {source.width}']
     for what, numbers in (('steps', steps), ('objects in a step', objects)):
         if numbers:
-            lines.append(f'{what}: {_span(numbers)} (in {len(steps)} clips that were looked at)')
+            lines.append(f'{what}: {_span(numbers)} (in {len(steps)} sampled clips)')
     if broken:
         lines.append(f'problem: {len(broken)} clips of {len(places)} cannot be read: {broken[0]}')
     return lines
@@ -211,8 +204,8 @@ def _flags(path: str, source: FrameSource | ObjectSource, role: str) -> str:
     return f'--appearance={path} or --motion={path}, which of them the file does not say'
 
 
-def _looks(keys: Sequence[str]) -> str:
-    for scheme, pattern in _LOOKS.items():
+def _form(keys: Sequence[str]) -> str:
+    for scheme, pattern in _FORMS.items():
         if all(map(pattern.fullmatch, keys)):
             if scheme in FROM_ONE and all(int(key.removeprefix('video')) for key in keys):
                 return f'{scheme} or {FROM_ONE[scheme]}'

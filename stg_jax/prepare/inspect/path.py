@@ -1,4 +1,4 @@
-"""Say what a file or folder is, and what to pass it as: `prepare.py inspect FILE`."""
+"""Report what a file or folder is, and how to pass it: `launch/inspect_file.py`."""
 
 from pathlib import Path
 
@@ -10,15 +10,16 @@ from stg_jax.prepare.inspect.features import describe_features, describe_matches
 
 
 def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
-    """Return lines about a file or folder of features, videos, captions or prepared data.
+    """Describe a file or folder of features, videos, captions or prepared data.
 
     Args:
-      path: of any file or folder; nothing of it is executed.
-      annotations: of the clips that the keys of features shall be matched with, if any.
-      ids: how keys name clips, see `data.ids`; None: found out.
+      path: any file or folder; nothing in it is executed.
+      annotations: clips to match the keys of features with, if any.
+      ids: how keys name clips, see `datasets.clip_ids`; None: inferred.
 
     Raises:
-      UserError: there is no such file, it holds nothing that is read, or broken annotations.
+      UserError: there is no such file, its content is of no known kind, or it holds damaged
+        annotations.
     """
     found = content(path)
     if found in ('HDF5', 'TSV', 'npy folder', 'npz folder'):
@@ -47,10 +48,10 @@ def _data_folder(path: str) -> list[str]:
 
 
 def _captions(path: str) -> list[str]:
-    """Return what is known of annotations, nothing if these are none.
+    """Describe annotations; no lines if the path holds none.
 
     Raises:
-      UserError: they seem to be some, but broken.
+      UserError: the path seems to hold annotations, but they are damaged.
     """
     data_set = find_data_set(path)
     if data_set is None:

@@ -1,4 +1,4 @@
-"""Counts over the clips of one split, whose memory does not grow with their features."""
+"""The data card: counts over the clips of each split, as JSON and as a page of text."""
 
 import collections
 import dataclasses
@@ -16,24 +16,24 @@ _MOST_LINES = 12  # of a list on the page; the JSON file has all
 
 @dataclasses.dataclass(frozen=True)
 class SplitCard:
-    """What one split holds, as far as it could be read.
+    """Statistics of one split, as far as it could be read.
 
     Attributes:
-      clips: how many.
-      captions: how many.
-      captions_per_clip: the least, the median and the most.
-      clips_without_captions: how many.
-      sources: different videos that clips were cut from, 0 where unknown.
-      words: all words of all captions.
-      different_words: how many.
-      words_per_caption: the least, the median and the most.
-      captions_cut: captions with more words than are read.
-      known_words: share of the words that the vocabulary of train holds.
-      known_different_words: share of the different words that it holds.
-      unknown_words: the most frequent other words, with how often they occur.
+      clips: number of clips.
+      captions: number of captions.
+      captions_per_clip: minimum, median and maximum.
+      clips_without_captions: number of them.
+      sources: number of source videos that clips were cut from, 0 if unknown.
+      words: number of words in all captions.
+      different_words: number of different words.
+      words_per_caption: minimum, median and maximum.
+      captions_cut: captions that are longer than the model reads.
+      known_words: fraction of the words that are in the vocabulary of train.
+      known_different_words: fraction of the different words that are in it.
+      unknown_words: the most frequent words outside the vocabulary, with their counts.
       objects_per_frame: number of frames with 0, 1, 2, ... objects.
-      labels: the most frequent classes of objects, with how often they occur.
-      different_labels: how many.
+      labels: the most frequent object classes, with their counts.
+      different_labels: number of object classes.
     """
 
     clips: int
@@ -55,17 +55,17 @@ class SplitCard:
 
 @dataclasses.dataclass(frozen=True)
 class DataCard:
-    """What a data folder holds.
+    """Statistics of a data folder, and what verification found.
 
     Attributes:
       folder: as named by the user.
       manifest: of the folder.
-      max_words: words of a caption that are read.
-      min_count: how often a word must occur in train to be in its vocabulary.
-      splits: by name.
-      problems: what is wrong, one sentence each.
-      remarks: what is unusual, one sentence each.
-      contact_sheet: the picture of clips with their boxes, '' where there is none.
+      max_words: maximum number of words of a caption that the model reads.
+      min_count: occurrences in train from which on a word is in the vocabulary.
+      splits: statistics of each split, by name.
+      problems: errors in the data, one sentence each.
+      remarks: unusual, but valid data, one sentence each.
+      contact_sheet: path of the image of clips with their boxes, '' if there is none.
     """
 
     folder: str
@@ -84,7 +84,7 @@ class DataCard:
         files.write_json(path, dataclasses.asdict(self) | {'manifest': manifest})
 
     def text(self) -> str:
-        """Return the page; what clips and captions call themselves is escaped."""
+        """Format the card as a page of text; names and captions are escaped."""
         lines = [*self._heading(), *self._splits(), *self._words(), *self._objects()]
         lines += _listed('problems', self.problems) + _listed('remarks', self.remarks)
         if self.contact_sheet:
@@ -128,7 +128,7 @@ class DataCard:
                 yield f'  {"":<8} unknown: {rare}'
 
     def _objects(self) -> Iterator[str]:
-        yield f'{"objects":<10} share of frames with so many'
+        yield f'{"objects":<10} share of frames by number of objects'
         for name, card in self.splits.items():
             total = max(1, sum(card.objects_per_frame))
             shares = '  '.join(
@@ -150,7 +150,7 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
 
 
 def _printable(line: str) -> str:
-    # Ids are anybody's text: an escape sequence in one must not reach the terminal.
+    # Ids are untrusted text: an escape sequence in one must not reach the terminal.
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in line)
 
 
@@ -158,7 +158,7 @@ _MOST = 8  # words and classes that the card names
 
 
 class Tally:
-    """What the clips of a split add up to.
+    """Running counts over the clips of a split; memory does not grow with the features.
 
     Attributes:
       words: how often each word occurs in the captions.
@@ -175,7 +175,7 @@ class Tally:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the number of 'clips' and 'captions', as a manifest has them."""
+        """Numbers of 'clips' and 'captions', as in a manifest."""
         return {'clips': self._captions.total(), 'captions': self._lengths.total()}
 
     def add(self, clip: Clip) -> None:
@@ -215,7 +215,7 @@ class Tally:
 
 
 def _range(counts: collections.Counter[int]) -> tuple[float, float, float]:
-    """Return the least, the median and the most of numbers that occur `counts` times."""
+    """Minimum, median and maximum of numbers that occur `counts` times."""
     if not counts:
         return 0, 0, 0
     return min(counts), statistics.median(counts.elements()), max(counts)

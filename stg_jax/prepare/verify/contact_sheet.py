@@ -1,4 +1,4 @@
-"""A picture of clips: their sampled frames with the boxes of objects, one row a clip."""
+"""Draw a contact sheet: the sampled frames of clips with their object boxes, one row per clip."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from stg_jax.files import write_file
 NAME = 'contact_sheet.png'
 MOST_FRAMES = 10  # of a row
 _SIDE = 120  # pixels, the height of a frame
-_WIDEST = 16 / 9  # shape of the widest frame; others are made lower
+_WIDEST = 16 / 9  # aspect ratio; wider frames are scaled to this width
 _GAP, _FOOTER, _WHITE = 4, 22, (255, 255, 255)
 _TEXT = 0.4  # of OpenCV's letters, which are 22 pixels high
 _INK = (30, 30, 30)
-# RGB, from the best object of a frame to the last; then again.
+# RGB, by rank of the object; reused after the last.
 _COLOURS = (
     *((230, 25, 75), (0, 130, 200), (245, 130, 48), (60, 160, 60)),
     *((145, 30, 180), (128, 96, 0), (0, 128, 128), (240, 50, 230)),
@@ -26,14 +26,14 @@ _COLOURS = (
 
 
 def draw_row(frames: np.ndarray, clip: Clip, title: str, *, side: int = _SIDE) -> np.ndarray:
-    """Return at most `MOST_FRAMES` frames of a clip side by side above a line of text.
+    """Draw at most `MOST_FRAMES` frames of a clip side by side, above a line of text.
 
-    Boxes are drawn in a colour for each rank, with their scores where those differ.
+    Boxes are drawn in one colour per rank, with their scores unless these are 1.
 
     Args:
-      frames: (T, h, w, 3) uint8 RGB, the frames that the features of `clip` are of.
-      clip: its boxes.
-      title: any text; what OpenCV cannot draw is escaped.
+      frames: (T, h, w, 3) uint8 RGB, the frames from which the features were extracted.
+      clip: with the boxes to draw.
+      title: any text; characters that OpenCV cannot draw are escaped.
       side: height of a frame in pixels.
 
     Returns:
@@ -56,17 +56,17 @@ def write_sheet(path: str | os.PathLike[str], rows: Sequence[np.ndarray]) -> Non
     ]
     _, png = cv2.imencode('.png', np.concatenate(padded)[..., ::-1])
     with write_file(path) as temporary:
-        temporary.write_bytes(png)
+        temporary.write_bytes(png.tobytes())
 
 
 def _draw_frame(frame: np.ndarray, clip: Clip, t: int, side: int) -> np.ndarray:
-    """Return a frame, scaled, with boxes and a white gap to the right."""
+    """Scale a frame and draw its boxes, with a white gap to the right."""
     height, width = frame.shape[:2]
     scale = min(side / height, side * _WIDEST / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     picture = cv2.resize(np.ascontiguousarray(frame), size, interpolation=way)
-    # The best object is drawn last, above the others.
+    # The best object is drawn last, on top of the others.
     for rank in np.flatnonzero(clip.object_mask[t])[::-1].tolist():
         _draw_box(picture, clip.box[t, rank], clip.score[t, rank], _COLOURS[rank % len(_COLOURS)])
     below = side - picture.shape[0]

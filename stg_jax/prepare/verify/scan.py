@@ -1,9 +1,10 @@
-"""One pass over all records of a data folder, and what it finds."""
+"""Scan all records of a data folder once, and collect problems and remarks."""
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stg_jax.cli.progress import progress
 from stg_jax.data.captions import read_captions
@@ -20,38 +21,38 @@ from stg_jax.prepare.verify.card import Tally
 
 @dataclasses.dataclass
 class Findings:
-    """What was found, in the order in which it was first seen.
+    """Sentences about the data, in the order in which they were first found.
 
     Attributes:
-      clips: for each sentence the clips it is about, as (how many, the first), or None where it is
-        about something else.
+      clips: for each sentence the clips that it is about, as (number, first id), or None if it is
+        not about single clips.
     """
 
     clips: dict[str, tuple[int, str] | None] = dataclasses.field(default_factory=dict)
 
     def add(self, sentence: str, clip_id: str | None = None) -> None:
-        """Note a sentence, about a clip or about something else."""
+        """Add a sentence, about one clip or about the folder as a whole."""
         if clip_id is None:
             self.clips[sentence] = None
         else:
-            number, first = self.clips.get(sentence, (0, clip_id))
+            number, first = self.clips.get(sentence) or (0, clip_id)
             self.clips[sentence] = number + 1, first
 
     @property
     def sentences(self) -> list[str]:
-        """Return one sentence for each finding."""
+        """One sentence for each finding, with the number of clips in front."""
         return [
-            sentence if clips is None else f'{_whose(*clips)}: {sentence}'
+            f'{_count(*clips)}: {sentence}' if clips else sentence
             for sentence, clips in self.clips.items()
         ]
 
 
-def _whose(number: int, first: str) -> str:
+def _count(number: int, first: str) -> str:
     return f'clip {first}' if number == 1 else f'{number:,} clips, the first {first}'
 
 
 class ClipCheck:
-    """Compares clips with the manifest of their folder. The sentences do not name the clip."""
+    """Compares clips with the manifest of their folder. Its sentences do not name the clip."""
 
     def __init__(self, manifest: Manifest):
         self._shape = manifest.frames, manifest.objects
@@ -59,12 +60,12 @@ class ClipCheck:
         self._missing = {kind: frozenset(manifest.missing.get(kind, ())) for kind in manifest.kinds}
 
     def problems(self, clip: Clip) -> Iterator[str]:
-        """Yield what is wrong with a clip."""
+        """Yield the problems of a clip, which make it unfit for training."""
         try:
             check_clip(clip)
         except UserError as error:
             yield str(error).removeprefix(f'clip {clip.id}: ')
-            return  # the rest counts on sound arrays
+            return  # the other checks assume sound arrays
         if clip.object_mask.shape != self._shape:
             found = clip.object_mask.shape
             yield f'the manifest says {self._shape} frames and objects, but there are {found}'
@@ -78,12 +79,12 @@ class ClipCheck:
             listed = clip.id in self._missing[kind]
             if listed and getattr(clip, kind).any():
                 yield f'the manifest lists the {kind} features as missing, but there are some'
-            # In a still picture nothing moves; but none is described by zeros alone.
+            # Motion may be zero, in a still image; the other features of a real frame are not.
             if kind != 'motion' and self._unlisted_zeros(clip, kind):
                 yield f'all {kind} features are zero, but the manifest does not list them'
 
     def remarks(self, clip: Clip) -> Iterator[str]:
-        """Yield what is unusual about a sound clip."""
+        """Yield remarks about a sound clip that is unusual."""
         if self._unlisted_zeros(clip, 'motion'):
             yield 'all motion features are zero, but the manifest does not list them'
         box = clip.box[clip.object_mask]
@@ -98,31 +99,37 @@ class ClipCheck:
         return bool(expected and unlisted and not getattr(clip, kind).any())
 
 
-Shown = tuple[str, Clip, str]  # split, clip and its video file
+class SheetRow(NamedTuple):
+    """A clip that is shown on the contact sheet."""
 
-_NUM_SHOWN = 6
+    split: str
+    clip: Clip
+    video: str
 
 
-class Reading:
-    """What is known of a folder while its splits are read: no features but of the clips to show.
+_SHEET_ROWS = 6
+
+
+class Scan:
+    """State of a scan. Of the clips it keeps only those of the contact sheet.
 
     Attributes:
-      tallies: of each split that was begun.
-      problems: what is wrong.
-      remarks: what is unusual.
-      shown: clips for the contact sheet.
+      tallies: counts of each split whose scan has begun.
+      problems: errors in the data.
+      remarks: unusual, but valid data.
+      sheet: clips for the contact sheet.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, videos: Sequence[str]):
         self.tallies: dict[str, Tally] = {}
         self.problems, self.remarks = Findings(), Findings()
-        self.shown: list[Shown] = []
+        self.sheet: list[SheetRow] = []
         self._folder, self._manifest, self._videos = folder, manifest, videos
         self._check = ClipCheck(manifest)
         self._split_of: dict[str, str] = {}
 
     def read(self, split: str) -> None:
-        """Read a split up to the first record that cannot be read."""
+        """Scan a split, up to the first record that cannot be read."""
         tally = self.tallies[split] = Tally()
         captions = self._captions(split)
         video_of = self._choose(split, captions)
@@ -140,17 +147,17 @@ class Reading:
         self._compare_counts(split)
 
     def compare_splits(self) -> None:
-        """Find videos whose clips are in two splits."""
+        """Report source videos that have clips in two splits, a leak between them."""
         for (one, first), (other, second) in itertools.combinations(self.tallies.items(), 2):
             common = first.sources & second.sources
             if common:
                 self.remarks.add(
                     f'{len(common):,} source videos have clips in {one} and in {other}, such as '
-                    f'{min(common)}: what is learned of one helps with the other'
+                    f'{min(common)}: scores on one profit from training on the other'
                 )
 
     def _captions(self, split: str) -> dict[str, list[str]]:
-        """Return what the captions file says, nothing where it is damaged."""
+        """Read the captions file; a damaged one is a problem, and gives no captions."""
         try:
             return read_captions(self._folder, split)
         except UserError as error:
@@ -158,7 +165,7 @@ class Reading:
             return {}
 
     def _look_at(self, split: str, clip: Clip, video: str) -> None:
-        """Check one clip, and keep it where it shall be shown and can be."""
+        """Check one clip, and keep it for the contact sheet if it was chosen and is sound."""
         if clip.id in self._split_of:
             both = ' and '.join(dict.fromkeys((self._split_of[clip.id], split)))
             self.problems.add(f'the id occurs twice, in {both}', clip.id)
@@ -171,7 +178,7 @@ class Reading:
         for remark in self._check.remarks(clip):
             self.remarks.add(remark, clip.id)
         if video:
-            self.shown.append((split, clip, video))
+            self.sheet.append(SheetRow(split, clip, video))
 
     def _compare_counts(self, split: str) -> None:
         stated, found = self._manifest.splits[split], self.tallies[split].counts
@@ -181,16 +188,18 @@ class Reading:
             )
 
     def _choose(self, split: str, captions: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Return the videos of some clips of a split, from all over it."""
+        """Choose clips for the contact sheet, spread over the split; return their videos."""
         named = Annotations(self._manifest.data_set, {split: captions}, {}, {}, [])
         try:
             paths = name_videos(self._videos, named)
             key_of = match_keys(list(paths), named, 'name').key_of
         except UserError:
             return {}
-        # Not those that several files may be: the manifest does not say which was meant.
-        clip_ids = [clip_id for clip_id in captions if len(paths.get(key_of.get(clip_id), ())) == 1]
-        number = max(1, _NUM_SHOWN // len(self._manifest.splits))
+        # Not clips that match several files: the manifest does not record which one was used.
+        clip_ids = [
+            clip_id for clip_id in captions if len(paths.get(key_of.get(clip_id, ''), ())) == 1
+        ]
+        number = max(1, _SHEET_ROWS // len(self._manifest.splits))
         chosen = {clip_ids[i] for i in sample_index(len(clip_ids), number)}
         return {clip_id: paths[key_of[clip_id]][0] for clip_id in chosen}
 

@@ -1,4 +1,4 @@
-"""Read all of a data folder, say what it holds, and what is wrong or unusual about it."""
+"""Verify a data folder: read all of it, and report its content, problems and remarks."""
 
 import contextlib
 import dataclasses
@@ -15,51 +15,51 @@ from stg_jax.prepare.from_videos import find_videos
 from stg_jax.prepare.verify import contact_sheet
 from stg_jax.prepare.verify.card import NAME as CARD_NAME
 from stg_jax.prepare.verify.card import DataCard, SplitCard
-from stg_jax.prepare.verify.scan import Reading, Shown
+from stg_jax.prepare.verify.scan import Scan, SheetRow
 from stg_jax.prepare.workers import Failure
 from stg_jax.prepare.write import FAILURES
 
 _SPLITS = ('train', 'val', 'test')
-_MOST_BARE = 0.5  # share of frames without any object that is worth no remark
+_MOST_BARE = 0.5  # fraction of frames without objects above which a remark is made
 
 
 def verify(
     data_dir: Path, videos: Path | None = None, *, max_words: int, min_count: int
 ) -> DataCard:
-    """Read every record of a data folder once; write its data card and, if possible, its sheet.
+    """Read every record of a data folder once; write its data card and its contact sheet.
 
-    The contact sheet needs the videos that the manifest or the caller names.
+    The contact sheet is left out if neither the manifest nor the caller names the videos.
 
     Args:
       data_dir: the folder; data_card.json and contact_sheet.png are written into it.
-      videos: folder of the videos, where it is not what the manifest says.
-      max_words: words of a caption that are read.
-      min_count: how often a word must occur in train to be in the vocabulary.
+      videos: folder of the videos, if it is not the one that the manifest names.
+      max_words: maximum number of words of a caption; longer ones are cut.
+      min_count: occurrences in train from which on a word is in the vocabulary.
 
     Raises:
       UserError: the folder has no manifest, or `videos` holds no video.
     """
     manifest = Manifest.load(data_dir / NAME)
-    reading = Reading(data_dir, manifest, _videos(data_dir, manifest, videos))
+    scan = Scan(data_dir, manifest, _videos(data_dir, manifest, videos))
     for split in manifest.splits:
-        reading.read(split)
-    reading.compare_splits()
-    _look_at_failures(data_dir / FAILURES, reading)
-    rows, unread = _draw(reading.shown, manifest.frames)
-    words = reading.tallies['train'].words if 'train' in reading.tallies else {}
+        scan.read(split)
+    scan.compare_splits()
+    _add_failures(data_dir / FAILURES, scan)
+    rows, unread = _draw(scan.sheet, manifest.frames)
+    words = scan.tallies['train'].words if 'train' in scan.tallies else {}
     vocabulary = {word for word, count in words.items() if count >= min_count}
-    splits = {name: tally.card(vocabulary, max_words) for name, tally in reading.tallies.items()}
+    splits = {name: tally.card(vocabulary, max_words) for name, tally in scan.tallies.items()}
     card = DataCard(
         folder=str(data_dir),
         manifest=manifest,
         max_words=max_words,
         min_count=min_count,
         splits=splits,
-        problems=reading.problems.sentences,
+        problems=scan.problems.sentences,
         remarks=[
             *_missing_splits(manifest),
             *_bare_frames(splits),
-            *reading.remarks.sentences,
+            *scan.remarks.sentences,
             *unread,
         ],
         contact_sheet=str(data_dir / contact_sheet.NAME) if rows else '',
@@ -68,7 +68,7 @@ def verify(
 
 
 def _videos(data_dir: Path, manifest: Manifest, videos: Path | None) -> list[str]:
-    """Return the videos at hand."""
+    """Find the video files, none if the folder has been moved."""
     if videos is not None:
         return list(find_videos(videos).values())
     stated = manifest.sources.get('videos')
@@ -90,24 +90,24 @@ def _bare_frames(splits: Mapping[str, SplitCard]) -> Iterator[str]:
             yield f'{name}: {share:.0%} of the frames have no object'
 
 
-def _look_at_failures(path: Path, reading: Reading) -> None:
-    """Tell how many clips could not be made, as their maker wrote it down."""
+def _add_failures(path: Path, scan: Scan) -> None:
+    """Add a remark about the clips that could not be made, from failures.json."""
     try:
         failures = [Failure(**entry) for entry in files.read_json(path)] if path.exists() else []
     except (TypeError, UserError):
-        reading.problems.add(f'{path} is damaged: it is no JSON list of clip, file and reason')
+        scan.problems.add(f'{path} is damaged: it is no JSON list of clip, file and reason')
         return
     if failures:
-        reading.remarks.add(
+        scan.remarks.add(
             f'{len(failures):,} clips could not be made and are left out, see {path.name}, such as '
             f'{failures[0].clip}: {failures[0].reason}'
         )
 
 
-def _draw(shown: Sequence[Shown], num_frames: int) -> tuple[list[np.ndarray], list[str]]:
-    """Return a row for each clip whose video can be read, and a remark for each other."""
+def _draw(sheet: Sequence[SheetRow], num_frames: int) -> tuple[list[np.ndarray], list[str]]:
+    """Draw a row for each clip whose video can be read; return a remark for each other one."""
     rows, remarks = [], []
-    for split, clip, video in shown:
+    for split, clip, video in sheet:
         try:
             frames = read_frames(video, num_frames).frames
         except UserError as error:
@@ -119,7 +119,7 @@ def _draw(shown: Sequence[Shown], num_frames: int) -> tuple[list[np.ndarray], li
 
 
 def _written(card: DataCard, rows: Sequence[np.ndarray], data_dir: Path) -> DataCard:
-    """Write card and sheet; where the folder does not allow that, say so on the card."""
+    """Write card and sheet; if the folder cannot be written, the card gets a remark instead."""
     try:
         if rows:
             contact_sheet.write_sheet(card.contact_sheet, rows)
