@@ -31,6 +31,8 @@ def _data() -> ConfigDict:
     data.appearance_dim = 2048  # C2, ResNet-101 [2]
     data.motion_dim = 1024  # C3, I3D [2]
     data.object_dim = 2048  # Co, RoI features [R]
+    data.grid_cells = 0  # G, cells of the grid of a frame; 0: the grid is not read [D]
+    data.grid_dim = 0  # Cg, numbers of a cell
     data.captions_per_clip = 4  # K: a clip is encoded once and decoded K times [D]
     data.eval_captions = 5  # captions of a clip that enter the validation loss [D]
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
@@ -56,6 +58,11 @@ def _model() -> ConfigDict:
     model.graph_layers = 3  # [2]
     model.graph_norm = 'none'  # none | layer: inside the graph convolution [P: none]
     model.temporal_direction = 'literal'  # literal | forward | both
+    # What the decoders read: 'mean' and 'frames', one vector a frame, are the paper's [P].
+    model.object_memory = 'mean'  # mean | nodes: the objects of a frame averaged, or each of them
+    model.scene_tokens = 'frames'  # frames | grid: vectors of frames, or the cells before them
+    model.grid_frames = 1  # frames in a row whose cells one token joins [D]
+    model.grid_mixings = 1  # 3 x 3 convolutions of cells; the first halves both sides [D]
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
     return model
 
@@ -80,6 +87,8 @@ def _kd() -> ConfigDict:
 def _optim() -> ConfigDict:
     optim = ConfigDict()
     optim.lr = 1e-4  # Adam, constant after warm-up [R]
+    optim.decay = 'none'  # none | cosine: of the learning rate, down to zero at the last step [D]
+    optim.weight_decay = 0.0  # of matrices, decoupled from the gradient (AdamW) [D]
     optim.warmup = 0.05  # share of all steps [D]
     optim.clip = 1.0  # global gradient norm [D]
     return optim

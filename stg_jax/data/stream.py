@@ -23,9 +23,17 @@ class Parser:
     TFDS takes one record apart at a time and all of it, at several times the cost.
     """
 
-    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int, *, with_lost: bool):
+    def __init__(
+        self,
+        features: tfds.features.FeaturesDict,
+        num_objects: int,
+        *,
+        with_grid: bool,
+        with_lost: bool,
+    ):
         self._num_objects, self._with_lost = num_objects, with_lost
-        self._stored = {name: features[name] for name in (*_OF_FRAMES, *_OF_OBJECTS)}
+        names = (*_OF_FRAMES, *_OF_OBJECTS, *(['grid'] if with_grid else []))
+        self._stored = {name: features[name] for name in names}
         # Traced once here, not in every epoch.
         self.parse = tf.function(
             self._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)]
@@ -101,7 +109,10 @@ class StreamedClips:
         self.skipped = collections.Counter()
         check_manifest(self.split.manifest, data_config)
         self._parser = Parser(
-            self.split.features, data_config.objects, with_lost=self._skip_damaged
+            self.split.features,
+            data_config.objects,
+            with_grid=bool(data_config.grid_cells),
+            with_lost=self._skip_damaged,
         )
 
     def zeros(self, num_clips: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from stg_jax.explain import forward as reading
 from stg_jax.explain.forward import Batch
-from stg_jax.model.network import CaptioningModel
+from stg_jax.model.network import BranchSequence, CaptioningModel
 from stg_jax.model.transformer import MASKED
 
 PyTree = Any
@@ -26,12 +26,12 @@ def logits_and_attention(
     The attention is the mean of layers and heads; what a branch reads of one frame at several
     positions is added up.
     """
-    logits_BKLV, layers, mask_BS = passed(model, params, batch, token_BKL, branch)
-    weights = [weight_BKHLS(layer, mask_BS) for layer in layers]
+    logits_BKLV, layers, sequence = passed(model, params, batch, token_BKL, branch)
+    weights = [weight_BKHLS(layer, sequence.mask_BS) for layer in layers]
     mean_BKLS = jnp.mean(jnp.stack(weights), axis=(0, 3))
-    num_frames = batch['appearance'].shape[1]
-    by_frame = (*mean_BKLS.shape[:-1], mean_BKLS.shape[-1] // num_frames, num_frames)
-    return logits_BKLV, mean_BKLS.reshape(by_frame).sum(-2)
+    is_frame_ST = sequence.layout.is_frame
+    share_ST = is_frame_ST / is_frame_ST.sum(1, keepdims=True)
+    return logits_BKLV, mean_BKLS @ share_ST.astype(mean_BKLS.dtype)
 
 
 def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Array:  # noqa: N802
@@ -46,8 +46,8 @@ def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Arra
 
 def passed(
     model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
-) -> tuple[jax.Array, list[dict[str, jax.Array]], jax.Array]:
-    """Return the logits, what passed through each cross-attention, and its mask (B, S).
+) -> tuple[jax.Array, list[dict[str, jax.Array]], BranchSequence]:
+    """Return the logits, what passed through each cross-attention, and the sequence it read.
 
     Of each layer: 'query', 'key' and 'value' by heads, and 'attend', what the heads read.
     """
@@ -71,5 +71,4 @@ def passed(
         layer = decoder[f'decoder_{number}']['cross_attention']
         parts = {part: layer[part]['__call__'][0] for part in ('query', 'key', 'value')}
         layers.append(parts | {'attend': layer['attend'][0]})
-    _, mask_BS = taken['sequence'][0]
-    return logits_BKLV, layers, mask_BS
+    return logits_BKLV, layers, taken['sequence'][0]

@@ -36,14 +36,16 @@ def logits(
       branch: name of the decoder.
       shown_BT: False at frames to hide; they are attended to nowhere.
     """
-    feature_BSD, mask_BS = model.sequence(batch, branch)
+    sequence = model.sequence(batch, branch)
+    feature_BSD, mask_BS = sequence.x_BSD, sequence.mask_BS
     if shown_BT is not None:
-        # A branch may read several vectors a frame, all of one kind behind all of another.
-        mask_BS &= jnp.tile(shown_BT, (1, mask_BS.shape[1] // shown_BT.shape[1]))
+        # A position that describes several frames is hidden with any of them.
+        is_frame_ST = sequence.layout.is_frame
+        mask_BS &= (shown_BT[:, None] | ~is_frame_ST).all(-1)
         # Where nothing is shown attention is uniform: over zeros then, and not over the frames.
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
     decoder = model.decoders[branch]
-    memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False))
+    memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False, sequence.layout))
     return decoder.logits(decoder.hidden(token_BKL, memory, False))
 
 

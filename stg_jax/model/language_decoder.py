@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from stg_jax.model import transformer
+from stg_jax.model.layout import Layout
 from stg_jax.model.transformer import KeyValue
 from stg_jax.ops.dropout import Dropout
 from stg_jax.ops.einsum import einsum_float32
@@ -66,10 +67,12 @@ class LanguageDecoder(nn.Module):
         self.decoder = [transformer.DecoderLayer(*sizes) for _ in range(self.num_decoder_layers)]
         self.drop = Dropout(self.dropout)
 
-    def encode(self, feature_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> Memory:
+    def encode(
+        self, feature_BSD: jax.Array, mask_BS: jax.Array, train: bool, layout: Layout
+    ) -> Memory:
         """Encode a branch's sequence; positions outside the mask are not attended to."""
-        position_SD = transformer.sinusoids(feature_BSD.shape[1], self.width).astype(self.dtype)
-        x_BSD = self.drop(feature_BSD + position_SD, deterministic=not train)
+        time_SD = transformer.sinusoids(max(layout.time) + 1, self.width)[list(layout.time)]
+        x_BSD = self.drop(feature_BSD + time_SD.astype(self.dtype), deterministic=not train)
         for layer in self.encoder:
             x_BSD = layer(x_BSD, mask_BS, train)
         return Memory(x_BSD, mask_BS)

@@ -21,6 +21,7 @@ _ARRAYS = (
     *('appearance', 'motion', 'object', 'box'),
     *('score', 'label', 'object_mask', 'true_box'),
 )
+_OPTIONAL = ('grid',)
 _FACTS = ('fps', 'height', 'width')
 _KEY = 15  # hexadecimal digits: the keys of a chunk fit in a file name
 # What NumPy and zipfile raise for files that are truncated or changed.
@@ -95,7 +96,8 @@ class ClipStore:
             arrays = {
                 f'{rank}.{name}': getattr(clip, name)
                 for rank, (_, clip) in enumerate(made)
-                for name in _ARRAYS
+                for name in (*_ARRAYS, *_OPTIONAL)
+                if getattr(clip, name) is not None
             }
             facts = [{name: getattr(clip, name) for name in _FACTS} for _, clip in made]
             path = self._folder / f'{"".join(key for key, _ in made)}.npz'
@@ -152,6 +154,7 @@ def _load_clips(path: epath.Path, ranks: Mapping[Request, int]) -> list[Result]:
                 captions=request.captions,
                 source=request.source,
                 **{name: arrays[f'{rank}.{name}'] for name in _ARRAYS},
+                **{n: arrays[f'{rank}.{n}'] for n in _OPTIONAL if f'{rank}.{n}' in arrays},
                 **facts[rank],
             )
             for request, rank in ranks.items()

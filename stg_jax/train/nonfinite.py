@@ -11,7 +11,7 @@ def suspects(batch: Batch) -> str:
     """Name the clips of a batch whose features are not finite, or all of them; on all hosts."""
     bad = [
         f'clip {clip_id} has NaN or Inf in {kind}'
-        for kind in ('appearance', 'motion', 'object', 'box')
+        for kind in ('appearance', 'motion', 'object', 'grid', 'box')
         if kind in batch  # and not on the devices alone
         for clip_id, value in zip(batch['id'], batch[kind], strict=True)
         if not np.isfinite(value).all()

@@ -30,7 +30,7 @@ def write_results_page(
       path: of the HTML file.
       title: what was evaluated.
       facts: sentences that stand above the scores.
-      result: what `stg_jax.evaluate.metrics.score` returns.
+      result: what `stg_jax.evaluate.metrics.score` returns, perhaps with percentages, 'attributes'.
       predictions: clip id to its caption.
       references: clip id to its captions.
     """
@@ -43,7 +43,7 @@ def write_results_page(
         script=script,
         title=html.escape(title),
         facts=_paragraphs(facts, 'fact') + _paragraphs(result['warnings'], 'warning'),
-        scores=_rows(result['metrics']),
+        scores=_rows({**result['metrics'], **result.get('attributes', {})}),
         captions=_rows(result['captions']),
         data=_data(result, predictions, references),
     )

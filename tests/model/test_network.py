@@ -34,6 +34,9 @@ SETTINGS = {
     'layer norm': {'model.graph_norm': 'layer'},
     'fused in time': {'model.scene_fusion': 'time'},
     'concatenated, fused in time': {'model.fusion': 'concat', 'model.scene_fusion': 'time'},
+    'tokens': {'model.scene_tokens': 'grid', 'model.object_memory': 'nodes'},
+    'tokens, fused in time': {'model.scene_tokens': 'grid', 'model.scene_fusion': 'time'},
+    'tokens, concatenated': {'model.scene_tokens': 'grid', 'model.fusion': 'concat'},
 }
 
 
