@@ -13,7 +13,7 @@ from flax import linen as nn
 from stg_jax.explain import forward as reading
 from stg_jax.explain.forward import Batch
 from stg_jax.model.network import BranchSequence, CaptioningModel
-from stg_jax.model.transformer import MASKED
+from stg_jax.ops.cached_attention import MASKED
 
 PyTree = Any
 
@@ -70,5 +70,7 @@ def passed(
     for number in range(len(decoder)):
         layer = decoder[f'decoder_{number}']['cross_attention']
         parts = {part: layer[part]['__call__'][0] for part in ('query', 'key', 'value')}
+        query_MHE = parts['query']
+        parts['query'] = query_MHE.reshape(*token_BKL.shape, *query_MHE.shape[1:])
         layers.append(parts | {'attend': layer['attend'][0]})
     return logits_BKLV, layers, taken['sequence'][0]

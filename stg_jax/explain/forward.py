@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from stg_jax.model.network import CaptioningModel
+from stg_jax.ops.packing import Packing
 
 Batch = Mapping[str, jax.Array]
 
@@ -46,7 +47,8 @@ def logits(
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
     decoder = model.decoders[branch]
     memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False, sequence.layout))
-    return decoder.logits(decoder.hidden(token_BKL, memory, False))
+    packing = Packing(token_BKL.shape)
+    return decoder.logits(packing.unpack(decoder.hidden(token_BKL, memory, False, packing)))
 
 
 def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:
