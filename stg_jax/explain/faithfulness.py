@@ -166,7 +166,7 @@ def _pointings(captioner: Captioner, clip: Clip) -> list[pointing_game.Pointing]
     run = captioner.run
     if run.manifest.data_set != 'toy':
         return []
-    scene = pointing_game.toy_scene(clip, run.manifest.sources['seed'])
+    scene = pointing_game.toy_scene(clip, run.manifest.sources)
     found = []
     for caption in clip.captions:
         explanation = explain(captioner, clip, run.vocab.encode(caption, run.config.data.max_words))

@@ -1,12 +1,14 @@
 """Whether the most relevant object of a noun is a thing that the noun names, in the toy world."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets.toy.phrases import NOUNS
-from stg_jax.datasets.toy.scenes import Scene, compose
+from stg_jax.datasets.toy.scenes import Difficulty, Scene, compose
 from stg_jax.explain.explain import Explanation
 
 OVERLAP = 0.5  # IoU from which a box is that of a thing
@@ -31,10 +33,11 @@ class Pointing:
     meant_chance: float
 
 
-def toy_scene(clip: Clip, seed: int) -> Scene:
-    """Return the scene that a clip of the toy world shows."""
+def toy_scene(clip: Clip, sources: Mapping[str, Any]) -> Scene:
+    """Return the scene that a clip of the toy world shows, given the sources of its manifest."""
     split = clip.id.rstrip('0123456789')
-    return compose(split, int(clip.id[len(split) :]), seed)
+    difficulty = Difficulty(**sources.get('difficulty', {}))
+    return compose(split, int(clip.id[len(split) :]), sources['seed'], difficulty)
 
 
 def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
