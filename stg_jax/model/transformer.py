@@ -21,6 +21,7 @@ from stg_jax.ops.packed_attention import attend_packed
 from stg_jax.ops.packing import WHOLE, Packing
 from stg_jax.ops.platform import is_for_cpu
 
+_UNROLL = 8  # positions in a step of a loop on a CPU
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
 
 
@@ -101,10 +102,14 @@ class Attention(nn.Module):
 
         nothing_RHE = jnp.zeros(query_RHE.shape, jnp.float32)
         masked_SRH = jnp.full((memory.mask_RS.shape[1], *query_RHE.shape[:2]), MASKED, jnp.float32)
-        logit_SRH = jax.lax.fori_loop(0, memory.num_filled, compare, masked_SRH)
+        # A clip's positions are many and of a known number: in steps of several, as each step of a
+        # loop costs as much as the work for one position.
+        unroll = _UNROLL if isinstance(memory.num_filled, int) else None
+        logit_SRH = jax.lax.fori_loop(0, memory.num_filled, compare, masked_SRH, unroll=unroll)
         logit_SRH = jnp.where(memory.mask_RS.T[..., None], logit_SRH, MASKED)
         weight_SRH = jax.nn.softmax(logit_SRH, axis=0)
-        return jax.lax.fori_loop(0, memory.num_filled, read, nothing_RHE).astype(self.dtype)
+        read_RHE = jax.lax.fori_loop(0, memory.num_filled, read, nothing_RHE, unroll=unroll)
+        return read_RHE.astype(self.dtype)
 
     def _scaled(self, query_QHE):
         return query_QHE * (self.width // self.heads) ** -0.5
