@@ -6,13 +6,14 @@
     python launch/score.py --predictions captions.jsonl --references captions_val2014.json \
         --metrics cider,spice
 
-Predictions are COCO results JSON, {clip: caption} JSON, JSONL, or lines of clip<TAB>caption.
-References are MSVD or MSR-VTT annotations (a file, a zip or a folder), one's own CSV or JSONL, COCO
-annotations, {clip: [captions]} JSON, lines of clip<TAB>caption, or a data folder of prepare.py.
-Both name the same clips.
+Predictions are COCO results JSON, {clip: caption} JSON (either may be inside {"predictions": ...}),
+JSONL, CSV with a header, or lines of clip<TAB>caption. References are annotations of a data set
+(MSVD, MSR-VTT, VATEX, one's own; a file, a zip or a folder), COCO annotations, a data folder of
+prepare.py, or any layout of predictions with several captions of a clip. Both must be of the same
+clips.
 
 BLEU, METEOR, ROUGE-L, CIDEr (CIDEr-D) and SPICE are pycocoevalcap's on PTB tokens, all times 100;
-sacreBLEU comes with its signature. docs/scores.md says what to beware of.
+sacreBLEU is printed with its signature. docs/scores.md lists the pitfalls.
 """
 
 import sys
@@ -26,7 +27,9 @@ _PREDICTIONS = flags.DEFINE_string('predictions', None, 'File with one caption f
 _REFERENCES = flags.DEFINE_string('references', None, 'File or folder of annotations.')
 _SPLIT = flags.DEFINE_string('split', None, 'Split of the references; by default all their clips.')
 _METRICS = flags.DEFINE_list(
-    'metrics', None, 'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default not spice.'
+    'metrics',
+    None,
+    'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default not spice.',
 )
 _TRAIN = flags.DEFINE_string(
     'train', None, 'Annotations of what the system was trained on, to count novel captions.'
@@ -39,13 +42,10 @@ def main(args: list[str]) -> None:
     """Score and print."""
     app.no_arguments(args)
     predictions_path, references_path = app.required(_PREDICTIONS), app.required(_REFERENCES)
-    from stg_jax.evaluate.caption_files import (
-        clip_table,
-        read_predictions,
-        read_references,
-        rename_clips,
-    )
+    from stg_jax.evaluate.caption_files import read_predictions
+    from stg_jax.evaluate.clip_table import clip_table
     from stg_jax.evaluate.metrics import METRICS, made_with, score
+    from stg_jax.evaluate.reference_files import read_references, rename_clips
 
     for path in filter(None, (_PER_CLIP.value, _OUT.value)):
         check_writable(path)
@@ -75,7 +75,7 @@ def main(args: list[str]) -> None:
 def _train_captions() -> list[str] | None:
     if _TRAIN.value is None:
         return None
-    from stg_jax.evaluate.caption_files import TRAIN, read_references
+    from stg_jax.evaluate.reference_files import TRAIN, read_references
 
     references = read_references(_TRAIN.value)
     splits = references.annotations.splits if references.annotations else {}

@@ -4,7 +4,6 @@ The commands of `launch/`, the notebooks and the web demo call these and add lit
 """
 
 from collections.abc import Sequence
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from stg_jax.config import Config
     from stg_jax.evaluate.evaluate import Evaluation
 
-RunPath = str | PathLike[str]
+RunPath = str | Path
 
 
 def load(
@@ -61,7 +60,7 @@ def train(config: 'ConfigDict', workdir: RunPath) -> bool:
     # Before a toy world is rendered with values that training would refuse.
     typed = processes.together(lambda: parse_config(config))
     # One host after the other: of those that share a folder, the first renders.
-    processes.in_turn(lambda: _render_toy_world(typed))
+    processes.one_host_at_a_time(lambda: _render_toy_world(typed))
     return train_run(typed, workdir)
 
 
@@ -96,9 +95,9 @@ def evaluate(
     """
     from stg_jax.decode.captioner import Captioner
     from stg_jax.decode.ensemble import Ensemble
-    from stg_jax.evaluate.evaluate import evaluate as evaluate_captioner
+    from stg_jax.evaluate.evaluate import evaluate_captioner
 
-    folders = [workdir] if isinstance(workdir, str | PathLike) else list(workdir)
+    folders = [workdir] if isinstance(workdir, str | Path) else list(workdir)
     chosen = {'checkpoint': checkpoint, 'average': average}
     members = [Captioner.load(folder, branch=branch, **chosen) for folder in folders]
     captioner = members[0] if len(members) == 1 else Ensemble(members)

@@ -1,1 +1,1 @@
-"""From features to captions."""
+"""From features to captions: beam search, sampling, ensembles, on all devices."""

@@ -39,9 +39,8 @@ def best_candidates(
       beam_size: the run's own by default.
       number: captions of each clip, at most `beam_size`; the whole beam by default.
     """
-    beam_size = captioner.search_options(beam_size)['beam_size']
-    features = _features(captioner, clips)
-    hypotheses = captioner.search(features, beam_size, num_best=number or beam_size)
+    width = captioner.search_options(beam_size)['beam_size']
+    hypotheses = captioner.search(_features(captioner, clips), width, num_best=number or width)
     return _candidates(captioner, hypotheses)
 
 
@@ -67,6 +66,7 @@ def _candidates(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candi
         [
             Candidate(decode(token_L), float(score), token_L)
             for token_L, score in zip(token_KL, score_K, strict=True)
+            # A beam of 5 over a vocabulary of 3 words cannot fill every place.
             if np.isfinite(score)
         ]
         for token_KL, score_K in zip(token_BKL, score_BK, strict=True)

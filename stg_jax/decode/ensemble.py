@@ -1,7 +1,7 @@
-"""Several trained runs that write one caption together.
+"""An ensemble of trained runs.
 
-A word's score is the mean of its log-probabilities under all members, so that the score of a
-caption is the mean of its scores; the search sees one model.
+The log-probability of a word is the mean over all members, so the score of a caption is the mean of
+its scores under them. The beam search sees one model.
 """
 
 import functools
@@ -96,6 +96,7 @@ class Ensemble:
                 encode_clips(model, each, batch, self.branch, options['beam_size'])
                 for model, each in zip(models, params, strict=True)
             ]
+            # The caches of all members branch together, so one index table serves them all.
             return beam_search(
                 joint_logits_fn([logits_fn for logits_fn, _ in encoded]),
                 tuple(cache for _, cache in encoded),
@@ -136,9 +137,9 @@ def joint_logits_fn(logits_fns: Sequence[LogitsFn]) -> LogitsFn:
 
     def logits_fn(prefixes, position, cache):
         found = [fn(prefixes, position, each) for fn, each in zip(logits_fns, cache, strict=True)]
-        logp_RV = sum(jax.nn.log_softmax(jnp.float32(logits_RV)) for logits_RV, _ in found)
+        logp_MRV = [jax.nn.log_softmax(jnp.float32(logits_RV)) for logits_RV, _ in found]
         entry = tuple(entry for _, entry in found)
-        return _completed(logp_RV / len(found)), entry
+        return _completed(jnp.mean(jnp.stack(logp_MRV), axis=0)), entry
 
     return logits_fn
 

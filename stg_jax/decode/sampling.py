@@ -1,4 +1,4 @@
-"""Captions drawn at random from the model, over the same `logits_fn` as the search."""
+"""Sample captions from the model, through the same `logits_fn` as the beam search."""
 
 import functools
 from typing import Any
@@ -13,7 +13,7 @@ from stg_jax.decode.beam import BANNED, Hypotheses, LogitsFn, Prefixes, Rules
 
 @struct.dataclass
 class _State:
-    """R = B * K captions; one that has ended is read on in vain and stays as it is."""
+    """R = B * K captions; one that has ended is still computed, but no longer changes."""
 
     step: jax.Array
     last_R: jax.Array
@@ -37,18 +37,18 @@ def sample(
 ) -> Hypotheses:
     """Draw `num_samples` captions of each clip, each word from softmax(logits / temperature).
 
-    The same caption may come twice. What a clip gets depends on the seed and never on its batch:
-    all clips use the same random numbers.
+    A caption may be drawn more than once. The captions of a clip depend on the seed, but never on
+    its batch or device: all clips use the same random numbers.
 
     Args:
-      logits_fn: see the module `search`.
+      logits_fn: the model, see `decode.beam`.
       cache: leaves (L, B * K, ...), L = max_words + 1.
       seed: integer scalar.
       batch_size: B, static.
       num_samples: K, static.
       max_words: longest caption in words, static.
-      temperature: above 0; the lower, the likelier the words.
-      length_penalty: as in `beam_search`, of the scores alone.
+      temperature: above 0; low values favor likely words.
+      length_penalty: as in `beam_search`; it only affects the scores.
       banned: ids that are never drawn.
 
     Returns:
@@ -57,19 +57,22 @@ def sample(
     rules = Rules(max_words, length_penalty, banned)
     num_rows = batch_size * num_samples
     row_R = jnp.arange(num_rows)
-    # Nothing branches here: the entries of caption r are always in row r of the cache.
+    # Samples never branch, unlike beams: the entries of caption r are always in row r.
     trail_RL = jnp.broadcast_to(row_R[:, None], (num_rows, max_words + 1))
 
     def step_fn(state: _State) -> _State:
         prefixes = Prefixes(state.last_R, row_R // num_samples, trail_RL)
         logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        # One noise for all clips, so that a clip's captions do not depend on its place in the batch
+        # and on the number of devices.
         noise_KV = jax.random.gumbel(key, (num_samples, logits_RV.shape[-1]))
         noise_RV = jnp.tile(noise_KV * temperature, (batch_size, 1))
         store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
         return _append(state, logits_RV, noise_RV, jax.tree.map(store, state.cache, entry), rules)
 
     state = _first_state(cache, num_rows, max_words)
+    # A while loop and not a scan: captions of 7 words end long before max_words, 20 by default.
     state = jax.lax.while_loop(lambda state: jnp.any(state.live_R), step_fn, state)
     return _ranked(state, batch_size, rules)
 
@@ -88,11 +91,12 @@ def _first_state(cache: Any, num_rows: int, max_words: int) -> _State:
 def _append(
     state: _State, logits_RV: jax.Array, noise_RV: jax.Array, cache: Any, rules: Rules
 ) -> _State:
-    """Draw the next word of the live captions by the largest of noisy logits (Gumbel's trick)."""
+    """Draw the next word of live captions as the argmax of logits plus Gumbel noise."""
     logits_RV = jnp.asarray(logits_RV, jnp.float32)
     allowed_RV = logits_RV.at[:, jnp.array(rules.banned, int)].set(-jnp.inf)
     drawn_R = jnp.argmax(allowed_RV + noise_RV, axis=-1).astype(jnp.int32)
     token_R = jnp.where(state.step >= rules.max_words, EOS, drawn_R)
+    # The score is the model's own probability, without temperature and bans, as in the search.
     logp_RV = jax.nn.log_softmax(logits_RV)
     logp_R = jnp.take_along_axis(logp_RV, token_R[:, None], axis=-1)[:, 0]
     return _State(
@@ -106,7 +110,7 @@ def _append(
 
 
 def _ranked(state: _State, batch_size: int, rules: Rules) -> Hypotheses:
-    """Return the captions of each clip by their scores."""
+    """Sort the captions of each clip by score, best first."""
     length_R = jnp.sum(state.token_RL != PAD, axis=-1)
     score_BK = (state.logp_R / rules.penalty(length_R)).reshape(batch_size, -1)
     token_BKL = state.token_RL.reshape(*score_BK.shape, -1)

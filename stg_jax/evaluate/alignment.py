@@ -1,4 +1,4 @@
-"""Captions beside the references of the same clips, or a refusal that names the clips."""
+"""Pair captions with the references of the same clips, or name the clips that do not match."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,23 +8,24 @@ _NUM_NAMED = 3
 
 
 def check_references(references: Mapping[str, Sequence[str]]) -> None:
-    """Check that there is a clip, and a reference with a word of every clip.
+    """Check that there are clips, and that each has a reference that is not blank.
 
     Raises:
-      UserError: there is not.
+      UserError: there are none, or a clip has none.
     """
     if not references:
-        raise UserError('there is no clip to score: the references are empty')
+        raise UserError('no clips to score: the references are empty')
     empty = {clip for clip, captions in references.items() if not any(map(str.split, captions))}
     _refuse(empty, 'no references', 'leave them out of both files')
 
 
 def in_order_of(clips: Sequence[str], predictions: Mapping[str, str]) -> list[str]:
-    """Return the captions of clips in their order.
+    """List the captions of clips in the order of the clips.
 
     Raises:
       UserError: a clip has no caption, or a caption is of another clip.
     """
+    # A score of part of a split is not comparable with anything, so nothing is dropped silently.
     known = frozenset(clips)
     if predictions and not known & predictions.keys():
         raise UserError(
@@ -39,7 +40,7 @@ def in_order_of(clips: Sequence[str], predictions: Mapping[str, str]) -> list[st
 def align(
     predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """Return clip ids, captions and references as lists in one order, that of the sorted ids.
+    """List clip ids, captions and references in one order, that of the sorted ids.
 
     Raises:
       UserError: the clips differ, or one has no reference.

@@ -1,47 +1,22 @@
-"""References as they were written, from the annotation files of data sets.
+"""Captions in files, in every layout that captioning systems write.
 
-Understood are what `stg_jax.datasets` reads (MSVD, MSR-VTT, one's own CSV or JSONL), COCO
-annotations, {clip: [captions]}, lines of clip<TAB>caption, and data folders of launch/prepare.py.
+`read_predictions` reads one caption for each clip. `caption_rows` is the layer below it, which
+`evaluate.reference_files` shares: it yields what a file says about each clip, unchecked.
 """
 
 import csv
-import dataclasses
-import io
+import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from stg_jax.data import manifest
-from stg_jax.data.captions import read_captions
-from stg_jax.datasets import DATASETS, Annotations, find_data_set, msvd, read_annotations
-from stg_jax.datasets.clip_ids import IdMapping, match_keys
 from stg_jax.datasets.text_files import numbered_lines, parse_json
 from stg_jax.errors import UserError
-from stg_jax.evaluate.metrics import made_with
 
+CLIP_KEYS = ('clip', 'image_id', 'video_id', 'video', 'videoID')
 
-def clip_table(result: Mapping, predictions: Mapping[str, str]) -> str:
-    """Return one row for each clip; what the scores were made with stands in every row.
-
-    Args:
-      result: what `stg_jax.evaluate.metrics.score` returns.
-      predictions: clip id to its caption.
-    """
-    text = io.StringIO()
-    # All text in quotes: alone, csv would leave a carriage return bare, which ends a row.
-    rows = csv.writer(text, lineterminator='\n', quoting=csv.QUOTE_NONNUMERIC)
-    names = list(next(iter(result['per_clip'].values())))
-    rows.writerow(['clip', 'caption', *names, 'made_with'])
-    how = made_with(result)
-    for clip, scores in result['per_clip'].items():
-        rows.writerow([clip, predictions[clip], *scores.values(), how])
-    return text.getvalue()
-
-
-_CLIP_KEYS = ('clip', 'image_id', 'video_id', 'video')
-
-Rows = Iterable[tuple[str, Any, Any]]  # where it is, clip, caption
+Row = tuple[str, Any, Any]  # where it is, clip, caption or captions
 
 
 def read_predictions(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -49,16 +24,15 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises:
       UserError: the file is missing, broken or empty, an entry is not one caption of one clip, or
-        a clip comes twice.
+        a clip occurs twice.
     """
     path = Path(path)
-    readers = {'.json': _json_rows, '.jsonl': _jsonl_rows, '.tsv': _tsv_rows, '.txt': _tsv_rows}
-    if path.suffix.lower() not in readers:
-        raise UserError(f'{path} must end in {", ".join(readers)}: see launch/score.py --help')
+    if path.suffix.lower() not in _READERS:
+        raise UserError(f'{path} must end in {", ".join(_READERS)}: see launch/score.py --help')
     if not path.is_file():
         raise UserError(f'the predictions {path} are missing or no file')
-    predictions = {}
-    for where, clip, caption in readers[path.suffix.lower()](path):
+    predictions: dict[str, str] = {}
+    for where, clip, caption in caption_rows(path):
         clip = clip_name(where, clip)
         if clip in predictions:
             raise UserError(f'{where}: clip {clip!r} has a caption already: keep one of them')
@@ -68,8 +42,17 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, str]:
     return predictions
 
 
+def caption_rows(path: Path) -> Iterable[Row]:
+    """Yield (where it is, clip, caption) for each row of a file; the suffix selects the layout.
+
+    Raises:
+      UserError: the file is not of the layout that its suffix says.
+    """
+    return _READERS[path.suffix.lower()](path)
+
+
 def clip_name(where: str, clip: Any) -> str:
-    """Return the id of a clip as text, or refuse it."""
+    """Check the id of a clip, and convert it to text."""
     name = str(clip) if isinstance(clip, str | int) and not isinstance(clip, bool) else ''
     if not name.strip() or not _is_whole(name):
         raise UserError(f'{where}: {clip!r} is no name of a clip')
@@ -77,7 +60,7 @@ def clip_name(where: str, clip: Any) -> str:
 
 
 def caption_text(where: str, clip: str, caption: Any) -> str:
-    """Return the one caption of a clip, or refuse it."""
+    """Check that a value is the one caption of a clip, perhaps inside a list or an object."""
     if isinstance(caption, list) and len(caption) == 1:
         (caption,) = caption
     if isinstance(caption, dict):
@@ -94,206 +77,119 @@ def caption_text(where: str, clip: str, caption: Any) -> str:
     return caption
 
 
-def _json_rows(path: Path) -> Rows:
-    document = parse_json(path, path.read_bytes())
+def json_rows(where: str, document: Any) -> Iterator[Row]:
+    """Yield the rows of a JSON list of objects, or of {clip: caption}.
+
+    Either may be inside of {"predictions": ...}, as training code for PyTorch writes it beside the
+    scores.
+    """
+    if isinstance(document, dict) and isinstance(document.get('predictions'), list | dict):
+        document = document['predictions']
     if isinstance(document, dict):
-        return ((str(path), clip, caption) for clip, caption in document.items())
+        return ((where, clip, caption) for clip, caption in document.items())
     if not isinstance(document, list):
-        raise UserError(f'{path} is neither a list of captions nor {{clip: caption}}')
-    return (_entry(f'{path} entry {i}', entry) for i, entry in enumerate(document))
+        raise UserError(f'{where} is neither a list of captions nor {{clip: caption}}')
+    return (caption_row(f'{where} entry {i}', entry) for i, entry in enumerate(document))
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any, Any]]:
+def _json_file_rows(path: Path) -> Iterator[Row]:
+    return json_rows(str(path), parse_json(path, path.read_bytes()))
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
     for where, line in numbered_lines(path):
-        yield _entry(where, parse_json(where, line))
+        yield caption_row(where, parse_json(where, line))
 
 
-def _tsv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    for where, line in numbered_lines(path):
-        clip, tab, caption = line.partition('\t')
-        if not tab:
-            raise UserError(f'{where}: expected clip<TAB>caption')
-        yield where, clip, caption
+def caption_row(where: str, entry: Any) -> Row:
+    """Read the clip and its caption or captions from a JSON object.
 
-
-def _entry(where: str, entry: Any) -> tuple[str, Any, Any]:
-    keys = [key for key in _CLIP_KEYS if key in entry] if isinstance(entry, dict) else []
-    if not keys or 'caption' not in entry:
+    Raises:
+      UserError: it is no such object.
+    """
+    keys = [key for key in CLIP_KEYS if key in entry] if isinstance(entry, dict) else []
+    captions = [key for key in ('caption', 'captions') if keys and key in entry]
+    if len(captions) != 1:
         raise UserError(f'{where}: expected an object with image_id and caption')
-    return where, entry[keys[0]], entry['caption']
+    return where, entry[keys[0]], entry[captions[0]]
+
+
+def _tsv_rows(path: Path) -> Iterator[Row]:
+    for where, line in numbered_lines(path):
+        cells = line.split('\t')
+        if len(cells) < 2:
+            raise UserError(f'{where}: expected clip<TAB>caption')
+        if len(cells) > 2:
+            # The third could be a score: as a part of the caption it would change every metric.
+            raise UserError(
+                f'{where}: expected clip<TAB>caption, found {len(cells)} columns: keep these two'
+            )
+        yield where, cells[0], _cell(cells[1])
+
+
+def _cell(text: str) -> Any:
+    """Parse a cell that holds JSON, such as [{"caption": ..., "conf": ...}]; keep other text.
+
+    SwinBERT and its kin write such cells; scored as text, the braces would count as words.
+    """
+    if not text.lstrip().startswith(('[', '{')):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # a caption such as '[music] a man sings'
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding='utf-8-sig', newline='') as lines:
+        try:
+            rows = csv.reader(lines, delimiter=_separator(lines), strict=True)
+            names = [name.strip().lower() for name in next(rows, [])]
+            clip_column, caption_column = _columns(path, names)
+            for row in rows:
+                where = f'{path} line {rows.line_num}'
+                if row and len(row) != len(names):
+                    raise UserError(
+                        f'{where} has {len(row)} fields and line 1 has {len(names)}: put captions '
+                        'that hold the separator into double quotes'
+                    )
+                if row:
+                    yield where, row[clip_column], row[caption_column]
+        except csv.Error as error:
+            raise UserError(f'{path} is no CSV ({error})') from None
+        except UnicodeDecodeError as error:
+            raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
+
+
+def _separator(lines: TextIO) -> str:
+    """Find the separator of the first line, a comma or a spreadsheet's semicolon, and rewind."""
+    first = lines.readline()
+    lines.seek(0)
+    return ';' if ';' in first and ',' not in first else ','
+
+
+def _columns(path: Path, names: Sequence[str]) -> tuple[int, int]:
+    """Find the columns of clips and captions by the names in the first line."""
+    clips = [i for i, name in enumerate(names) if name in [key.lower() for key in CLIP_KEYS]]
+    captions = [i for i, name in enumerate(names) if name == 'caption']
+    for what, found in (('clips', clips), ('captions', captions)):
+        if len(found) != 1:
+            raise UserError(
+                f'{path} line 1 names {len(found)} columns of {what}: it must name one of '
+                f'{", ".join(CLIP_KEYS)}, and caption'
+            )
+    return clips[0], captions[0]
+
+
+_READERS = {
+    '.json': _json_file_rows,
+    '.jsonl': _jsonl_rows,
+    '.tsv': _tsv_rows,
+    '.txt': _tsv_rows,
+    '.csv': _csv_rows,
+}
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether text holds no lone half of a surrogate pair, which no file could hold."""
+    """Whether text holds no lone half of a surrogate pair, which cannot be written to a file."""
     return not any('\ud800' <= character <= '\udfff' for character in text)
-
-
-TRAIN = 'train'
-
-
-@dataclasses.dataclass(frozen=True)
-class References:
-    """The references of some clips.
-
-    Attributes:
-      captions: clip id to its captions.
-      train_captions: of the training split, None where the files have none.
-      annotations: the files, where clips have numbers by which others call them.
-      notes: what a reader should know of the files.
-    """
-
-    captions: Mapping[str, Sequence[str]]
-    train_captions: Sequence[str] | None = None
-    annotations: Annotations | None = None
-    notes: Sequence[str] = ()
-
-
-def read_references(path: str | os.PathLike[str], split: str | None = None) -> References:
-    """Read the references of a split, or of all clips of the files.
-
-    Raises:
-      UserError: the files are missing or broken, or have no such split.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f'the references {path} do not exist')
-    if (path / manifest.NAME).is_file():
-        return _of_data_folder(path, split)
-    if captions := _plain_captions(path):
-        if split is not None:
-            raise UserError(f'{path} has no splits: leave --split out')
-        return References(captions)
-    data_set = find_data_set(path)
-    if data_set is None:
-        raise UserError(f'{path} holds no references of {", ".join(DATASETS)}: see --help')
-    annotations = read_annotations(data_set, path, clean=str.strip)
-    return _of_annotations(path, annotations, split)
-
-
-def rename_clips(
-    predictions: Mapping[str, str], references: References
-) -> tuple[Mapping[str, str], Sequence[str]]:
-    """Return captions by the references' names of their clips, and a sentence if those differ.
-
-    Files of others count clips, as 'vid1301' or 7010. Ids that mean no clip stay as they are.
-
-    Raises:
-      UserError: two ids mean the same clip.
-    """
-    if references.annotations is None or predictions.keys() <= references.captions.keys():
-        return predictions, []
-    try:
-        mapping = match_keys(list(predictions), references.annotations)
-    except UserError:
-        raise UserError(
-            f'no prediction is of a clip of the references: those are of clips like '
-            f'{next(iter(predictions))!r}, these of clips like {next(iter(references.captions))!r}'
-        ) from None
-    renamed = _renamed(predictions, mapping)
-    if mapping.scheme == 'index0' and renamed.keys() != references.captions.keys():
-        # Numbers of other clips may count from 1: whatever gives the clips of the references.
-        from_1 = match_keys(list(predictions), references.annotations, 'index1')
-        if _renamed(predictions, from_1).keys() == references.captions.keys():
-            mapping, renamed = from_1, _renamed(predictions, from_1)
-    twice = [note for note in mapping.warnings if 'both mean' in note]
-    if twice:
-        raise UserError(f'the predictions name a clip twice: {twice[0]}')
-    counted = {'index0': ', counted from 0', 'index1': ', counted from 1'}.get(mapping.scheme, '')
-    return renamed, [f'the clips of the predictions are read as {mapping.scheme}{counted}']
-
-
-def _renamed(predictions: Mapping[str, str], mapping: IdMapping) -> dict[str, str]:
-    name_of = {key: clip for clip, key in mapping.key_of.items()}
-    return {name_of.get(key, key): caption for key, caption in predictions.items()}
-
-
-def _of_data_folder(path: Path, split: str | None) -> References:
-    if split is None:
-        raise UserError(f'{path} is a data folder: name its --split')
-    splits = manifest.Manifest.load(path).splits
-    train = read_captions(path, TRAIN) if TRAIN in splits else {}
-    return References(
-        read_captions(path, split),
-        [text for texts in train.values() for text in texts] or None,
-        notes=[
-            'the references of a data folder are normalised: they may differ from the published'
-        ],
-    )
-
-
-def _of_annotations(path: Path, annotations: Annotations, split: str | None) -> References:
-    filled = [name for name, clips in annotations.splits.items() if clips]
-    if split is not None and split not in filled:
-        raise UserError(f'{path} has no split {split!r}: it has {", ".join(filled)}')
-    chosen = [split] if split else filled
-    captions = {clip: texts for name in chosen for clip, texts in annotations.splits[name].items()}
-    elsewhere = tuple(f'{name}:' for name in annotations.splits if name not in chosen)
-    train = [text for texts in annotations.splits[TRAIN].values() for text in texts]
-    return References(
-        captions,
-        (train or None) if split not in (None, TRAIN) else None,
-        annotations if annotations.number else None,
-        [note for note in annotations.notes if not note.startswith(elsewhere)],
-    )
-
-
-def _plain_captions(path: Path) -> dict[str, list[str]]:
-    """Return the captions of a file that knows no splits, {} of another layout."""
-    suffix = path.suffix.lower()
-    if suffix == '.json':
-        return _plain_json(path)
-    if suffix in ('.tsv', '.txt') and not _is_msvd_list(path):
-        return _tab_separated(path)
-    return {}
-
-
-def _is_msvd_list(path: Path) -> bool:
-    """Whether the clips of an MSVD list are numbered by the mapping beside it."""
-    return path.with_name(msvd.MAPPING).exists() and path.match('*_lc_nopunc.txt')
-
-
-def _tab_separated(path: Path) -> dict[str, list[str]]:
-    """Return the captions of clip<TAB>caption lines, {} where the first line has no tab."""
-    captions = {}
-    for where, line in numbered_lines(path):
-        clip, tab, caption = line.partition('\t')
-        if not tab:
-            if not captions:
-                return {}
-            raise UserError(f'{where}: expected clip<TAB>caption, as in the lines before')
-        captions.setdefault(clip_name(where, clip), []).append(caption)
-    return captions
-
-
-def _plain_json(path: Path) -> dict[str, list[str]]:
-    """Return the captions of COCO annotations or {clip: [captions]}, {} of another layout."""
-    document = parse_json(path, path.read_bytes())
-    if not isinstance(document, dict):
-        raise UserError(
-            f'{path} is a JSON list: references are an object, {{clip: [captions]}} or COCO '
-            'annotations'
-        )
-    if isinstance(rows := document.get('annotations'), list):
-        return _coco_captions(path, document, rows)
-    if document and all(isinstance(texts, list) for texts in document.values()):
-        if 'sentences' in document:  # MSR-VTT
-            return {}
-        return {
-            clip_name(path, clip): [caption_text(path, clip, text) for text in texts]
-            for clip, texts in document.items()
-        }
-    return {}
-
-
-def _coco_captions(path: Path, document: Mapping[str, Any], rows: list) -> dict[str, list[str]]:
-    captions = {}
-    for image in document.get('images', []):
-        if isinstance(image, dict) and 'id' in image:
-            captions[clip_name(path, image['id'])] = []
-    for number, row in enumerate(rows):
-        where = f'{path} annotation {number}'
-        if not isinstance(row, dict) or not {'image_id', 'caption'} <= row.keys():
-            raise UserError(f'{where}: expected an object with image_id and caption')
-        clip = clip_name(where, row['image_id'])
-        captions.setdefault(clip, []).append(caption_text(where, clip, row['caption']))
-    return captions

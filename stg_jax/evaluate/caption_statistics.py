@@ -1,4 +1,4 @@
-"""What captions look like, right or wrong: length, vocabulary, repetition, novelty."""
+"""Statistics of captions without references: length, vocabulary, repetition, novelty."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,17 +10,17 @@ MAX_ORDER = 4
 def caption_statistics(
     captions: Sequence[str], train_captions: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """Describe captions by the words that `stg_jax.data.text.normalise` leaves of them.
+    """Compute statistics of captions, on their words as `stg_jax.data.text.normalise` gives them.
 
     Args:
-      captions: of a split, one a clip.
-      train_captions: what the system was trained on, where that is known.
+      captions: one for each clip of a split.
+      train_captions: the captions that the system was trained on, if known.
 
     Returns:
-      `mean_length` in words, `empty` captions and `vocabulary` in numbers, `distinct-1` to
-      `distinct-4` (different n-grams over all n-grams; Li et al., 2016), `different` (different
-      captions over all) and, with train captions, `novel` and `seen in training`; shares in
-      percent.
+      `mean_length` in words; the numbers of `empty` captions and of words in the `vocabulary`;
+      `distinct-1` to `distinct-4` (distinct n-grams over all n-grams; Li et al., 2016) and
+      `different` (distinct captions over all captions) in percent; with train captions also
+      `novel` and `seen in training`, in percent.
     """
     texts = [normalise(caption) for caption in captions]
     words = [text.split() for text in texts]
@@ -31,6 +31,7 @@ def caption_statistics(
     }
     found |= {f'distinct-{n}': _distinct(words, n) for n in range(1, MAX_ORDER + 1)}
     found['different'] = 100 * len(set(texts)) / len(texts)
+    # A captioner that only repeats training captions can score well: novelty shows it.
     if train_captions is not None:
         seen = set(map(normalise, train_captions))
         share = 100 * sum(text in seen for text in texts) / len(texts)

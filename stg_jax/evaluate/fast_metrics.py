@@ -1,8 +1,9 @@
-"""BLEU and CIDEr of one split again and again: what depends on the references is counted once.
+"""Fast BLEU and CIDEr for repeated scoring of one split: n-grams of references are counted once.
 
-The scores are those of pycocoevalcap on words between spaces, to rounding. Its CIDEr is CIDEr-D
-(Vedantam, Zitnick and Parikh, 2015): counts are clipped, and a Gaussian of the difference in length
-punishes repetition. It takes lengths in bigrams.
+Validation scores the same split after every epoch, in milliseconds. The scores are those of
+pycocoevalcap up to rounding, on tokens separated by spaces. Its CIDEr is CIDEr-D (Vedantam, Zitnick
+and Parikh, 2015): counts are clipped, and a Gaussian of the difference in length, which
+pycocoevalcap counts in bigrams, penalizes repetition.
 """
 
 import dataclasses
@@ -19,18 +20,18 @@ _NO_KEY = np.iinfo(np.int64).max
 
 
 def pair(high_X: np.ndarray, low_X: np.ndarray) -> np.ndarray:
-    """Return one int64 for two numbers below 2**31; keys sort by the first, then the second."""
+    """Pack two numbers below 2**31 into one int64; keys sort by the first, then the second."""
     return (high_X << _HALF) | low_X
 
 
 def unpair(key_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two numbers of each key."""
+    """Unpack the two numbers of each key."""
     return key_X >> _HALF, key_X & (2**_HALF - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """How often captions hold n-grams of one order, sorted by caption, then n-gram.
+    """Occurrences of n-grams of one order in captions, sorted by caption, then n-gram.
 
     Attributes:
       caption_X: index of the caption.
@@ -44,10 +45,10 @@ class Counts:
 
 
 class NgramNumbers:
-    """Number the n-grams of some captions, and find those of other captions among them.
+    """A numbering of the n-grams of some captions, to look up those of other captions.
 
     Attributes:
-      num_grams: of each order, how many different n-grams there are; their numbers are smaller.
+      num_grams: the number of distinct n-grams of each order; known n-grams have smaller numbers.
     """
 
     def __init__(self, captions: Sequence[Sequence[str]]):
@@ -58,7 +59,7 @@ class NgramNumbers:
         gram_X = word_X
         for order in range(2, MAX_ORDER + 1):
             key_X, start_X = _keys(gram_X, word_X, caption_X, order)
-            # A last key above all others: a search never ends outside of the array.
+            # A sentinel above all keys, so that searchsorted never returns the end of the array.
             self._known_keys.append(np.append(np.unique(key_X), _NO_KEY))
             gram_X = np.zeros_like(word_X)
             gram_X[start_X] = np.searchsorted(self._known_keys[-1], key_X)
@@ -76,7 +77,7 @@ class NgramNumbers:
             yield _count(caption_X[start_X], gram_X[start_X])
 
     def _flatten(self, captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the number of each word of the text, and the caption that it stands in."""
+        """Concatenate captions: the number of each word, and the index of its caption."""
         known, new = self._word_numbers, {}
         numbers = [
             known[word] if word in known else new.setdefault(word, len(known) + len(new))
@@ -90,12 +91,15 @@ class NgramNumbers:
 def _keys(
     gram_X: np.ndarray, word_X: np.ndarray, caption_X: np.ndarray, order: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys of the n-grams of a text and where they start.
+    """Build the keys of the n-grams of a text, and the positions where they start.
+
+    An n-gram is the (n - 1)-gram at its start and one more word, so that a pair of numbers is
+    enough for any n.
 
     Args:
       gram_X: number of the n-gram of order - 1 that starts at each word.
       word_X: number of each word.
-      caption_X: the caption that each word stands in.
+      caption_X: index of the caption of each word.
       order: n.
     """
     last = order - 1
@@ -104,7 +108,7 @@ def _keys(
 
 
 def _find(key_X: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the place of each key among the sorted known ones; others get numbers after them."""
+    """Look up keys among the sorted known ones; unknown keys get new numbers after them."""
     place_X = np.searchsorted(known, key_X)
     new_X = known[place_X] != key_X
     place_X[new_X] = len(known) + np.unique(key_X[new_X], return_inverse=True)[1]
@@ -124,24 +128,24 @@ _SCALE = 10.0  # of CIDEr
 class _Order:
     """The references' n-grams of one order.
 
-    A pair is a clip and an n-gram of its references; each has one entry for every reference that
-    holds the n-gram, and the entries of a pair stand side by side.
+    A pair (P) is a clip and an n-gram of its references. It has one entry (E) for every reference
+    that contains the n-gram; the entries of a pair are contiguous.
     """
 
     key_P: np.ndarray  # pairs, sorted
-    first_P: np.ndarray  # where the entries of a pair begin; one more place, where the last end
-    most_P: np.ndarray  # occurrences in the reference that holds most
+    first_P: np.ndarray  # where the entries of a pair begin; the last value is their number
+    most_P: np.ndarray  # the most occurrences in any one reference
     idf_G: np.ndarray  # of the known n-grams
     reference_E: np.ndarray  # entries: index of the reference
     weight_E: np.ndarray  # entries: occurrences times idf
     norm_R: np.ndarray  # of each reference's weights
 
     def idf(self, gram_X: np.ndarray, unknown: float) -> np.ndarray:
-        """Return the idf of n-grams, which is `unknown` for one that no reference holds."""
+        """Look up the idf of n-grams; `unknown` for those that no reference contains."""
         return np.append(self.idf_G, unknown)[np.minimum(gram_X, len(self.idf_G))]
 
     def find(self, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
-        """Return which n-grams of clips their own references hold, and the pairs of those."""
+        """Find the n-grams that a reference of the same clip contains, and their pairs."""
         key_X = pair(counts.caption_X, counts.gram_X)
         place_X = np.searchsorted(self.key_P, key_X)
         match_X = self.key_P[place_X] == key_X
@@ -149,10 +153,10 @@ class _Order:
 
 
 class PreparedReferences:
-    """The references of a split, ready to score captions of its clips in milliseconds."""
+    """The references of a split, prepared to score captions of its clips in milliseconds."""
 
     def __init__(self, references: Mapping[str, Sequence[str]]):
-        """Count n-grams of tokenised references, any number from one for each clip.
+        """Count the n-grams of tokenized references, one or more for each clip.
 
         Raises:
           UserError: there is no clip, or one without a reference.
@@ -174,7 +178,7 @@ class PreparedReferences:
         ]
 
     def score(self, predictions: Mapping[str, str]) -> dict[str, float]:
-        """Return BLEU-1 to BLEU-4 and CIDEr of tokenised captions of the clips, times 100.
+        """Compute BLEU-1 to BLEU-4 and CIDEr of tokenized captions of the clips, times 100.
 
         Raises:
           UserError: the clips are not those of the references.
@@ -185,7 +189,7 @@ class PreparedReferences:
         return scores | {'CIDEr': 100 * float(cider_C.mean())}
 
     def per_clip(self, predictions: Mapping[str, str]) -> tuple[np.ndarray, BleuCounts]:
-        """Return CIDEr, on its own scale to 10, and BLEU's counts of each clip, sorted by id.
+        """Compute CIDEr (in [0, 10]) and the counts of BLEU for each clip, sorted by id.
 
         Raises:
           UserError: the clips are not those of the references.
@@ -204,20 +208,24 @@ class PreparedReferences:
     def _compare(
         self, order: _Order, counts: Counts, length_C: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return CIDEr's similarity, summed over references, and BLEU's matches of each clip."""
+        """Compute CIDEr's similarity, summed over references, and BLEU's matches of each clip."""
         num_clips = len(length_C)
+        # pycocoevalcap gives an n-gram that no reference contains the document frequency 1, so its
+        # idf is log(num_clips).
         idf_X = order.idf(counts.gram_X, np.log(num_clips))
         weight_X = counts.count_X * idf_X
         norm_C = np.sqrt(np.bincount(counts.caption_X, weight_X**2, num_clips))
         match_X, place_M = order.find(counts)
         clip_M = counts.caption_X[match_X]
+        # BLEU clips a count at the most occurrences in any one reference.
         correct_M = np.minimum(counts.count_X[match_X], order.most_P[place_M])
-        # One row for each reference that holds a matching n-gram.
+        # One row for each reference that contains a matching n-gram.
         size_M = order.first_P[place_M + 1] - order.first_P[place_M]
         entry_E = _ranges(order.first_P[place_M], size_M)
         clip_E, weight_E = np.repeat(clip_M, size_M), np.repeat(weight_X[match_X], size_M)
         reference_E, theirs_E = order.reference_E[entry_E], order.weight_E[entry_E]
         norm_E = norm_C[clip_E] * order.norm_R[reference_E]
+        # CIDEr-D clips the weight of the caption at that of the reference.
         cosine_E = np.minimum(weight_E, theirs_E) * theirs_E / np.where(norm_E > 0, norm_E, 1)
         apart_E = _bigrams(length_C[clip_E]) - _bigrams(self._length_R[reference_E])
         similarity_E = cosine_E * np.exp(-(apart_E**2) / (2 * _SIGMA**2))
@@ -227,7 +235,8 @@ class PreparedReferences:
         )
 
     def _closest(self, length_C: np.ndarray) -> np.ndarray:
-        """Return the length of the reference closest to each caption's; of two, the shorter."""
+        """Length of the reference closest in length to each caption; of two, the shorter."""
+        # Packed as (distance, length), the minimum is the closest and, of two, the shorter.
         apart_R = np.abs(self._length_R - np.repeat(length_C, self._num_references_C))
         return unpair(np.minimum.reduceat(pair(apart_R, self._length_R), self._first_C))[1]
 
@@ -235,6 +244,7 @@ class PreparedReferences:
 def _prepare(counts: Counts, num_grams: int, clip_R: np.ndarray) -> _Order:
     clip_E = clip_R[counts.caption_X]
     key_E = pair(clip_E, counts.gram_X)
+    # Sort once, so that scoring only needs searchsorted instead of dictionaries.
     by_key = np.argsort(key_E, kind='stable')
     key_P, first_P = np.unique(key_E[by_key], return_index=True)
     num_clips_G = np.bincount(unpair(key_P)[1], minlength=num_grams)
@@ -242,7 +252,7 @@ def _prepare(counts: Counts, num_grams: int, clip_R: np.ndarray) -> _Order:
     weight_E = counts.count_X * idf_G[counts.gram_X]
     most_P = np.maximum.reduceat(counts.count_X[by_key], first_P) if len(first_P) else first_P
     return _Order(
-        # A last key above all others: a search never ends outside of the array.
+        # A sentinel, as in NgramNumbers.
         key_P=np.append(key_P, np.iinfo(np.int64).max),
         first_P=np.append(first_P, len(key_E)),
         most_P=most_P,
@@ -258,6 +268,6 @@ def _bigrams(length_X: np.ndarray) -> np.ndarray:
 
 
 def _ranges(first_X: np.ndarray, size_X: np.ndarray) -> np.ndarray:
-    """Return first, first + 1, ... of each range, one range after the other."""
+    """Concatenate ranges: first, first + 1, ... of each."""
     before_X = np.cumsum(size_X) - size_X
     return np.repeat(first_X - before_X, size_X) + np.arange(size_X.sum())

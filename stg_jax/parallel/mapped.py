@@ -21,14 +21,14 @@ from stg_jax.ops.platform import is_for_cpu, traced_for
 from stg_jax.parallel.processes import num_hosts
 from stg_jax.parallel.sharding import AXIS, by_clips, local_rows, replicate, shard_batch
 
-# By a kernel of its own on NVIDIA GPUs: as plain arithmetic, which XLA copies into whatever reads
-# its numbers, keys of dropout were a third of what there is to compile.
+# Threefry as one kernel on NVIDIA GPUs. As plain arithmetic, XLA would inline it into every fusion
+# that reads random numbers: a third of the code that is compiled for a step with dropout.
 jax.config.update('jax_threefry_gpu_kernel_lowering', True)
 
 PyTree = Any
 
 
-# Off, because trying out kernels for every product and loop of a step took minutes.
+# Off, because both try out kernels for every matmul and fusion of a step, which took minutes.
 _GPU_OPTIONS = {
     'xla_gpu_enable_triton_gemm': False,
     'xla_gpu_experimental_enable_fusion_autotuner': False,
@@ -38,25 +38,26 @@ _GPU_OPTIONS = {
 def pmapped(step_fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
     """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
 
-    This is the call that `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, clip_axis),
-    out_axes=None)` stands for, on global arrays.
+    Equivalent to `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, clip_axis), out_axes=None)`, on
+    global arrays.
     """
     return _mapped(step_fn, mesh, P(), clip_axis, donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
-    """Return the sum of a tree over the axis `AXIS`, inside a mapped function."""
+    """Sum a tree over all devices, inside a mapped function."""
     if jax.lax.axis_size(AXIS) == 1:
-        return tree  # XLA would copy its arrays
+        return tree  # a psum over one device would still copy every array
     if not is_for_cpu():
         return jax.lax.psum(tree, AXIS)
-    # As one array: XLA for CPUs joins no sums, and each would wait for the network by itself.
+    # As one array: XLA:CPU does not combine all-reduces, and each one would pay the latency of
+    # the network.
     flat, restored = ravel_pytree(tree)
     return restored(jax.lax.psum(flat, AXIS))
 
 
 def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **options: Any) -> Callable:
-    """Map a function of something that all devices have and something that is split by clips."""
+    """Map `fn(replicated, batch)` over the devices; the batch is split by clips."""
     mapped = jax.shard_map(
         _traced_for(mesh, fn),
         mesh=mesh,
@@ -86,12 +87,10 @@ def _is_known(name: str, value: bool) -> bool:
 
 
 def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
-    """Let `fn` be traced for the devices of a mesh, which need not be of this machine.
-
-    A TPU has a generator of random bits of its own ('rbg'); the arithmetic of Threefry, JAX's
-    default, would be most of a step's dropout there, while a CPU is faster with it.
-    """
+    """Trace `fn` for the platform of a mesh, whose devices need not belong to this machine."""
     platform = mesh.devices.flat[0].platform
+    # TPUs have a hardware generator of random bits ('rbg'). JAX's default, Threefry, would take
+    # most of the time of dropout there; on a CPU it is the faster of the two.
     bits = 'rbg' if platform == 'tpu' else 'threefry2x32'
 
     @functools.wraps(fn)
@@ -103,7 +102,7 @@ def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
 
 
 def mapped_over_clips(fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
-    """Map `fn(params, batch)`, whose outputs are split by clips as the batch is, over devices."""
+    """Map `fn(params, batch)` over the devices; outputs are split by clips, as the batch is."""
     return _mapped(fn, mesh, by_clips(clip_axis), clip_axis)
 
 
@@ -132,17 +131,17 @@ def on_all_devices(
 
 
 def summed_over_clips(fn: Callable, mesh: Mesh) -> Callable:
-    """Map `fn(params, batch)`, whose outputs are already psum-ed, over the devices."""
+    """Map `fn(params, batch)` over the devices; `fn` sums its outputs with `over_devices`."""
     return _mapped(fn, mesh, out_specs=P())
 
 
 class Features:
-    """The features of a split on every device, of which batches name rows.
+    """A feature table on every device, which the 'row' of a batch indexes (cache='device').
 
     Args:
-      table: arrays of one row a clip; nothing where batches bring their features with them.
-      mesh: of the devices.
-      clip_axis: of the batches.
+      table: arrays with one row for each clip; empty where batches bring their own features.
+      mesh: the devices.
+      clip_axis: the axis of the batches that is split over the devices.
 
     Raises:
       UserError: the devices have too little memory.
@@ -158,7 +157,7 @@ class Features:
         )
 
     def of(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """Return a batch from `shard_batch` with its features instead of 'row'."""
+        """Replace 'row' by the features in a batch from `shard_batch`."""
         if not self._table:
             return batch
         given = {name: value for name, value in batch.items() if name != 'row'}
@@ -166,7 +165,7 @@ class Features:
 
 
 def _check_memory(table: Mapping[str, np.ndarray]) -> None:
-    stats = jax.local_devices()[0].memory_stats() or {}  # a CPU says nothing
+    stats = jax.local_devices()[0].memory_stats() or {}  # None on a CPU
     needed = sum(array.nbytes for array in table.values())
     free = stats.get('bytes_limit', math.inf) - stats.get('bytes_in_use', 0)
     if needed > free:
@@ -178,7 +177,7 @@ def _check_memory(table: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def naming_lack_of_memory() -> Iterator[None]:
-    """Say what to do when training needs more memory than a device has.
+    """Turn a lack of device memory into a sentence that says what to change.
 
     Raises:
       UserError: it did.

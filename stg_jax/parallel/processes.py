@@ -17,27 +17,28 @@ PyTree = Any
 
 
 def host() -> int:
-    """Return the index of this process."""
+    """Index of this process."""
     return jax.process_index()
 
 
 def num_hosts() -> int:
-    """Return the number of processes."""
+    """Number of processes."""
     return jax.process_count()
 
 
 def of_all_hosts(array: np.ndarray) -> np.ndarray:
-    """Return the arrays of all hosts, which are of one shape, stacked in their order."""
+    """Stack the arrays of all hosts, which must have the same shape, in the order of the hosts."""
     return multihost_utils.process_allgather(array)
 
 
 def of_first_host(tree: PyTree) -> PyTree:
-    """Return host 0's arrays on every host, whose own say what to expect."""
+    """Broadcast the arrays of host 0; those of the other hosts give shapes and types."""
     if num_hosts() == 1:
         return tree
 
     def received(x: np.ndarray) -> np.ndarray:
-        # As bytes: the sum that carries them would turn -0.0 into 0.0.
+        # As bytes, because the broadcast is a sum with zeros, which would turn -0.0 into 0.0 and
+        # make a resumed run differ from an uninterrupted one.
         x = np.asarray(x)
         sent = multihost_utils.broadcast_one_to_all(np.frombuffer(x.tobytes(), np.uint8))
         return np.frombuffer(sent.tobytes(), x.dtype).reshape(x.shape)
@@ -46,14 +47,15 @@ def of_first_host(tree: PyTree) -> PyTree:
 
 
 def is_first() -> bool:
-    """Return whether this is host 0, the one that writes."""
+    """Whether this is host 0, the only one that writes files."""
     return host() == 0
 
 
 def gather(value: Any) -> list[Any]:
-    """Return the JSON values of all hosts, in their order."""
+    """Collect the JSON values of all hosts, in the order of the hosts."""
     if num_hosts() == 1:
         return [value]
+    # Arrays of one length are all that the devices can exchange: pad to the longest.
     data = json.dumps(value).encode()
     lengths = of_all_hosts(np.array(len(data)))
     padded = np.zeros(lengths.max(), np.uint8)
@@ -63,18 +65,19 @@ def gather(value: Any) -> list[Any]:
 
 
 def together(fn: Callable[[], Any]) -> Any:
-    """Call `fn` on every host and return what it returns on this one.
+    """Call `fn` on every host and return the result of this one.
 
     Raises:
-      UserError: `fn` raised one on any host; on all hosts it is that of the first such host.
+      UserError: `fn` raised one on any host. All hosts raise that of the first such host: a host
+        that ended by itself would leave the others waiting in the next collective.
     """
     result, fault = _attempt(fn)
     _raise_first(gather(fault))
     return result
 
 
-def in_turn(fn: Callable[[], Any]) -> None:
-    """Call `fn` on one host after the other: of those that share a folder, the first makes it.
+def one_host_at_a_time(fn: Callable[[], Any]) -> None:
+    """Call `fn` on one host after the other, so that only the first of a shared disk does the work.
 
     Raises:
       UserError: `fn` raised one on any host.
@@ -84,7 +87,7 @@ def in_turn(fn: Callable[[], Any]) -> None:
 
 
 def on_first(fn: Callable[[], Any]) -> Any:
-    """Call `fn` on host 0 alone and return its JSON value on every host.
+    """Call `fn` only on host 0 and return its JSON value on every host.
 
     Raises:
       UserError: `fn` raised one.

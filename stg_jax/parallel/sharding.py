@@ -1,4 +1,4 @@
-"""The mesh of all devices, and arrays that are replicated or split by clips over it."""
+"""The mesh of all devices, and arrays that are replicated over it or split by clips."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -19,24 +19,24 @@ AXIS = 'data'
 
 
 def data_mesh() -> Mesh:
-    """Return the mesh of all devices of all processes along the axis `AXIS`."""
-    # make_mesh defaults to Explicit axes, which the gather of nn.Embed refuses.
+    """Make the mesh of all devices of all processes, along the one axis `AXIS`."""
+    # make_mesh defaults to Explicit axes, but the gather of nn.Embed only works with Auto axes.
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def on_cpu() -> contextlib.AbstractContextManager:
-    """Return a context in which what is lowered is for a CPU, whatever else there is."""
+    """Lower programs for the CPU inside the context, even where there are accelerators."""
     return jax.default_device(jax.local_devices(backend='cpu')[0])
 
 
 def describe(mesh: Mesh) -> str:
-    """Return how many devices of which kind there are, as in '8 tpu devices of 2 hosts'."""
+    """Describe the devices, as in '8 tpu devices of 2 hosts'."""
     devices = f'{mesh.size} {jax.default_backend()} device{"s" if mesh.size > 1 else ""}'
     return devices if num_hosts() == 1 else f'{devices} of {num_hosts()} hosts'
 
 
 def by_clips(clip_axis: int) -> P:
-    """Return the partition of arrays whose axis `clip_axis` is split over the devices."""
+    """Partition arrays along their axis `clip_axis`; every other axis stays whole."""
     return P(*[None] * clip_axis, AXIS)
 
 
@@ -45,6 +45,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     everywhere = NamedSharding(mesh, P())
     if num_hosts() == 1:
         return jax.device_put(tree, everywhere)
+    # device_put to devices of other hosts would compare the values over the network first.
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), tree
     )
@@ -53,7 +54,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
 def shard_batch(
     batch: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0
 ) -> dict[str, jax.Array]:
-    """Make global arrays, split by clips, of this host's rows; text stays behind."""
+    """Make global arrays, split by clips, of the rows of all hosts; arrays of text are left out."""
     sharding = NamedSharding(mesh, by_clips(clip_axis))
     return {
         key: jax.make_array_from_process_local_data(sharding, value)
@@ -63,17 +64,17 @@ def shard_batch(
 
 
 def replicated_shapes(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Return what `replicate` would give of arrays or shapes, as shapes."""
+    """Give the shapes and shardings of `replicate(tree, mesh)`; `tree` may hold shapes itself."""
     return _shapes(tree, NamedSharding(mesh, P()))
 
 
 def sharded_shapes(batch: Mapping[str, Any], mesh: Mesh) -> PyTree:
-    """Return what `shard_batch` would give of all hosts' rows, as shapes."""
+    """Give the shapes and shardings of a global batch from `shard_batch`."""
     return _shapes(dict(batch), NamedSharding(mesh, P(AXIS)))
 
 
 def reshaped(array: jax.Array, *shape: int) -> jax.ShapeDtypeStruct:
-    """Return what stands for an array of another shape that is on the same devices."""
+    """Make a ShapeDtypeStruct with a new shape and the array's sharding."""
     return jax.ShapeDtypeStruct(shape, array.dtype, sharding=array.sharding)
 
 
@@ -82,12 +83,12 @@ def _shapes(tree, sharding):
 
 
 def own_rows(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return this host's rows of a global batch that all hosts have."""
+    """Select this host's rows of a global batch that all hosts hold."""
     return {key: np.split(value, num_hosts())[host()] for key, value in batch.items()}
 
 
 def local_rows(array_B: jax.Array) -> np.ndarray:
-    """Return this host's rows of an array that is split by clips."""
+    """Copy this host's rows of an array that is split by clips to NumPy."""
     if array_B.is_fully_addressable:
         return np.asarray(array_B)
     shards = {shard.index[0].start: shard.data for shard in array_B.addressable_shards}
@@ -95,7 +96,11 @@ def local_rows(array_B: jax.Array) -> np.ndarray:
 
 
 def ballot(mesh: Mesh) -> Callable[[bool], jax.Array]:
-    """Return `vote(wish)`: whether any host has the wish, known once the devices get to it."""
+    """Make `vote(wish)`, which computes on the devices whether any host passed True.
+
+    The host does not wait for the result: it is ready once the devices have done the work queued
+    before it.
+    """
     split, everywhere = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
     count = jax.jit(jnp.any, out_shardings=everywhere)
     num_votes = mesh.size // num_hosts()
@@ -105,5 +110,5 @@ def ballot(mesh: Mesh) -> Callable[[bool], jax.Array]:
 
 
 def round_up(num_clips: int, mesh: Mesh) -> int:
-    """Return the smallest batch size from `num_clips` on that splits evenly over the devices."""
+    """Round a batch size up to a multiple of the number of devices."""
     return -(-num_clips // mesh.size) * mesh.size

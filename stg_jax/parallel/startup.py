@@ -1,4 +1,4 @@
-"""Joining the processes of a pod, and noticing that one of them is lost."""
+"""Join the processes of a pod, and recognize the loss of one."""
 
 import collections
 
@@ -9,18 +9,18 @@ from stg_jax.errors import UserError, first_line
 from stg_jax.parallel.processes import of_all_hosts
 from stg_jax.parallel.sharding import ballot, data_mesh
 
-LOST_AFTER = 30  # seconds without a sign of life, after which a process counts as lost
+LOST_AFTER = 30  # seconds without a heartbeat until a process counts as lost
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Make this process one of many; what is None is found out from the cluster.
+    """Make this process one of many; arguments that are None are detected from the cluster.
 
-    From then on a process that is lost ends all others within about `LOST_AFTER` seconds.
+    From then on the loss of one process ends all others within about `LOST_AFTER` seconds.
 
     Raises:
-      UserError: the cluster does not say who is who, or not all processes come.
+      UserError: the cluster cannot be detected, or not all processes connect.
     """
-    # Off: it would take the signal that StopRequest waits for.
+    # The service would take SIGTERM, the signal on which training saves and stops.
     jax.config.update('jax_enable_preemption_service', False)
     try:
         jax.distributed.initialize(
@@ -35,11 +35,12 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         raise UserError(f'the processes have unequal numbers of devices: {dict(counts)}')
-    # Gloo gives processes half a minute to connect: now, not after one has compiled for longer.
+    # Gloo lets processes connect for half a minute after the first one tries. Connect
+    # now: later, after compilations that take longer on one host, they could miss each other.
     of_all_hosts(np.zeros(1))
     jax.block_until_ready(ballot(data_mesh())(False))
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Return whether an error says that another process does not answer any more."""
+    """Whether an error means that the connection to another process was lost."""
     return isinstance(error, jax.errors.JaxRuntimeError) or 'Gloo' in str(error)

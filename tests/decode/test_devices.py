@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
 from stg_jax.benchmark.tpu import programs
 from stg_jax.data.records import read_clips
@@ -14,10 +13,9 @@ from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.decode.ensemble import Ensemble
 from stg_jax.evaluate import evaluate as evaluation
 from stg_jax.parallel import sharding
-from stg_jax.run.checkpoint import Checkpoints
-from stg_jax.run.folder import RunFolder
 from tests.fakes import fake_data, fake_pod, fake_run
 from tests.fakes.fake_captioner import MAX_WORDS, fake_captioner
+from tests.fakes.untrained_run import untrained_run
 
 NUM_CLIPS = 11  # splits evenly over no number of devices
 
@@ -28,14 +26,7 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('devices')
     data = fake_data.fake_data_folder(folder, train=6, test=NUM_CLIPS, shard_bytes=2000)
     config = fake_run.tiny_config(data, data__max_words=MAX_WORDS, decode__batch_size=2)
-    captioner = fake_captioner()
-    path = epath.Path(folder / 'run')
-    run = RunFolder(path, config, captioner.run.manifest, captioner.run.vocab)
-    run.claim()
-    with Checkpoints(run.checkpoints) as checkpoints:
-        params = jax.device_get(captioner.params)
-        checkpoints.save(7, params, {'count': np.zeros(1)}, {}, None)
-    return folder / 'run'
+    return untrained_run(folder / 'run', config, params=fake_captioner().params)
 
 
 def decode(workdir):
@@ -57,7 +48,7 @@ def decode(workdir):
 def evaluate(captioner):
     # Without METEOR, which takes ten seconds to start.
     evaluation.score = functools.partial(evaluation.score, metrics=('bleu',))
-    found = evaluation.evaluate(captioner, 'test')
+    found = evaluation.evaluate_captioner(captioner, 'test')
     return None if found is None else found.predictions
 
 

@@ -17,13 +17,10 @@ from pycocoevalcap.rouge.rouge import Rouge
 from stg_jax.data.text import normalise
 from stg_jax.errors import UserError
 from stg_jax.evaluate import java
-from stg_jax.evaluate.caption_files import (
-    clip_table,
-    read_predictions,
-    read_references,
-    rename_clips,
-)
+from stg_jax.evaluate.caption_files import read_predictions
+from stg_jax.evaluate.clip_table import clip_table
 from stg_jax.evaluate.metrics import made_with, score
+from stg_jax.evaluate.reference_files import read_references, rename_clips
 from tests.fakes import fake_data, fake_run
 
 TEXT = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
@@ -100,7 +97,7 @@ def test_any_text_gets_its_score_or_a_refusal(folder, no_java, clips, suffix, fa
     predictions = {clip: caption for clip, (caption, _) in clips.items()}
     if suffix == '.tsv':  # whose lines hold neither line breaks nor, in names, tabs
         assume(not any(re.search(r'[\t\r\n]|^\ufeff', clip) for clip in clips))
-        predictions = {clip: re.sub(r'[\r\n]', ' ', text) for clip, text in predictions.items()}
+        predictions = {clip: re.sub(r'[\t\r\n]', ' ', text) for clip, text in predictions.items()}
     references = {clip: texts for clip, (_, texts) in clips.items()}
     write(folder / 'references.json', json.dumps(references))
     if fault == 'missing':
@@ -188,10 +185,10 @@ def test_odd_captions_are_scored_by_java_in_one_start(monkeypatch):
         assert max(result['per_clip'][clip].values()) < 1e-6
 
 
-def test_tab_separated_lines_may_hold_anything_but_line_breaks(tmp_path):
-    path = write(tmp_path / 'p.tsv', 'a\t"quoted", \u2028 text\twith a tab\n\nb\t\n7\tcafé\n')
+def test_captions_between_tabs_may_hold_anything_but_tabs_and_line_breaks(tmp_path):
+    path = write(tmp_path / 'p.tsv', 'a\t"quoted", \u2028 text\n\nb\t\n7\tcafé\n')
     assert read_predictions(path) == {
-        'a': '"quoted", \u2028 text\twith a tab',
+        'a': '"quoted", \u2028 text',
         'b': '',
         '7': 'café',
     }
@@ -214,7 +211,7 @@ def test_tab_separated_lines_may_hold_anything_but_line_breaks(tmp_path):
         ('p.json', '"x"', 'neither a list'),
         ('p.json', '{', 'not valid JSON'),
         ('p.jsonl', '{"clip": "a", "caption": "x"}\n[]\n', 'line 2'),
-        ('p.csv', 'clip,caption\n', 'must end in .json'),
+        ('p.srt', 'clip,caption\n', 'must end in .json'),
     ],
 )
 def test_predictions_that_are_not_one_caption_a_clip_are_refused(tmp_path, name, text, part):
@@ -260,7 +257,7 @@ def test_references_of_every_layout_are_read_as_written(tmp_path):
     [
         ('r.json', {'a': ['x']}, 'test', 'has no splits'),
         ('r.json', {'annotations': [{'caption': 'x'}]}, None, 'annotation 0'),
-        ('r.json', [], None, 'an object, {clip: [captions]} or COCO annotations'),
+        ('r.json', 'x', None, '{clip: [captions]}, a list of objects or COCO annotations'),
         ('r.json', {'a': [1]}, None, "'a' needs one caption"),
         ('r.jsonl', {'clip': 'a', 'caption': 'x', 'split': 'train'}, 'test', "no split 'test'"),
     ],

@@ -147,7 +147,7 @@ def test_runs_seeds_and_files_are_read_and_what_is_missing_is_named(results, tmp
     assert 'nrefs:2' in last
     with pytest.raises(UserError, match="no scores of split 'val'"):
         load_system(str(tmp_path), 'val')
-    missing = r'seed-0.*evaluate\.py --split=val .*--split=test \(there are: test\)'
+    missing = r'seed-0.*evaluate\.py --split=val .*--split=test \(found: test\)'
     for path in ('poor', 'poor/seed-0'):
         with pytest.raises(UserError, match=missing):
             load_system(str(tmp_path / path), 'val')

@@ -264,7 +264,7 @@ def test_spice_without_its_models_names_the_fix_and_leaves_the_others(monkeypatc
 
 
 def test_a_metric_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="no metric 'cidre': it can be bleu"):
+    with pytest.raises(UserError, match="'cidre' is no metric: choose from bleu"):
         score(PREDICTIONS, REFERENCES, metrics=('cidre',))
 
 
@@ -294,7 +294,7 @@ def test_a_caption_that_meteor_has_no_memory_for_is_named(monkeypatch, other_jav
     monkeypatch.setattr(java, 'tokenise', list)
     found = score({'one': 'x', 'a long': 'a b ' * 300}, {'one': ['x'], 'a long': ['a']})
     (warning,) = found['warnings']
-    assert warning.startswith("METEOR is left out: clip 'a long': METEOR has no memory for")
+    assert warning.startswith("METEOR is left out: clip 'a long': METEOR runs out of memory on")
 
 
 def test_without_the_package_of_java_the_other_metrics_come_out_and_name_the_fix():

@@ -16,7 +16,7 @@ from tests.fakes import fake_data
 ROOT = Path(__file__).parents[2]
 SLOW_TO_IMPORT = ['stg_jax.train.loop', 'stg_jax.evaluate.evaluate', 'stg_jax.data.records']
 
-_SMALL = {
+SMALL = {
     # So few and so short that batches hold about equally many words: few programs to compile.
     'data.captions_per_clip': 2,
     'data.max_words': 3,
@@ -40,7 +40,7 @@ def tiny_config(data_dir, **overrides):
     """Return a config for a folder of `fake_data_folder`; dots of a key are written `__`."""
     config = common.get_config()
     config.data.update(fake_data.fake_data_config(data_dir))
-    config.update_from_flattened_dict(_SMALL)
+    config.update_from_flattened_dict(SMALL)
     config.update_from_flattened_dict(
         {key.replace('__', '.'): value for key, value in overrides.items()}
     )

@@ -1,1 +1,1 @@
-"""Compare systems: paired bootstrap over clips and tables."""
+"""Compare systems: stored scores, the paired bootstrap over clips, and tables."""

@@ -1,4 +1,4 @@
-"""Stored evaluations of systems that are to be compared, each trained with one seed or several."""
+"""Stored scores of the systems to compare, each trained with one seed or several."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ _BLEU = tuple(f'BLEU-{n}' for n in range(1, 5))
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """What one system scored on a split.
+    """The scores of one system on a split.
 
     Attributes:
-      name: how the user called it.
-      results: of each seed what `stg_jax.evaluate.metrics.score` returned.
+      name: the path that the user gave.
+      results: for each seed the result of `stg_jax.evaluate.metrics.score`.
     """
 
     name: str
@@ -30,18 +30,18 @@ class System:
 
     @property
     def clips(self) -> list[str]:
-        """Return the ids of the clips."""
+        """Ids of the clips."""
         return list(self.results[0]['per_clip'])
 
     def corpus(self, metric: str) -> np.ndarray:
-        """Return the score of each seed."""
+        """Scores of the seeds in a metric."""
         return np.array([result['metrics'][metric] for result in self.results])
 
     def resampled(self, weight_YC: np.ndarray) -> dict[str, np.ndarray]:
-        """Return each metric on Y samples of the clips, the mean over seeds, in percent.
+        """Compute each metric on Y samples of the clips, as the mean over seeds, in percent.
 
         Args:
-          weight_YC: how often each of the C clips is in each sample; rows add up to C.
+          weight_YC: the number of times that each of the C clips is in each sample.
         """
         per_seed = [_resampled(result, self.clips, weight_YC) for result in self.results]
         return {name: np.mean([each[name] for each in per_seed], axis=0) for name in per_seed[0]}
@@ -51,7 +51,7 @@ def load_system(path: str, split: str) -> System:
     """Read the scores of a run, of a folder of runs (its seeds), or of a JSON file of score.py.
 
     Raises:
-      UserError: there are none, or seeds were scored differently.
+      UserError: no scores were found, or the seeds were scored differently.
     """
     found = epath.Path(path)
     if found.is_dir():
@@ -61,11 +61,12 @@ def load_system(path: str, split: str) -> System:
             files = [run / 'eval' / split / 'scores.json' for run in runs]
         if not files:
             raise UserError(
-                f'{path} holds no scores of split {split!r}: it is no run, and holds none'
+                f'{path} holds no scores of split {split!r}: it is no run, and no run is in it'
             )
     else:
         files = [found]
     system = System(path.rstrip('/'), [_read(file) for file in files])
+    # Scores of different clips or tokens must not be averaged over seeds.
     for result, file in zip(system.results, files, strict=True):
         check_alike(system.results[0], result, str(files[0]), str(file))
         if differs := decoded_differently(system.results[0], result):
@@ -80,7 +81,7 @@ def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str
     """Check that two results are of the same clips, references and tokenizer.
 
     Raises:
-      UserError: they are not, and a comparison would mean nothing.
+      UserError: they are not, so a comparison would have no meaning.
     """
     if first['per_clip'].keys() != other['per_clip'].keys():
         different = first['per_clip'].keys() ^ other['per_clip'].keys()
@@ -102,9 +103,9 @@ def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str
 
 
 def decoded_differently(first: Mapping, other: Mapping) -> list[str]:
-    """Return what two results differ in besides their runs, such as 'beam size (5 and 1)'.
+    """List the settings in which two results differ, such as 'beam size (5 and 1)'.
 
-    Of captions that launch/score.py read nobody knows how they were decoded: nothing is returned.
+    Empty for captions scored by launch/score.py, because their settings are unknown.
     """
     ours, theirs = _how_decoded(first), _how_decoded(other)
     return [
@@ -124,7 +125,7 @@ def _how_decoded(result: Mapping) -> dict[str, Any]:
         'length penalty': result['length_penalty'],
         'checkpoint rule': result['checkpoint'],
         'averaged checkpoints': result['average'],
-        'runs that write together': len(result['checkpoints']),
+        'runs in the ensemble': len(result['checkpoints']),
     }
 
 
@@ -133,13 +134,14 @@ def _read(path: epath.Path) -> Mapping[str, Any]:
         raise UserError(f'{path} does not exist: {_remedy(path)}')
     result = read_json(path)
     found = result.keys() if isinstance(result, dict) else set()
+    # Files of older versions lack the counts that the bootstrap resamples.
     if not found >= (_NEEDED | _EVALUATED if 'checkpoints' in found else _NEEDED):
         raise UserError(f'{path} holds no scores of this version of stg_jax: evaluate it again')
     return result
 
 
 def _remedy(path: epath.Path) -> str:
-    """Return how to come by scores that are not there."""
+    """Say how to get the missing scores."""
     if path.name != 'scores.json' or path.parent.parent.name != 'eval':
         return 'name a run, a folder of runs, or a file that launch/score.py wrote with --out'
     split, evaluations = path.parent.name, path.parent.parent
@@ -148,13 +150,14 @@ def _remedy(path: epath.Path) -> str:
     others = sorted(each.name for each in found if (each / 'scores.json').exists())
     if not others:
         return evaluate
-    return f'{evaluate}, or pass --split={others[0]} (there are: {", ".join(others)})'
+    return f'{evaluate}, or pass --split={others[0]} (found: {", ".join(others)})'
 
 
 def _resampled(
     result: Mapping, clips: Sequence[str], weight_YC: np.ndarray
 ) -> dict[str, np.ndarray]:
     per_clip = result['per_clip']
+    # BLEU and METEOR of a corpus are no means over clips: they follow from summed counts below.
     names = [name for name in per_clip[clips[0]] if name not in (*_BLEU, 'METEOR')]
     value_CM = np.array([[per_clip[clip][name] for name in names] for clip in clips])
     value_MY = (weight_YC @ value_CM.reshape(len(clips), len(names)) / len(clips)).T

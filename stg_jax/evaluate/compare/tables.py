@@ -1,4 +1,4 @@
-"""Tables in Markdown: scores over seeds, and how far systems are apart."""
+"""Markdown tables: scores over seeds, and the differences of systems."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +8,10 @@ from stg_jax.evaluate.metrics import made_with
 
 
 def scores_table(systems: Sequence[System], validated: Sequence[System] = ()) -> str:
-    """Return one row for each system: mean and standard deviation over its seeds.
+    """Write one row for each system: mean and standard deviation over its seeds.
 
-    Where `validated` gives the same systems on validation, their CIDEr there stands first.
+    If `validated` has the same systems on the validation split, their CIDEr there is the first
+    column: it is what systems are chosen by.
     """
     metrics = list(systems[0].results[0]['metrics'])
     rows = [['system', 'seeds', *(['CIDEr on val'] if validated else []), *metrics]]
@@ -22,9 +23,9 @@ def scores_table(systems: Sequence[System], validated: Sequence[System] = ()) ->
 
 
 def difference_table(base: System, other: System, found: Mapping[str, Difference]) -> str:
-    """Return one row for each metric: both systems, their difference, its interval and p."""
-    ahead = f'difference ({CONFIDENCE} % interval)'
-    rows = [['metric', base.name, other.name, ahead, 'p']]
+    """Write one row for each metric: both systems, their difference, its interval and p."""
+    difference = f'difference ({CONFIDENCE} % interval)'
+    rows = [['metric', base.name, other.name, difference, 'p']]
     for metric in base.results[0]['metrics']:
         row = [metric, _mean_and_spread(base, metric), _mean_and_spread(other, metric)]
         if metric in found:
@@ -37,7 +38,7 @@ def difference_table(base: System, other: System, found: Mapping[str, Difference
 
 
 def made_with_line(systems: Sequence[System]) -> str:
-    """Return the last line of a file of tables: by what the scores of all systems were made."""
+    """Write the last line of a report: the programs behind the scores of all systems."""
     results = [result for system in systems for result in system.results]
     return '\nMade with ' + '; or '.join(dict.fromkeys(map(made_with, results))) + '.\n'
 
@@ -50,7 +51,7 @@ def _mean_and_spread(system: System, metric: str) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    # A bar inside of a name would end its cell.
+    # A bar inside a name would end its cell.
     lines = [' | '.join(cell.replace('|', '\\|') for cell in row) for row in rows]
     lines.insert(1, ' | '.join(['---', *['---:'] * (len(rows[0]) - 1)]))
     return ''.join(f'| {line} |\n' for line in lines)

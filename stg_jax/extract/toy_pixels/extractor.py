@@ -63,6 +63,11 @@ class PixelExtractor(Extractor):
             self.settings['noise'] = dataclasses.asdict(noise)
 
     @classmethod
+    def choose(cls, frames: int, objects: int, **options: Any) -> dict[str, Any]:
+        """See `Extractor`."""
+        return cls(frames, objects).settings
+
+    @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """See `Extractor`."""
         return cls(
@@ -75,7 +80,7 @@ class PixelExtractor(Extractor):
     @property
     def sampling(self) -> dict[str, Any]:
         """See `Extractor`."""
-        return {'num_frames': self._num_frames, 'window': 3, 'size': (SIDE, SIDE)}
+        return {'num_frames': self._num_frames, 'context': 3, 'size': (SIDE, SIDE)}
 
     def describe(
         self, videos: Sequence[Video], stages: Stages | None = None
@@ -85,7 +90,7 @@ class PixelExtractor(Extractor):
             return list(map(self._describe, videos))
 
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
-        before, now, after = (_to_lab(video.windows[:, k]) for k in range(3))
+        before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
         moving = map(moving_pixels, before, after)
         ground = np.stack(list(map(ground_colour, now)))
