@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = _data()
+    config.toy = _toy()
     config.model = _model()
     config.loss = _loss()
     config.kd = _kd()
@@ -41,6 +42,17 @@ def _data() -> ConfigDict:
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
     data.cache = 'none'  # none: stream | host: keep in its memory | device: in accelerators' [D]
     return data
+
+
+def _toy() -> ConfigDict:
+    toy = ConfigDict()  # of the rendered world, where data.toy_clips asks for one
+    toy.seed = 0  # another one gives other scenes
+    toy.distractors = 0  # things added to those that are drawn, up to six in a picture
+    toy.captions = 6  # of a clip, at most
+    toy.held_out = 'triples'  # triples | kinds: what is unseen in training, events or things
+    toy.detector_dropout = 0.0  # share of the objects that the detector misses
+    toy.detector_jitter = 0.0  # displacement of its boxes, as a share of their size
+    return toy
 
 
 def _model() -> ConfigDict:

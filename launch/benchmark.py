@@ -1,4 +1,4 @@
-"""Measure how fast this machine is at a part of the project.
+"""Measure the speed of a part of the project on this machine.
 
     python launch/benchmark.py --suite train --out bench.json
     python launch/benchmark.py --suite train --out bench.json \
@@ -6,21 +6,22 @@
     python launch/benchmark.py --suite input --out bench.json --clips 2000 \
         --config.data.frames=28 --config.data.objects=36
 
-train   optimiser steps as configured, with captions padded, and with one caption a clip; where
-        --config.train.steps_per_execution is more than one, also one step at a time.
-decode  greedy and beam search.
-graph   the banded object graph against a dense one, for more and more frames and objects.
-input   writing shards; reading them bare (tf.data, nothing parsed), streamed and cached as training
-        does, and as sliced arrays on disk; importing region features; decoding videos and
-        extracting the toy world's features from them. Takes about two minutes on two cores.
-e2e     a whole run as of launch/train.py on --clips clips with 40 captions each.
+Suites:
+train   optimiser steps as configured, with captions padded, and with one caption per clip; if
+        --config.train.steps_per_execution is more than one, also with one step per execution.
+decode  greedy decoding and beam search.
+graph   the banded object graph and a dense one, for growing numbers of frames and objects.
+input   writing shards; reading them bare (tf.data without parsing), streamed and cached as in
+        training, and as sliced arrays on disk; importing region features; decoding videos and
+        extracting the features of the toy world from them. Takes about two minutes on two cores.
+e2e     a whole training run on --clips clips with 40 captions each.
 
-The network is that of configs/common.py with MSVD's vocabulary; any of its values can be changed as
---config.GROUP.NAME=VALUE. The data are random, with captions as long as MSVD's. For train, decode
-and graph they lie on the device, for e2e in memory or where --config.data.cache says; none of the
-four needs TensorFlow. Those of input are written to the temporary folder (TMPDIR). Prints a table
-and writes all figures, with the machine and its versions, to OUT. The suite train runs on many
-hosts, too, started with --multihost on each.
+The network is that of configs/common.py with the vocabulary size of MSVD; change any value with
+--config.GROUP.NAME=VALUE. The data are random, with the caption lengths of MSVD. For train, decode
+and graph they are on the device, for e2e in memory or as set by --config.data.cache; these four do
+not need TensorFlow. The files of input are written to the temporary folder (TMPDIR). Prints a table
+and writes all figures, with the machine and library versions, to OUT. The suite train also runs on
+many hosts: start it with --multihost on each.
 """
 
 import importlib
@@ -43,7 +44,7 @@ _SUITE = flags.DEFINE_enum(
 )
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file.')
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
-_CLIPS = flags.DEFINE_integer('clips', 1200, 'Clips of the set (input, e2e).', 1)
+_CLIPS = flags.DEFINE_integer('clips', 1200, 'Number of clips (input, e2e).', 1)
 
 
 def main(args: list[str]) -> None:
@@ -53,7 +54,7 @@ def main(args: list[str]) -> None:
     config = parse_config(_CONFIG.value)
     host = multihost.host()
     if multihost.is_asked_for() and suite != 'train':
-        raise UserError(f'--multihost measures training steps alone: --suite=train, not {suite}')
+        raise UserError(f'--multihost measures only training steps: --suite=train, not {suite}')
     num_clips = (_CLIPS.value,) if suite in _OF_CLIPS else ()
     stages = importlib.import_module(f'stg_jax.benchmark.{suite}').run(config, *num_clips)
     if host:

@@ -9,20 +9,20 @@ Prints one JSON object a video, or a window of it: its captions with their score
 the seconds that each stage took. A score is the log-probability of a caption over its length
 penalty. The features come from the extractor that made the run's training data. With --window,
 subtitles are written, NAME.captions.srt and NAME.captions.vtt. A video that cannot be read is
-reported and the others go on; the command then ends with exit code 2.
+reported and skipped; the command then ends with exit code 2.
 """
 
 import dataclasses
-import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+import stg_jax
 from stg_jax.cli import app
 from stg_jax.errors import UserError
 from stg_jax.files import check_writable
@@ -37,7 +37,7 @@ _NUMBER = flags.DEFINE_integer(
     'num_captions', None, 'Captions to give: by default all of the beam, or one random one.', 1
 )
 _TEMPERATURE = flags.DEFINE_float(
-    'temperature', None, 'Draw captions at random; the lower, the likelier the words.', 1e-3
+    'temperature', None, 'Draw captions at random; low values favor likely words.', 1e-3
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the random captions.', 0, 2**32 - 1)
 _WINDOW = flags.DEFINE_string('window', None, 'Caption windows of this length, such as 10s.')
@@ -56,34 +56,38 @@ def main(names: list[str]) -> int:
     if not names:
         raise UserError('no video given: name one or more files or folders (see --help)')
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.caption_video import caption_video, list_videos
+    from stg_jax.captioning.report import Report
     from stg_jax.captioning.subtitles import name_subtitles, parse_seconds, write_subtitles
-    from stg_jax.decode.captioner import Captioner
-    from stg_jax.extract.registry import build_extractor
+    from stg_jax.extract.video.files import list_videos
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
     paths = list_videos(names)
     _check_outputs(paths)
     subtitles = name_subtitles(paths, _SUBTITLES.value) if seconds or _SUBTITLES.value else {}
-    captioner = Captioner.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
-    choose_fn = _choose_fn(captioner)
-    extractor = build_extractor(captioner.run.manifest.extractor)
-    read = functools.partial(caption_video, extractor, choose_fn, seconds=seconds)
-    shown, failed = [], 0
+    captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
+    options = {
+        'beam_size': _BEAM.value,
+        'number': _NUMBER.value,
+        'temperature': _TEMPERATURE.value,
+        'seed': _SEED.value,
+    }
+    report, failed = Report(), 0
     for path in paths:
+        # Outside of `try`: contradictory options end the command, a bad video is only reported.
+        found = captioner.captions(path, segment_seconds=seconds, **options)
         try:
-            captioned = [_say(each, captioner, shown) for each in read(path)]
+            captioned = [_print(each, captioner, report) for each in found]
         except UserError as error:
             print(f'caption.py: {error}', file=sys.stderr)
             failed += 1
             continue
-        _explain_empty(path, captioned, captioner)
         if subtitles:
             write_subtitles(subtitles[path], captioned)
-        if _BURN.value:
-            _burn(path, captioned)
-    if shown:
-        _write_report(shown)
+        if _BURN.value is not None:
+            _burn(path, _BURN.value, captioned)
+    for out in filter(None, (_REPORT.value, _FIGURE.value)):
+        if report.entries:
+            report.save(out)
     return app.USER_ERROR if failed else 0
 
 
@@ -92,9 +96,10 @@ def _check_outputs(paths: Sequence[Path]) -> None:
     if _BURN.value and len(paths) > 1:
         raise UserError(f'--burn copies one video and {len(paths)} are given: name one')
     if _BURN.value:
-        from stg_jax.captioning.burn_in import SMALLEST, check_name, dejavu
+        from stg_jax.captioning.burn_in import check_name
+        from stg_jax.visualize.matplotlib import font_file
 
-        dejavu(SMALLEST)  # told now and not after the captioning, if Matplotlib's font is missing
+        font_file()  # reports a missing Matplotlib now, and not after the captioning
         check_name(_BURN.value, paths[0])
     if _REPORT.value:
         from stg_jax.visualize.explanation_page import SUFFIXES
@@ -102,57 +107,23 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         check_writable(_REPORT.value, SUFFIXES)
     if _FIGURE.value:
         from stg_jax.visualize.explanation_figure import SUFFIXES
-        from stg_jax.visualize.matplotlib import figure_class
+        from stg_jax.visualize.matplotlib import import_matplotlib
 
-        figure_class()
+        import_matplotlib()
         check_writable(_FIGURE.value, SUFFIXES)
 
 
-def _choose_fn(captioner: Any) -> Callable:
-    """Return what finds the captions of clips by the flags."""
-    from stg_jax.decode.candidates import best_candidates, random_candidates
-
-    if _TEMPERATURE.value is not None:
-        if _BEAM.value:
-            raise UserError('--temperature draws captions and --beam_size searches: pass one')
-        options = {'number': _NUMBER.value or 1, 'temperature': _TEMPERATURE.value}
-        return functools.partial(random_candidates, captioner, seed=_SEED.value, **options)
-    beam_size = captioner.search_options(_BEAM.value)['beam_size']
-    number = _NUMBER.value or beam_size
-    if number > beam_size:
-        raise UserError(
-            f'a beam of {beam_size} has no {number} captions: pass --beam_size={number}, or '
-            '--temperature to draw them'
-        )
-    return functools.partial(best_candidates, captioner, beam_size=beam_size, number=number)
-
-
-def _say(captioned: Any, captioner: Any, shown: list) -> Any:
-    """Print a caption, after explaining it where it will be shown; return it without pictures."""
+def _print(captioned: Any, captioner: Any, report: Any) -> Any:
+    """Print a caption, explained if a report asks for it; return it without pictures."""
     if _REPORT.value or _FIGURE.value:
-        from stg_jax.captioning.explained import to_shown
-
         with captioned.stages.measure('explain'):
-            shown.append(to_shown(captioner, captioned, is_window=bool(_WINDOW.value)))
+            report.add(captioner, captioned, is_segment=bool(_WINDOW.value))
     print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
     # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
     return dataclasses.replace(captioned, frames=())
 
 
-def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
-    """Say why captions of a video are empty, if any are."""
-    empty = sum(not each.caption for each in captioned)
-    if empty:
-        print(
-            f'caption.py: {path}: {empty} of {len(captioned)} captions are empty: the model '
-            'ended the sentence before the first word, as it does after too little training. Its '
-            f'parameters are those of {captioner.why}. Train for more epochs or on more clips, or '
-            'try --checkpoint=latest',
-            file=sys.stderr,
-        )
-
-
-def _burn(path: Path, captioned: Sequence[Any]) -> None:
+def _burn(path: Path, out: str, captioned: Sequence[Any]) -> None:
     from stg_jax.captioning.burn_in import burn
 
     said = 0.0
@@ -163,18 +134,7 @@ def _burn(path: Path, captioned: Sequence[Any]) -> None:
             said = time.monotonic()
             print(f'burning {second:.0f}/{captioned[-1].end:.0f} s', file=sys.stderr)
 
-    burn(path, _BURN.value, captioned, on_second)
-
-
-def _write_report(shown: Sequence[Any]) -> None:
-    if _REPORT.value:
-        from stg_jax.visualize.explanation_page import write_page
-
-        write_page(_REPORT.value, shown)
-    if _FIGURE.value:
-        from stg_jax.visualize.explanation_figure import write_figure
-
-        write_figure(_FIGURE.value, shown)
+    burn(path, out, captioned, on_second)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Compare evaluated runs: mean and spread over seeds, and a paired bootstrap over clips.
+"""Compare evaluated systems: mean and spread over seeds, and a paired bootstrap over clips.
 
     python launch/compare.py runs/scene runs/full
     python launch/compare.py runs/sweep/model.branches=scene runs/sweep/model.branches=full
@@ -7,8 +7,8 @@
 Each argument is a run, a folder of runs that differ in their seeds, or a JSON file that score.py
 wrote with --out. The first is the base; the others are compared with it. Prints Markdown.
 
-The interval and p tell what other clips of the same kind would do to the difference; what other
-seeds would do to it, the standard deviations tell.
+The interval and p say how the difference would vary with other clips of the same kind. How it would
+vary with other seeds is shown by the standard deviations.
 """
 
 from absl import flags
@@ -40,11 +40,10 @@ def main(paths: list[str]) -> None:
     for other in others:
         check_alike(base.results[0], other.results[0], base.name, other.name)
         found = paired_bootstrap(base, other, rounds=_ROUNDS.value, seed=_SEED.value)
-        table = difference_table(base, other, found)
+        # Not refused: a comparison of two beam sizes is legitimate if the table says so.
         differs = decoded_differently(base.results[0], other.results[0])
-        tables.append(
-            f'Decoded differently: {", ".join(differs)}.\n\n{table}' if differs else table
-        )
+        note = f'Decoded differently: {", ".join(differs)}.\n\n' if differs else ''
+        tables.append(note + difference_table(base, other, found))
     if len(others) > 1:
         tables.insert(0, scores_table([base, *others]))
     text = '\n'.join(tables) + made_with_line([base, *others])

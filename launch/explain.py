@@ -12,6 +12,7 @@ of the JSON are described in docs/explain.md.
 
 from absl import flags
 
+import stg_jax
 from stg_jax.cli import app
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
@@ -28,11 +29,10 @@ def main(args: list[str]) -> None:
 
     from stg_jax.cli.progress import progress
     from stg_jax.data.records import read_clips
-    from stg_jax.decode.captioner import Captioner
     from stg_jax.explain.faithfulness import measure
     from stg_jax.files import write_json
 
-    captioner = Captioner.load(workdir, checkpoint=_CHECKPOINT.value)
+    captioner = stg_jax.load(workdir, checkpoint=_CHECKPOINT.value)
     run = captioner.run
     clips = itertools.islice(read_clips(run.config.data.dir, _SPLIT.value), _CLIPS.value)
     total = min(_CLIPS.value, run.manifest.splits.get(_SPLIT.value, {}).get('clips', 0))

@@ -82,8 +82,8 @@ _MOTION_STEPS = flags.DEFINE_enum(
 )
 
 _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of videos named by clip.')
-_EXTRACTOR = flags.DEFINE_enum(
-    'extractor', 'models', ['models', 'pixels'], 'pixels: the small descriptors of the toy world.'
+_EXTRACTOR = flags.DEFINE_string(
+    'extractor', 'models', 'models, or pixels: the small descriptors of the toy world.'
 )
 _DETECTOR = flags.DEFINE_string('detector', 'keras:dfine_small_coco', 'keras:PRESET or onnx:FILE.')
 _FRAME_ENCODER = flags.DEFINE_string(
@@ -155,6 +155,7 @@ def _config(source: str) -> str:
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
+    from stg_jax.config import parse_config
     from stg_jax.prepare.toy import prepare_toy, read_counts
 
     _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
@@ -162,11 +163,13 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
     if _DRY_RUN.value:
         print(f'would render {num_clips} into {out}, extract {size} and write shards')
         return None
-    return prepare_toy(out, num_clips=num_clips, seed=_SEED.value, workers=_WORKERS.value, **size)
+    world = dataclasses.replace(parse_config(config).toy, seed=_SEED.value)
+    return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     from stg_jax.datasets import read_annotations
+    from stg_jax.extract.registry import EXTRACTORS
     from stg_jax.prepare.write import Runner, write_data
 
     _refuse(source, *_TOY)
@@ -181,29 +184,24 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
         print(plan.describe(out, **size))
         _warn_of_few_clips(len(plan.splits.get('val', ())))
         return None
-    # One model, or one HDF5 file, keeps one process busy.
-    one = plan.extractor['name'] != 'pixels'
+    kind = EXTRACTORS.get(plan.extractor['name'])
+    one = kind is None or kind.uses_models  # models, or one HDF5 file, keep one process busy
     beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
     workers = _WORKERS.value or (1 if one else os.cpu_count() or 1)
     return write_data(out, plan, Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value))
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
-    from stg_jax.extract import models
-    from stg_jax.extract.pretrained import Models
-    from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+    from stg_jax.extract.registry import extractor_class
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
-    if _EXTRACTOR.value == 'pixels':
-        _refuse('--extractor=pixels', *_FROM_MODELS)
-        settings = PixelExtractor(num_frames, num_objects).settings
-    else:
-        choices = {flag.name: flag.value for flag in _FROM_MODELS}
-        settings = Models(frames=num_frames, objects=num_objects, **choices).settings()
-        if _DRY_RUN.value:  # otherwise they are loaded right after the plan
-            for part in _part_flags():
-                models.check(part.name, part.value)
+    kind = extractor_class(_EXTRACTOR.value)
+    _refuse(f'--extractor={kind.name}', *(x for x in _FROM_MODELS if x.name not in kind.options))
+    options = {flag.name: flag.value for flag in _FROM_MODELS if flag.name in kind.options}
+    settings = kind.choose(num_frames, num_objects, **options)
+    if _DRY_RUN.value:  # otherwise they are loaded right after the plan
+        kind.check(settings)
     plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
     return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
 

@@ -6,13 +6,14 @@
     python launch/score.py --predictions captions.jsonl --references captions_val2014.json \
         --metrics cider,spice
 
-Predictions are COCO results JSON, {clip: caption} JSON, JSONL, or lines of clip<TAB>caption.
-References are MSVD or MSR-VTT annotations (a file, a zip or a folder), one's own CSV or JSONL, COCO
-annotations, {clip: [captions]} JSON, lines of clip<TAB>caption, or a data folder of prepare.py.
-Both name the same clips.
+Predictions are COCO results JSON, {clip: caption} JSON (either may be inside {"predictions": ...}),
+JSONL, CSV with a header, or lines of clip<TAB>caption. References are annotations of a data set
+(MSVD, MSR-VTT, VATEX, one's own; a file, a zip or a folder), COCO annotations, a data folder of
+prepare.py, or any layout of predictions with several captions of a clip. Both must be of the same
+clips.
 
 BLEU, METEOR, ROUGE-L, CIDEr (CIDEr-D) and SPICE are pycocoevalcap's on PTB tokens, all times 100;
-sacreBLEU comes with its signature. docs/scores.md says what to beware of.
+sacreBLEU is printed with its signature. docs/scores.md lists the pitfalls.
 """
 
 import sys
@@ -26,7 +27,9 @@ _PREDICTIONS = flags.DEFINE_string('predictions', None, 'File with one caption f
 _REFERENCES = flags.DEFINE_string('references', None, 'File or folder of annotations.')
 _SPLIT = flags.DEFINE_string('split', None, 'Split of the references; by default all their clips.')
 _METRICS = flags.DEFINE_list(
-    'metrics', None, 'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default not spice.'
+    'metrics',
+    None,
+    'Some of bleu, meteor, rouge, cider, sacrebleu, spice; by default not spice.',
 )
 _TRAIN = flags.DEFINE_string(
     'train', None, 'Annotations of what the system was trained on, to count novel captions.'

@@ -1,16 +1,16 @@
-"""Compile training and decoding for a TPU slice with the real TPU compiler, without a TPU.
+"""Estimate training and decoding on a TPU slice: compile with the TPU compiler, without a TPU.
 
     python launch/tpu_estimate.py --config configs/msvd.py --topology v5e:4x4
     python launch/tpu_estimate.py --config configs/msvd.py --topology v5p:2x2x4 --program train \
         --config.train.batch_size=1024 --config.model.dtype=bfloat16 --out estimate.json
 
-Says for one chip: memory used of memory there is, work and exchange, the compiler's own cycle
-estimates summed to a time, the share of the chip's peak, and which operations take longest. No data
-are needed: captions are as long as MSVD's. --config.train.batch_size counts the captions, and
---config.decode.batch_size the clips, of ONE chip here.
+Prints for one chip: memory used and available, work and communication, the time (the sum of the
+compiler's own cycle estimates), the fraction of the chip's peak, and the slowest operations. No
+data are needed: captions have the lengths of MSVD's. Here --config.train.batch_size is the number
+of captions, and --config.decode.batch_size the number of clips, of ONE chip.
 
-Needs the compiler, pip install -e '.[tpu]', in an environment of its own. A small network takes a
-minute, the full one five on two cores.
+Needs the compiler: pip install -e '.[tpu]', in a separate environment. On two cores a small network
+takes one minute, the full-size one five.
 """
 
 import time
@@ -23,17 +23,19 @@ from stg_jax.benchmark.tpu.estimate import lines
 from stg_jax.benchmark.tpu.topology import topology_mesh, without_tpu
 from stg_jax.cli import app, config_flag
 from stg_jax.config import parse_config
-from stg_jax.files import write_json
+from stg_jax.files import write_json, write_text
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
 _TOPOLOGY = flags.DEFINE_string('topology', None, 'Chip and shape: v4:2x2x4, v5e:4x4, v6e:16x16.')
 _PROGRAMS = flags.DEFINE_multi_enum(
-    'program', ['train', 'decode'], ['train', 'decode'], 'What to compile; can be repeated.'
+    'program', ['train', 'decode'], ['train', 'decode'], 'Program to compile; can be repeated.'
 )
-_VOCAB_SIZE = flags.DEFINE_integer('vocab_size', 9466, "Words, by default MSVD's.", 5)
-_PACKED = flags.DEFINE_bool('packed', True, 'Work on real words alone, as training does.')
+_VOCAB_SIZE = flags.DEFINE_integer(
+    'vocab_size', 9466, 'Size of the vocabulary; by default that of MSVD.', 5
+)
+_PACKED = flags.DEFINE_bool('packed', True, 'Drop padding tokens, as training does.')
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
-_HLO = flags.DEFINE_string('hlo', None, 'File for the text of the last optimised program.')
+_HLO = flags.DEFINE_string('hlo', None, 'File for the optimised HLO text of the last program.')
 
 
 def main(args: list[str]) -> None:
@@ -64,8 +66,7 @@ def _compiled(name, config, mesh, topology):
     start = time.perf_counter()
     compiled = program.lowered.compile()
     if _HLO.value:
-        with open(_HLO.value, 'w') as file:
-            file.write(compiled.as_text())
+        write_text(_HLO.value, compiled.as_text())
     found = estimate(compiled, program, topology)
     return found | {'compile_s': time.perf_counter() - start}
 

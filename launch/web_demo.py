@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+import stg_jax
 from stg_jax.cli import app
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
@@ -32,18 +33,15 @@ def main(args: list[str]) -> None:
     """Serve until interrupted."""
     app.no_arguments(args)
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.caption_video import list_videos
     from stg_jax.captioning.web_demo import Limits, build_demo, caption_fn, launch_demo
-    from stg_jax.decode.captioner import Captioner
-    from stg_jax.extract.registry import build_extractor
+    from stg_jax.extract.video.files import list_videos
 
-    captioner = Captioner.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
-    extractor = build_extractor(captioner.run.manifest.extractor)
+    captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
     own = Path(captioner.run.config.data.dir, 'videos')
-    folder = _SAMPLES.value or (own if own.is_dir() else None)
+    folder = _SAMPLES.value or (str(own) if own.is_dir() else None)
     samples = list_videos([folder])[:_MOST_SAMPLES] if folder else []
     limits = Limits(_SECONDS.value, _MEGABYTES.value)
-    demo = build_demo(caption_fn(captioner, extractor, limits), samples, limits)
+    demo = build_demo(caption_fn(captioner, limits), samples, limits)
     launch_demo(demo, host=_HOST.value, port=_PORT.value, samples=samples, limits=limits)
 
 

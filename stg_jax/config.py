@@ -61,6 +61,18 @@ class DataConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class ToyConfig(_Section):
+    """`config.toy`: the rendered world, used where `config.data.toy_clips` asks for one."""
+
+    seed: Annotated[int, (0, 2**32 - 1)]
+    distractors: Annotated[int, (0, 4)]
+    captions: Annotated[int, (1, 6)]
+    held_out: Literal['triples', 'kinds']
+    detector_dropout: Annotated[float, (0.0, 1.0)]
+    detector_jitter: Annotated[float, (0.0, 10.0)]
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig(_Section):
     """`config.model`: the architecture, apart from what the data set decides."""
 
@@ -184,6 +196,7 @@ class Config(_Section):
 
     seed: Annotated[int, (0, 2**32 - 1)]  # of a larger one JAX would drop bits: 2 ** 32 would be 0
     data: DataConfig
+    toy: ToyConfig
     model: ModelConfig
     loss: LossConfig
     optim: OptimConfig
@@ -206,6 +219,7 @@ class Config(_Section):
 
 _SECTIONS = {
     'data': DataConfig,
+    'toy': ToyConfig,
     'model': ModelConfig,
     'loss': LossConfig,
     'optim': OptimConfig,
@@ -217,6 +231,12 @@ _SECTIONS = {
 _ADDED = {
     'data.grid_cells': 0,
     'data.grid_dim': 0,
+    'toy.seed': 0,
+    'toy.distractors': 0,
+    'toy.captions': 6,
+    'toy.held_out': 'triples',
+    'toy.detector_dropout': 0.0,
+    'toy.detector_jitter': 0.0,
     'model.object_memory': 'mean',
     'model.scene_tokens': 'frames',
     'model.grid_frames': 1,

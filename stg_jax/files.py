@@ -1,6 +1,10 @@
-"""Files that appear whole or not at all, on a disk or behind a URI such as gs://bucket/file."""
+"""Read and write files, on a disk or behind a URI such as gs://bucket/file.
+
+What is written appears whole or not at all, so that a killed process leaves nothing half-written.
+"""
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -17,6 +21,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary names are longer
 
 
 @contextlib.contextmanager
@@ -40,20 +47,23 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not _is_utf8(text):
+        text = json.dumps(value, indent=2)  # escapes the bytes of file names that are not UTF-8
+    write_text(path, text + '\n')
 
 
 def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> None:
-    """Check that a file can be written, before the minutes of work that it is meant to hold.
+    """Check that a file can be written, before the minutes of work whose result it will hold.
 
-    A file is made and removed where `path` or the folders above it would be.
+    A probe is created and removed in its folder, or in the nearest folder above that exists.
 
     Args:
-      path: of the file; folders that do not exist will be made when it is written.
-      suffixes: one of which it must have, if any are given.
+      path: of the file; missing folders are created when it is written.
+      suffixes: allowed suffixes, any if empty.
 
     Raises:
-      UserError: it cannot be written, has another suffix, or there is a folder of its name.
+      UserError: the file cannot be written, has another suffix, or is a folder.
     """
     path = epath.Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -76,13 +86,17 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-      UserError: the file is missing or is not JSON.
+      UserError: the file is missing, cannot be read, or is not JSON.
     """
     try:
         return json.loads(epath.Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise UserError(f'{path} does not exist') from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f'{path} cannot be read ({error.strerror or error})') from None
+    except RecursionError:
+        raise UserError(f'{path} is not valid JSON (it is nested too deeply)') from None
+    except ValueError as error:  # also of bytes that are not UTF-8, and of endless numbers
         raise UserError(f'{path} is not valid JSON ({error})') from None
 
 
@@ -117,10 +131,10 @@ def not_data(start: bytes) -> str | None:
 def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder beside `path` that is renamed to `path` when the block succeeds.
 
-    What killed processes left of folders for the same `path` is removed first.
+    Temporary folders that killed processes left for the same `path` are removed first.
 
     Raises:
-      UserError: `path` exists already, or cannot be made.
+      UserError: `path` exists already, or cannot be created.
     """
     path = Path(path)
     refuse_existing(path)
@@ -141,18 +155,34 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse to write a folder where there is something already."""
-    if path.exists():
+    """Refuse to write a folder where anything exists, be it a link to nothing."""
+    if os.path.lexists(path):
         raise UserError(f'{path} exists already: name another folder, or remove it first')
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _temporary_name(name: str) -> str:
-    # No process id: every container has the same, and a file of a killed one would be in the way.
-    return f'.{name}.{secrets.token_hex(4)}.tmp'
+    # Random, not a process id: in containers all processes may have the same one.
+    return f'{_temporary_prefix(name)}{secrets.token_hex(4)}.tmp'
+
+
+def _temporary_prefix(name: str) -> str:
+    """Start of the temporary names for `name`; short enough for any name that is itself valid."""
+    encoded = os.fsencode(name)
+    if len(encoded) > _LONGEST_NAME:
+        name = hashlib.sha256(encoded).hexdigest()
+    return f'.{name}.'
 
 
 def _new_locked_folder(path: Path) -> tuple[Path, int]:
-    """Make a temporary folder; return it and the open file that holds its lock while we live."""
+    """Create a temporary folder, with an open file that holds its lock while this process lives."""
     while True:
         temporary = path.with_name(_temporary_name(path.name))
         temporary.mkdir()
@@ -162,23 +192,24 @@ def _new_locked_folder(path: Path) -> tuple[Path, int]:
                 fcntl.flock(lock, fcntl.LOCK_SH)
         if temporary.exists():
             return temporary, lock
-        os.close(lock)  # taken for abandoned before it was locked
+        os.close(lock)  # another process removed it as abandoned before it was locked
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary folders for `path` that no living process holds the lock of."""
+    """Remove temporary folders for `path` whose lock no living process holds."""
     for left in path.parent.iterdir():
         if not _is_temporary(left.name, path.name) or not left.is_dir() or not fcntl:
             continue
-        # Where a lock cannot be taken, or not be seen, the folder stays.
+        # If the file system has no locks, the folder stays.
         with contextlib.suppress(OSError), _opened(left) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_temporary(name: str, of: str) -> bool:
-    middle = name.removeprefix(f'.{of}.').removesuffix('.tmp')
-    return name == f'.{of}.{middle}.tmp' and middle.isalnum()
+    prefix = _temporary_prefix(of)
+    middle = name.removeprefix(prefix).removesuffix('.tmp')
+    return name == f'{prefix}{middle}.tmp' and middle.isalnum()
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def test_a_video_gets_its_best_caption_as_text(captioner, videos):
     assert captioner.caption(videos[0]) == captioned.caption
     assert any(candidate.caption for candidate in captioned.candidates)
     assert len(captioned.candidates) == captioner.run.config.decode.beam_size
-    first, second = (list(captioner.captions(videos[0], window=s)) for s in (0.5, 100))
+    first, second = (list(captioner.captions(videos[0], segment_seconds=s)) for s in (0.5, 100))
     assert len(first) > 1 and len(second) == 1
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,46 @@ def test_two_processes_of_one_id_do_not_meet(tmp_path):
     with pytest.raises(UserError, match='exists already'), first, second:
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b']
+
+
+def test_any_valid_name_can_be_written_however_long(tmp_path):
+    name = 'é' * 125  # 250 of the 255 bytes that file systems allow
+    files.check_writable(tmp_path / name)
+    files.write_text(tmp_path / name, 'text')
+    with files.write_folder(tmp_path / f'{name}1') as folder:
+        (folder / 'file').touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, f'{name}1']
+
+
+def test_what_was_left_for_a_long_name_is_removed(tmp_path):
+    name = 'x' * 250
+    (killed, abandoned) = hold(tmp_path / name)
+    killed.kill()
+    killed.wait()
+    with files.write_folder(tmp_path / name):
+        assert not Path(abandoned).exists()
+
+
+def test_a_link_to_nothing_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / 'out').symlink_to('nothing')
+    with pytest.raises(UserError, match='exists already'), files.write_folder(tmp_path / 'out'):
+        pass
+    assert (tmp_path / 'out').is_symlink()
+
+
+@pytest.mark.parametrize('text', ['[' * 100_000, '1' * 5000, '{"a": ', '\udcff', ''])
+def test_what_is_no_json_is_one_sentence(tmp_path, text):
+    (tmp_path / 'x.json').write_bytes(os.fsencode(text))
+    with pytest.raises(UserError, match=r'x\.json is not valid JSON'):
+        files.read_json(tmp_path / 'x.json')
+
+
+def test_a_folder_is_no_json(tmp_path):
+    with pytest.raises(UserError, match='cannot be read'):
+        files.read_json(tmp_path)
+
+
+def test_names_that_are_not_utf_8_are_kept_in_json(tmp_path):
+    value = {'file': os.fsdecode(b'\xff.mp4'), 'text': 'é'}
+    files.write_json(tmp_path / 'x.json', value)
+    assert files.read_json(tmp_path / 'x.json') == value

@@ -1,43 +1,25 @@
 #!/usr/bin/env bash
-# Start or restart a training on Google Kubernetes Engine, and stream host 0's log.
+# Start or restart a training on Google Kubernetes Engine, and stream the log of host 0.
 #
 #   launch/gke/run.sh --name msvd --image REGION-docker.pkg.dev/PROJECT/stg_jax/train \
 #     --accelerator tpu-v5-lite-podslice --topology 4x4 --hosts 4 --chips 4 -- \
 #     --config configs/msvd.py --workdir gs://BUCKET/runs/msvd --config.data.dir gs://BUCKET/msvd
 #
-# What follows -- goes to launch/train.py. --chips counts those of one host; --restarts [20] bounds
-# how often all pods start again. --dry-run prints the commands and what they would apply.
+# Arguments after -- go to launch/train.py. --chips is the number of chips of one host; --restarts
+# [20] limits how often all pods are restarted. --dry-run prints the commands and the job set.
 set -euo pipefail
 
+source "$(dirname "$0")/../lib.sh"
+valued_flags='name image accelerator topology hosts chips restarts' switches='dry-run'
+required_flags='name image accelerator topology hosts chips'
 name='' image='' accelerator='' topology='' hosts='' chips='' restarts=20 dry_run=''
 
-fail() {
-  printf 'run.sh: %s\n' "$1" >&2
-  exit 2
-}
-
-parse() {
-  while (($#)); do
-    case "$1" in
-      --name | --image | --accelerator | --topology | --hosts | --chips | --restarts)
-        (($# > 1)) || fail "$1 needs a value (see --help)"
-        printf -v "${1#--}" '%s' "$2"
-        shift
-        ;;
-      --dry-run) dry_run=1 ;;
-      -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" && exit 0 ;;
-      --) shift && break ;;
-      *) fail "unknown flag $1: those of train.py follow -- (see --help)" ;;
-    esac
-    shift
-  done
-  train_args=("$@")
+# These values go into YAML as they are.
+check_characters() {
   local flag
-  for flag in name image accelerator topology hosts chips; do
-    [[ -n "${!flag}" ]] || fail "--$flag is missing (see --help)"
+  for flag in $required_flags; do
     [[ "${!flag}" =~ ^[A-Za-z0-9._:/@-]+$ ]] || fail "--$flag ${!flag} has odd characters"
   done
-  ((${#train_args[@]})) || fail 'the flags of train.py are missing: write them after --'
 }
 
 # A JSON list, which is YAML too; single quotes would end at an apostrophe.
@@ -59,16 +41,9 @@ manifest() {
   printf '%s\n' "${text//"{args}"/"$(args_list)"}"
 }
 
-run() {
-  if [[ -n "$dry_run" ]]; then
-    printf '%q ' "$@" && printf '\n'
-  else
-    "$@"
-  fi
-}
-
 main() {
-  parse "$@"
+  parse_flags "$@"
+  check_characters
   run kubectl delete jobset "$name" --ignore-not-found
   if [[ -n "$dry_run" ]]; then
     run kubectl apply -f - && manifest

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Train on a TPU VM slice: create or reuse it, install, run on all workers, restart when needed.
+# Train on a TPU VM slice: create or reuse the slice, install, run on all workers, restart.
 #
 #   launch/tpu_pod/run.sh --name my-slice --zone us-west4-a --type v5litepod-16 \
 #     --repo https://example.org/stg_jax.git -- \
 #     --config configs/msvd.py --workdir gs://BUCKET/runs/msvd --config.data.dir gs://BUCKET/msvd
 #
-# What follows -- goes to launch/train.py. Its folders must outlive the slice: gs:// or a shared disk.
-# Exit 75 (saved, to be started again) and a lost worker or slice start the run again, up to
-# --attempts times; exit 2 (a mistake of the user) ends at once.
+# Arguments after -- go to launch/train.py. Data and run folder must outlive the slice: use gs:// or a
+# shared disk. The run is restarted up to --attempts times after exit code 75 (saved and stopped) and
+# after a worker or the slice is lost; exit code 2 (a user error) ends at once.
 #
-#   --name NAME       of the slice                      --zone ZONE     where it is
+#   --name NAME       of the slice                      --zone ZONE     of the slice
 #   --type TYPE       v5litepod-16, v4-32, v6e-64 ...   --version V     runtime of the TPU VM
 #   --repo URL        repository to install             --ref REF       branch, tag or commit [main]
 #   --project ID      [gcloud's own]                    --spot          cheaper, can be preempted
@@ -17,54 +17,11 @@
 #   --dry-run         print the commands only
 set -euo pipefail
 
+source "$(dirname "$0")/../lib.sh"
+valued_flags='name zone type repo project version ref attempts pause' switches='spot dry-run'
+required_flags='name zone type repo'
 name='' zone='' type='' repo='' project=''
 version='tpu-ubuntu2204-base' ref='main' attempts=20 pause=30 spot='' dry_run=''
-
-usage() {
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
-}
-
-fail() {
-  printf 'run.sh: %s\n' "$1" >&2
-  exit 2
-}
-
-parse() {
-  while (($#)); do
-    case "$1" in
-      --name | --zone | --type | --repo | --project | --version | --ref | --attempts | --pause)
-        (($# > 1)) || fail "$1 needs a value (see --help)"
-        printf -v "${1#--}" '%s' "$2"
-        shift
-        ;;
-      --spot) spot=1 ;;
-      --dry-run) dry_run=1 ;;
-      -h | --help) usage && exit 0 ;;
-      --) shift && break ;;
-      *) fail "unknown flag $1: those of train.py follow -- (see --help)" ;;
-    esac
-    shift
-  done
-  train_args=("$@")
-  local flag
-  for flag in name zone type repo; do
-    [[ -n "${!flag}" ]] || fail "--$flag is missing (see --help)"
-  done
-  ((${#train_args[@]})) || fail 'the flags of train.py are missing: write them after --'
-}
-
-quoted() {
-  printf '%q ' "$@"
-}
-
-# A dry run prints what would be run, and goes on as if it had worked.
-run() {
-  if [[ -n "$dry_run" ]]; then
-    quoted "$@" && printf '\n'
-  else
-    "$@"
-  fi
-}
 
 tpu() {
   local place=("--zone=$zone")
@@ -97,8 +54,8 @@ install_everywhere() {
 && .venv/bin/pip install --quiet -r requirements.txt -e '.[tpu]'"
 }
 
-# Every worker keeps its log and exit code; only the log of worker 0 comes here. A process that
-# outlived the connection to its worker still holds the TPU: it is asked to end first.
+# Every worker stores its log and exit code; only the log of worker 0 is streamed. A process that
+# outlived the connection to its worker still holds the TPU, so it is asked to end first.
 train() {
   local number='http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number'
   on_workers all "cd stg_jax && rm -f exit_code; exec 3>&1
@@ -110,13 +67,13 @@ echo \$! > pid; wait \$!; echo \$? > exit_code; } | tee train.log >&3
 exit \$(cat exit_code)"
 }
 
-# Nothing when the worker cannot say: it is lost.
+# Prints nothing if worker 0 does not answer, which counts as lost.
 exit_code() {
   on_workers 0 'cat stg_jax/exit_code' 2>/dev/null || true
 }
 
 main() {
-  parse "$@"
+  parse_flags "$@"
   local attempt code
   for ((attempt = 1; attempt <= attempts; attempt++)); do
     if ensure_slice && install_everywhere; then

@@ -56,7 +56,7 @@ def decode_videos(paths: list[Path], num_frames: int) -> tuple[int, float]:
     """Decode videos as the pixel extractor does; also returns the number of decoded frames."""
     start = time.perf_counter()
     decoded = sum(
-        read_frames(path, num_frames, window=3, size=(SIDE, SIDE)).num_frames for path in paths
+        read_frames(path, num_frames, context=3, size=(SIDE, SIDE)).num_frames for path in paths
     )
     return decoded, time.perf_counter() - start
 

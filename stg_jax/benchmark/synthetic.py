@@ -1,6 +1,5 @@
 """Random clips and captions in memory, shaped like MSVD: no shards, no TensorFlow."""
 
-import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from stg_jax.config import Config, DataConfig
 from stg_jax.data.batches import Clips, keeper
 from stg_jax.data.captions import Captions, append_captions, read_captions
 from stg_jax.data.manifest import NAME, Manifest
-from stg_jax.data.sampler import Order, Rows
+from stg_jax.data.sampler import Order, Sampling
 from stg_jax.data.vocab import BOS, EOS, PAD, SPECIAL, Vocabulary
 from stg_jax.model.network import CaptioningModel
 from stg_jax.run.build import build_model_without_data, feature_shapes
@@ -128,13 +127,11 @@ class Whole:
     host = None
     paths = ('memory',)
 
-    def numbers(self, order: Order, rows: Rows) -> Iterator[np.ndarray]:
-        """Yield the clip numbers of a host's rows of each batch, each pass in a new order."""
+    def numbers(self, order: Order) -> Iterator[np.ndarray]:
+        """Yield the clip numbers of each pass, in a new order."""
         skips = [order.skipped] + [0] * len(order.seeds)
-        return rows.dealt(
-            np.random.default_rng(seed).permutation(self.num_clips)[skip:]
-            for seed, skip in zip(order.seeds, skips, strict=False)
-        )
+        for seed, skip in zip(order.seeds, skips, strict=False):
+            yield np.random.default_rng(seed).permutation(self.num_clips)[skip:]
 
 
 class RandomClips:
@@ -143,7 +140,6 @@ class RandomClips:
     def __init__(self, config: Config, split: str, ids: list[str]):
         manifest = Manifest.load(config.data.dir)
         self.split = self.part = Whole(manifest, config.data.dir, split, len(ids))
-        self.skipped = collections.Counter()
         self._arrays = random_features(config, len(ids), seed=0) | {'id': np.array(ids, object)}
 
     def zeros(self, num_clips: int) -> dict[str, np.ndarray]:
@@ -153,9 +149,9 @@ class RandomClips:
         }
         return zeros | {'id': np.full(num_clips, '', object)}
 
-    def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
+    def features(self, sampling: Sampling) -> Iterator[dict[str, np.ndarray]]:
         """Yield the arrays of a host's rows."""
-        for numbers in self.part.numbers(order, rows):
+        for numbers in sampling.numbers:
             yield {name: array[numbers] for name, array in self._arrays.items()}
 
 

@@ -1,1 +1,1 @@
-"""Raw videos to captions: in windows, with times, as subtitles, and burned into the picture."""
+"""Raw videos to captions: printed, as subtitles, burned into the picture, or on a web page."""

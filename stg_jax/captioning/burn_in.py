@@ -1,4 +1,4 @@
-"""Copy a video with its captions and boxes drawn on the picture."""
+"""Copy a video with its captions and boxes drawn into the picture."""
 
 import bisect
 import fractions
@@ -7,33 +7,93 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from stg_jax.captioning.caption_video import Captioned
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
 from stg_jax.extract.video import container
-from stg_jax.extract.video.segments import Timeline, read_timeline, timed_frames
+from stg_jax.extract.video.timeline import Timeline, read_timeline, timed_frames
+from stg_jax.visualize.matplotlib import font_file
 
-_SHARE, SMALLEST = 1 / 16, 10  # letters, of the picture's height, and in pixels
+# Units of time stamps, in seconds: every usual frame rate is a whole number of the first. mp4 keeps
+# the duration of a frame in 31 bits, so a pause of more than 6.6 hours needs the second.
+_TICK, _COARSE_TICK = fractions.Fraction(1, 90_000), fractions.Fraction(1, 1000)
+_LONGEST = 2**31 - 1  # units
+_BOX, _EDGE = (255, 214, 10), (0, 0, 0)  # RGB
+_SHARE, _SMALLEST = 1 / 16, 10  # height of letters: share of the picture's, and pixels
 _BAND = (0, 0, 0, 150)  # RGBA
 _INK = (255, 255, 255, 255)
 
 
+def burn(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    captioned: Sequence[Captioned],
+    on_second: Callable[[float], None] = lambda second: None,
+) -> None:
+    """Write the video as H.264 in mp4, every frame at its time, whole or not at all.
+
+    A frame shows the boxes of the described frame that is nearest in time. Sound is not copied.
+
+    Args:
+      path: video file.
+      out: mp4 file to write.
+      captioned: segments of the video in order.
+      on_second: called with the progress, in seconds of the video.
+
+    Raises:
+      UserError: the video cannot be read, `out` cannot be written, or Matplotlib, whose font is
+        used, is not installed.
+    """
+    out = Path(out)
+    check_name(out, path)
+    temporary = out.with_name(f'.{out.stem}.{os.getpid()}.tmp.mp4')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        timeline = read_timeline(path)
+        _encode(temporary, timeline, _drawn_frames(path, timeline, captioned, on_second))
+        temporary.replace(out)
+    except OSError as error:
+        raise UserError(f'{out} cannot be written ({error.strerror}): name another file') from None
+    except FFmpegError as error:
+        raise UserError(
+            f'{out} cannot be encoded ({first_line(error)}): convert {path} to mp4 first'
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_name(out: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Refuse to write anything but mp4, or over the video itself.
+
+    Raises:
+      UserError: see above.
+    """
+    out = Path(out)
+    if out.suffix.lower() != '.mp4':
+        raise UserError(f'{out} must end in .mp4 to be a copy with captions')
+    if out.exists() and out.samefile(path):
+        raise UserError(f'{out} is the video itself: name another file for the copy')
+
+
 class Lettering:
-    """Draws captions across pictures of one size.
+    """Writes captions across pictures of one size.
 
     Raises:
       UserError: Matplotlib is not installed, which brings DejaVu Sans.
     """
 
     def __init__(self, height: int, width: int):
+        from PIL import ImageFont
+
         self._size = height, width
-        self._font = dejavu(max(SMALLEST, round(height * _SHARE)))
+        self._font = ImageFont.truetype(font_file(), max(_SMALLEST, round(height * _SHARE)))
 
     def write(self, picture: np.ndarray, text: str) -> None:
         """Write text (untrusted) on a dark band at the foot of `picture` (h, w, 3) uint8 RGB."""
@@ -45,7 +105,7 @@ class Lettering:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - a lettering lives as long as its video
     def _band(self, text: str) -> np.ndarray:
-        """Return (b, w, 4) uint8 RGBA, b at most the height of the picture."""
+        """Draw the band, (b, w, 4) uint8 RGBA; b is at most the height of the picture."""
         from PIL import Image, ImageDraw
 
         height, width = self._size
@@ -72,106 +132,44 @@ class Lettering:
         return lines
 
 
-def dejavu(pixels: int) -> Any:
-    """Return the font that Matplotlib brings, so high.
-
-    Raises:
-      UserError: Matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-        from PIL import ImageFont
-    except ImportError:
-        raise UserError(
-            "writing on videos needs matplotlib's font: pip install -e '.[plot]'"
-        ) from None
-    font = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-    return ImageFont.truetype(font, pixels)
-
-
-_TICK = fractions.Fraction(1, 90_000)  # seconds; every usual frame rate is a whole number of them
-_BOX, _EDGE = (255, 214, 10), (0, 0, 0)  # RGB
-
-
-def burn(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    captioned: Sequence[Captioned],
-    on_second: Callable[[float], None] = lambda second: None,
-) -> None:
-    """Write the video as H.264 in mp4, every frame at its time, whole or not at all.
-
-    The boxes are those of the described frame nearest in time. Sound is not copied.
-
-    Args:
-      path: video file.
-      out: mp4 file to write.
-      captioned: windows of the video in order.
-      on_second: is told how far it is, in seconds of the video.
-
-    Raises:
-      UserError: the video cannot be read, `out` cannot be written, or Matplotlib, whose font is
-        used, is not installed.
-    """
-    out = Path(out)
-    check_name(out, path)
-    temporary = out.with_name(f'.{out.stem}.{os.getpid()}.tmp.mp4')
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        timeline = read_timeline(path)
-        _write(temporary, timeline.rate, _drawn(path, timeline, captioned, on_second))
-        temporary.replace(out)
-    except OSError as error:
-        raise UserError(f'{out} cannot be written ({error.strerror}): name another file') from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_name(out: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Refuse to write anything but mp4, or over the video itself.
-
-    Raises:
-      UserError: see above.
-    """
-    out = Path(out)
-    if out.suffix.lower() != '.mp4':
-        raise UserError(f'{out} must end in .mp4 to be a copy with captions')
-    if out.exists() and out.samefile(path):
-        raise UserError(f'{out} is the video itself: name another file for the copy')
-
-
-def _write(path: Path, rate: float, pictures: Iterator[tuple[float, np.ndarray]]) -> None:
-    """Encode pictures (h, w, 3), each shown from its second on, some `rate` of them a second."""
-    first, rate = next(pictures), fractions.Fraction(rate or 25).limit_denominator(1001)
+def _encode(path: Path, timeline: Timeline, pictures: Iterator[tuple[float, np.ndarray]]) -> None:
+    """Encode pictures (h, w, 3), each shown from its second on."""
+    first = next(pictures)
+    # Only nominal: every frame has a time of its own.
+    rate = fractions.Fraction(min(timeline.rate, 240) or 25).limit_denominator(1001)
+    gaps = np.diff(timeline.second, prepend=0.0, append=timeline.end)
+    tick = _TICK if gaps.max() < _LONGEST * _TICK else _COARSE_TICK
     with av.open(str(path), 'w') as target:
         stream = target.add_stream('libx264', rate, options={'crf': '20', 'preset': 'veryfast'})
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width = first[1].shape[:2]
         stream.pix_fmt = 'yuv420p'
-        stream.codec_context.time_base = _TICK
+        stream.codec_context.time_base = tick
         last = -1
         for second, picture in itertools.chain([first], pictures):
             frame = av.VideoFrame.from_ndarray(picture, 'rgb24')
-            # Times must grow, even where those of the source stand still.
-            last = max(round(second / _TICK), last + 1)
-            frame.pts, frame.time_base = last, _TICK
+            # Times must grow, even if those of the source stay the same.
+            last = max(round(second / tick), last + 1)
+            frame.pts, frame.time_base = last, tick
             target.mux(stream.encode(frame))
         target.mux(stream.encode())
 
 
-def _drawn(
+def _drawn_frames(
     path: str | os.PathLike[str],
     timeline: Timeline,
     captioned: Sequence[Captioned],
     on_second: Callable[[float], None],
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield each frame of a video with what is known of its moment, and when it is shown."""
-    reformatter, size = VideoReformatter(), None
+    """Yield when each frame is shown, and the frame with the boxes and caption of that moment."""
+    reformatter, lettering, size = VideoReformatter(), None, (0, 0)
     starts = [each.start for each in captioned]
     with container.open_video(path) as stream:
         for second, frame in timed_frames(stream, timeline):
-            if size is None:
-                # Colours are stored for two by two pixels.
-                size = tuple(max(2, side // 2 * 2) for side in container.upright_size(frame))
+            if lettering is None:
+                height, width = container.upright_size(frame, stream)
+                # H.264 stores one colour for two by two pixels: both sides must be even.
+                size = max(2, height // 2 * 2), max(2, width // 2 * 2)
                 lettering = Lettering(*size)
             picture = np.ascontiguousarray(container.upright(frame, size, reformatter))
             now = captioned[max(0, bisect.bisect_right(starts, second) - 1)]
@@ -180,7 +178,7 @@ def _drawn(
                 lettering.write(picture, now.caption)
             on_second(second)
             yield second, picture
-    if size is None:
+    if lettering is None:
         raise UserError(f'{path} holds no frame that can be decoded: convert or remove it')
 
 

@@ -1,8 +1,8 @@
-"""Which videos a command line means."""
+"""Caption raw videos, whole or segment by segment."""
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,25 @@ import cv2
 import numpy as np
 
 from stg_jax.data.clip import Clip
-from stg_jax.datasets.clip_ids import VIDEO_SUFFIXES
 from stg_jax.decode.candidates import Candidate
-from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.timing import Stages
-from stg_jax.extract.video.segments import Window
+from stg_jax.extract.video.frames import Video
 
-SIDE = 480  # pixels of the longer side of the pictures that are kept to be shown
+SIDE = 480  # pixels of the longer side of the pictures that are kept for reports
 
 ChooseFn = Callable[[Sequence[Clip]], list[list[Candidate]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Captioned:
-    """The captions of a video or of a window of it.
+    """The captions of a video or of a segment of it.
 
     Attributes:
       path: of the video.
-      start: seconds after its first frame.
-      end: likewise.
-      second_T: when each of the T described frames is shown, likewise.
+      start: of the segment, in seconds of the player's clock.
+      end: of the segment.
+      second_T: when each of the T described frames is shown.
       frames: these frames, small, (h, w, 3) uint8 RGB each.
       clip: their features and boxes.
       label_names: of the clip's labels, see `Extractor.class_names`.
@@ -50,11 +48,11 @@ class Captioned:
 
     @property
     def caption(self) -> str:
-        """Return the best caption."""
+        """The best caption."""
         return self.candidates[0].caption
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a program may want to know, times in seconds."""
+        """Convert to JSON for other programs; times are in seconds."""
         listed = [
             {'caption': candidate.caption, 'score': round(candidate.score, 4)}
             for candidate in self.candidates
@@ -75,76 +73,62 @@ def caption_video(
     path: str | os.PathLike[str],
     seconds: float | None = None,
 ) -> Iterator[Captioned]:
-    """Yield the captions of each window of `seconds`, or of the whole video without.
+    """Yield the captions of each segment of `seconds`, or of the whole video without.
 
-    Memory holds one window at a time.
+    Memory holds one segment at a time.
 
     Args:
-      extractor: which made the features that the captioner was trained on.
-      choose_fn: finds captions of clips, such as a search with its settings.
+      extractor: the one that made the captioner's training features.
+      choose_fn: finds captions of clips, such as a beam search with its settings.
       path: video file.
-      seconds: length of a window.
+      seconds: length of a segment.
 
     Raises:
       UserError: the file cannot be decoded.
     """
-    windows = _whole(extractor, path) if seconds is None else extractor.read_windows(path, seconds)
+    videos = _read(extractor, path, seconds)
     while True:
         stages = Stages()
         with stages.measure('decode'):
-            window = next(windows, None)
-        if window is None:
+            video = next(videos, None)
+        if video is None:
             return
-        (arrays,) = extractor.describe([window.video], stages)
-        clip = to_clip(Path(path).stem, (), window.video, arrays)
-        with stages.measure('caption'):
-            (candidates,) = choose_fn([clip])
-        yield Captioned(
-            Path(path),
-            window.start,
-            window.end,
-            window.second_T,
-            _small(window),
-            clip,
-            extractor.class_names,
-            candidates,
-            stages,
-        )
+        yield caption_frames(extractor, choose_fn, Path(path), video, stages)
 
 
-def _whole(extractor: Extractor, path: str | os.PathLike[str]) -> Iterator[Window]:
-    """Yield a video as one window, its frames those that the training features are of."""
-    video = extractor.read(path)
-    # Without a rate, what is shown and written needs some time: frames then count as seconds.
-    rate = video.fps or 1.0
-    yield Window(0.0, video.num_frames / rate, video.index / rate, video)
+def caption_frames(
+    extractor: Extractor, choose_fn: ChooseFn, path: Path, video: Video, stages: Stages
+) -> Captioned:
+    """Caption sampled frames of the video at `path`."""
+    (arrays,) = extractor.describe([video], stages)
+    clip = to_clip(path.stem, (), video, arrays)
+    with stages.measure('caption'):
+        (candidates,) = choose_fn([clip])
+    return Captioned(
+        path=path,
+        start=video.start,
+        end=video.end,
+        second_T=video.second_T,
+        frames=_small_frames(video),
+        clip=clip,
+        label_names=extractor.class_names,
+        candidates=candidates,
+        stages=stages,
+    )
 
 
-def _small(window: Window) -> list[np.ndarray]:
-    """Return the frames in their true shape, which extractors need not keep."""
-    video = window.video
+def _read(
+    extractor: Extractor, path: str | os.PathLike[str], seconds: float | None
+) -> Iterator[Video]:
+    if seconds is None:
+        yield extractor.read(path)
+    else:
+        yield from extractor.read_segments(path, seconds)
+
+
+def _small_frames(video: Video) -> list[np.ndarray]:
+    """Scale the frames down, in the shape of the source: extractors may keep them distorted."""
     scale = min(1, SIDE / max(video.height, video.width))
     size = max(1, round(video.width * scale)), max(1, round(video.height * scale))
     frames = map(np.ascontiguousarray, video.frames)
     return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
-
-
-def list_videos(names: Iterable[str]) -> list[Path]:
-    """Return the files of a command line; a folder stands for the videos below it, by name.
-
-    Raises:
-      UserError: a folder holds no video.
-    """
-    paths: dict[Path, None] = {}
-    for name in names:
-        path = Path(name)
-        paths |= dict.fromkeys(_below(path) if path.is_dir() else [path])
-    return list(paths)
-
-
-def _below(folder: Path) -> list[Path]:
-    found = [path for path in sorted(folder.rglob('*')) if path.suffix.lower() in VIDEO_SUFFIXES]
-    found = [path for path in found if path.is_file() and not path.name.startswith('.')]
-    if not found:
-        raise UserError(f'{folder} holds no video file ({" ".join(sorted(VIDEO_SUFFIXES))})')
-    return found

@@ -1,24 +1,28 @@
 """Explained captions of videos, to save as a page or a figure, or to show in a notebook."""
 
-import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from stg_jax.captioning.explained import in_frame
+from stg_jax.captioning.caption_video import Captioned
+from stg_jax.captioning.explained import explain_captioned, in_frame
+from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
-from stg_jax.visualize import Shown, explanation_figure, explanation_page
+from stg_jax.visualize import ReportEntry, explanation_figure, explanation_page
 
 
-@dataclasses.dataclass(frozen=True)
 class Report:
     """Captions of videos and which objects and frames each word came from.
 
     Attributes:
-      entries: one for each video, or for each window of it.
+      entries: one for each video, or for each segment of it.
     """
 
-    entries: Sequence[Shown]
+    def __init__(self):
+        self.entries: list[ReportEntry] = []
+
+    def add(self, captioner: Captioner, captioned: Captioned, *, is_segment: bool = False) -> None:
+        """Explain the best caption of a video; a segment is listed with its times."""
+        self.entries.append(explain_captioned(captioner, captioned, is_segment=is_segment))
 
     def __repr__(self) -> str:
         listed = ', '.join(f'{each.name}: {each.captions[0][0]!r}' for each in self.entries)

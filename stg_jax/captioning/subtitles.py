@@ -1,4 +1,4 @@
-"""Subtitle files, SubRip and WebVTT, that every player reads."""
+"""Subtitle files: SubRip for old players, WebVTT for browsers."""
 
 import os
 import re
@@ -11,30 +11,7 @@ from stg_jax.errors import UserError
 
 _DURATION = re.compile(r'([0-9]+\.?[0-9]*|\.[0-9]+) ?(ms|s|m|h|)')
 _FACTOR = {'ms': 0.001, 's': 1.0, '': 1.0, 'm': 60.0, 'h': 3600.0}
-
-
-def parse_seconds(text: str) -> float:
-    """Return the seconds of a duration such as '10s', '10', '1.5m' or '500ms'.
-
-    Raises:
-      UserError: it is none, or zero.
-    """
-    match = _DURATION.fullmatch(text.strip())
-    seconds = float(match[1]) * _FACTOR[match[2]] if match else 0.0
-    if not seconds:
-        raise UserError(f'{text!r} is no duration: write seconds such as 10s, or minutes as 1.5m')
-    return seconds
-
-
-def clock(seconds: float, point: str) -> str:
-    """Write a time as hours:minutes:seconds and milliseconds after `point`: '01:02:03.004'."""
-    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    seconds, milliseconds = divmod(milliseconds, 1000)
-    return f'{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}'
-
-
-_JOINER = '\u2060'  # has no width and breaks no line
+_JOINER = '\u2060'  # WORD JOINER: has no width and breaks no line
 
 
 class Cue(Protocol):
@@ -45,13 +22,36 @@ class Cue(Protocol):
     caption: str
 
 
+def parse_seconds(text: str) -> float:
+    """Parse a duration such as '10s', '10', '1.5m' or '500ms' into seconds.
+
+    Raises:
+      UserError: the text is not a duration, or zero.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _FACTOR[match[2]] if match else 0.0
+    if not seconds:
+        raise UserError(
+            f'{text!r} is not a duration: write seconds such as 10s, or minutes as 1.5m'
+        )
+    return seconds
+
+
+def timestamp(seconds: float, point: str) -> str:
+    """Format a time as in '01:02:03.004', with `point` before the milliseconds."""
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f'{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}'
+
+
 def name_subtitles(
     videos: Sequence[Path], folder: str | os.PathLike[str] | None
 ) -> dict[Path, Path]:
-    """Return where the subtitles of each video go, without a suffix: beside it, or in `folder`.
+    """Choose the path of each video's subtitles, without suffix: beside the video or in `folder`.
 
-    Players find them by the video's name before 'captions'; a film's own subtitles are never in
-    the way.
+    Players match subtitles by the beginning of the name. The part '.captions' keeps ours from
+    overwriting subtitles that came with the film.
 
     Raises:
       UserError: two videos would share a file.
@@ -69,7 +69,7 @@ def name_subtitles(
 
 
 def write_subtitles(base: Path, cues: Sequence[Cue]) -> None:
-    """Write BASE.srt and BASE.vtt of the captions that hold a word, whole or not at all.
+    """Write BASE.srt and BASE.vtt, whole or not at all; empty captions are skipped.
 
     Raises:
       UserError: a file cannot be written.
@@ -86,24 +86,25 @@ def write_subtitles(base: Path, cues: Sequence[Cue]) -> None:
 
 
 def to_srt(cues: Iterable[Cue]) -> str:
-    """Return SubRip subtitles."""
+    """Format SubRip subtitles."""
     return '\n'.join(
-        f'{number}\n{clock(cue.start, ",")} --> {clock(cue.end, ",")}\n{_plain(cue.caption)}\n'
+        f'{number}\n{_span(cue, ",")}\n{_plain(cue.caption)}\n'
         for number, cue in enumerate(cues, 1)
     )
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
-    """Return WebVTT subtitles (W3C, 2019)."""
-    blocks = (
-        f'{clock(cue.start, ".")} --> {clock(cue.end, ".")}\n{_escaped(cue.caption)}\n'
-        for cue in cues
-    )
+    """Format WebVTT subtitles (W3C, 2019)."""
+    blocks = (f'{_span(cue, ".")}\n{_escaped(cue.caption)}\n' for cue in cues)
     return '\n'.join(['WEBVTT\n', *blocks])
 
 
+def _span(cue: Cue, point: str) -> str:
+    return f'{timestamp(cue.start, point)} --> {timestamp(cue.end, point)}'
+
+
 def _plain(text: str) -> str:
-    """Return one line in which players find no tag; SubRip has no way to escape one."""
+    """Break up what players would take for a tag; SubRip has no escape for '<' or '{'."""
     return re.sub(r'([<{]|--)(?=\S)', rf'\1{_JOINER}', _one_line(text))
 
 

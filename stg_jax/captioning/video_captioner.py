@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 
 from stg_jax.captioning.caption_video import Captioned, ChooseFn, caption_video
-from stg_jax.captioning.explained import to_shown
 from stg_jax.captioning.report import Report
 from stg_jax.decode.candidates import best_candidates, random_candidates
 from stg_jax.decode.captioner import Captioner
@@ -37,19 +36,19 @@ class VideoCaptioner(Captioner):
         self,
         path: VideoPath,
         *,
-        window: float | None = None,
+        segment_seconds: float | None = None,
         beam_size: int | None = None,
         number: int | None = None,
         temperature: float | None = None,
         seed: int = 0,
     ) -> Iterator[Captioned]:
-        """Caption each window of a video, with scores, times and the features behind the captions.
+        """Caption each segment of a video, with scores, times and the features behind the captions.
 
         Args:
           path: the video file.
-          window: seconds of a window; the whole video by default.
+          segment_seconds: length of a segment; the whole video by default.
           beam_size: the run's own by default; 1 is greedy.
-          number: captions of each window; by default the whole beam, or one random caption.
+          number: captions of each segment; by default the whole beam, or one random caption.
           temperature: draws captions at random instead of searching; low values favour likely
             words.
           seed: of the random captions.
@@ -58,23 +57,22 @@ class VideoCaptioner(Captioner):
           UserError: the file cannot be decoded, or the options contradict each other.
         """
         choose = self._choose_fn(beam_size, number, temperature, seed)
-        return caption_video(self.extractor, choose, path, window)
+        return caption_video(self.extractor, choose, path, segment_seconds)
 
     def explain(
-        self, *paths: VideoPath, window: float | None = None, beam_size: int | None = None
+        self, *paths: VideoPath, segment_seconds: float | None = None, beam_size: int | None = None
     ) -> Report:
         """Caption videos and report which objects and frames each word came from.
 
         Raises:
           UserError: a file cannot be decoded.
         """
-        return Report(
-            [
-                to_shown(self, captioned, is_window=window is not None)
-                for path in paths
-                for captioned in self.captions(path, window=window, beam_size=beam_size)
-            ]
-        )
+        report = Report()
+        for path in paths:
+            found = self.captions(path, segment_seconds=segment_seconds, beam_size=beam_size)
+            for captioned in found:
+                report.add(self, captioned, is_segment=segment_seconds is not None)
+        return report
 
     def _choose_fn(
         self, beam_size: int | None, number: int | None, temperature: float | None, seed: int

@@ -7,14 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stg_jax.captioning.caption_video import caption_video
-from stg_jax.captioning.explained import in_frame, to_shown
-from stg_jax.decode.candidates import best_candidates
-from stg_jax.decode.captioner import Captioner
+from stg_jax.captioning.explained import in_frame
+from stg_jax.captioning.video_captioner import VideoCaptioner
 from stg_jax.errors import UserError
-from stg_jax.extract.base import Extractor
-from stg_jax.extract.video.segments import read_timeline
-from stg_jax.visualize.explanation_page import render_page
+from stg_jax.extract.video.timeline import read_timeline
 
 WAITING = 20  # people in the queue, after whom others are asked to come back later
 
@@ -48,17 +44,14 @@ class Limits:
             )
 
 
-def caption_fn(
-    captioner: Captioner, extractor: Extractor, limits: Limits
-) -> Callable[[Path], tuple[str, str]]:
-    """Return what turns a video file into its caption and its report, a page as HTML text."""
+def caption_fn(captioner: VideoCaptioner, limits: Limits) -> Callable[[Path], tuple[str, str]]:
+    """Build the function from a video file to its caption and its report, a page as HTML text."""
+    _ = captioner.extractor  # so that its models are loaded, or missed, before anybody asks
 
     def caption(path: Path) -> tuple[str, str]:
         limits.check(path)
-        (captioned,) = caption_video(
-            extractor, lambda clips: best_candidates(captioner, clips), path
-        )
-        return captioned.caption, render_page([to_shown(captioner, captioned, is_window=False)])
+        report = captioner.explain(path)
+        return report.entries[0].captions[0][0], report.html()
 
     return caption
 

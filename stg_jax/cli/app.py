@@ -1,6 +1,7 @@
 """How a command starts and ends: exit code 0, 2 for a user error, 75 to be restarted."""
 
 import errno
+import io
 import math
 import os
 import select
@@ -41,6 +42,9 @@ def run(main: Callable[[list[str]], int | None], defaults: Sequence[str] = ()) -
       defaults: flags that are parsed before those that the user typed.
     """
     signals.resend_lost_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be UTF-8; standard error escapes them by default.
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         arguments = _parse([sys.argv[0], *defaults, *sys.argv[1:]])
         code = 0 if arguments is None else main(arguments) or 0

@@ -1,29 +1,27 @@
 """Batches of NumPy arrays of fixed shapes, from the shards or from memory.
 
-Every global batch is a function of (seed, epoch, step) alone: of neither the number of hosts, nor
-where a run stopped and went on, nor whether the clips are streamed or cached. With the order
-'per_host' it is one of the number of hosts, too.
+Every global batch is a function of (seed, epoch, step) only: it depends neither on the number of
+hosts, nor on where a run stopped and resumed, nor on whether clips are streamed or cached. The
+advanced order 'per_host', for pods that read much more than they compute, gives this up: each host
+then reads only its own part of the shards, and batches depend on the number of hosts, too.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stg_jax.config import DataConfig
-from stg_jax.data.cache import CachedClips, IndexedClips
+from stg_jax.data.cache import Batch, CachedClips, ClipSource, IndexedClips
 from stg_jax.data.captions import Captions, read_captions
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.sampler import Order, Rows
+from stg_jax.data.sampler import Order, Rows, Sampling
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 
-if TYPE_CHECKING:  # they load TensorFlow, which clips in memory do without
+if TYPE_CHECKING:  # it loads TensorFlow, which clips in memory do without
     from stg_jax.data.shards import Split
-    from stg_jax.data.stream import StreamedClips
-
-Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,61 +35,70 @@ class Clips:
     """
 
     config: DataConfig
-    source: 'StreamedClips | CachedClips'
+    source: ClipSource
     captions: Captions
 
     @property
     def split(self) -> 'Split':
-        """Return where the clips are stored."""
+        """Where the clips are stored."""
         return self.source.split
 
-    def take_table(self) -> dict[str, np.ndarray]:
-        """Return what 'row' of a batch counts in, once; nothing if batches have features."""
+    def take_table(self) -> Batch:
+        """Hand over the feature table that 'row' of a batch indexes, once (cache = device only)."""
         return self.source.take_table() if isinstance(self.source, IndexedClips) else {}
 
 
-def stream_clips(data_config: DataConfig, vocab: Vocabulary, split: str, **share: int) -> Clips:
+def stream_clips(
+    data_config: DataConfig, vocab: Vocabulary, split: str, *, host: int = 0, num_hosts: int = 1
+) -> Clips:
     """Open a split whose shards are read anew each time.
 
     Args:
       data_config: `config.data`.
       vocab: the words.
       split: its name.
-      **share: `host` and `num_hosts`, where this host is to read its share of the shards alone.
+      host: number of this host, where each reads only its own part of the shards.
+      num_hosts: the number of such hosts; 1 where every host reads all clips.
 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config.
     """
     from stg_jax.data.stream import StreamedClips
 
-    source = StreamedClips(data_config, split, **share)
+    source = StreamedClips(data_config, split, host=host, num_hosts=num_hosts)
     captions = read_captions(data_config.dir, split)
     return Clips(data_config, source, Captions(captions, vocab, data_config.max_words))
 
 
-def open_clips(data_config: DataConfig, vocab: Vocabulary, split: str, **share: int) -> Clips:
+def open_clips(
+    data_config: DataConfig, vocab: Vocabulary, split: str, *, host: int = 0, num_hosts: int = 1
+) -> Clips:
     """Open a split that is read more than once, as `data_config.cache` says.
 
     'none' streams it; 'host' reads it now and keeps it in memory while the returned object lives;
-    'device' does so for the devices: `take_table` gives what to put there, and batches hold
-    'row' (B,) int32, numbers of rows in it, in the place of features. The arguments are those of
+    'device' does so for the devices: `take_table` returns what to copy to them, and batches hold
+    'row' (B,) int32, row numbers of that table, instead of features. The arguments are those of
     `stream_clips`.
 
     Raises:
       UserError: the data folder is missing or damaged, or does not fit the config or the memory.
     """
     keep = keeper(data_config.cache)
-    clips = stream_clips(data_config, vocab, split, **share)
+    clips = stream_clips(data_config, vocab, split, host=host, num_hosts=num_hosts)
     return dataclasses.replace(clips, source=keep(clips.source))
 
 
-def keeper(cache: str) -> Callable[['StreamedClips'], 'StreamedClips | CachedClips']:
-    """Return what keeps the clips of a stream as `config.data.cache` says.
+def keeper(cache: str) -> Callable[[ClipSource], ClipSource]:
+    """Select the wrapper of a stream that `config.data.cache` asks for.
 
     Raises:
       UserError: there is no such cache.
     """
-    kinds = {'none': lambda streamed: streamed, 'host': CachedClips, 'device': IndexedClips}
+    kinds: dict[str, Callable[[ClipSource], ClipSource]] = {
+        'none': lambda streamed: streamed,
+        'host': CachedClips,
+        'device': IndexedClips,
+    }
     if cache not in kinds:
         raise UserError(
             f'config.data.cache = {cache!r} is unknown: use none to stream the shards, '
@@ -103,15 +110,15 @@ def keeper(cache: str) -> Callable[['StreamedClips'], 'StreamedClips | CachedCli
 def steps_per_epoch(
     manifest: Manifest, data_config: DataConfig, clips_per_batch: int, num_hosts: int = 1
 ) -> int:
-    """Return the number of global batches of an epoch of `train_batches`, the same on all hosts."""
+    """Count the global batches of an epoch of training; all hosts have the same number."""
     num_clips = _train_counts(manifest)['clips']
     if shares(data_config, num_hosts):
-        num_clips = -(-num_clips // num_hosts) * num_hosts  # the largest share decides
+        num_clips = -(-num_clips // num_hosts) * num_hosts  # the host with most clips decides
     return -(-passes_per_epoch(manifest, data_config) * num_clips // clips_per_batch)
 
 
 def shares(data_config: DataConfig, num_hosts: int) -> bool:
-    """Return whether each host reads its share of the train shards alone, as `order` says.
+    """Whether each host reads only its own part of the train shards, as `order` says.
 
     Raises:
       UserError: there is no such order.
@@ -130,18 +137,77 @@ def shares(data_config: DataConfig, num_hosts: int) -> bool:
 
 
 def passes_per_epoch(manifest: Manifest, data_config: DataConfig) -> int:
-    """Return how often an epoch sees each clip, to show about as many captions as there are."""
+    """Count the passes of an epoch over the clips: enough to show each caption about once."""
     counts = _train_counts(manifest)
     return -(-counts['captions'] // (counts['clips'] * data_config.captions_per_clip))
 
 
-def _train_counts(manifest: Manifest) -> dict[str, int]:
+def _train_counts(manifest: Manifest) -> Mapping[str, int]:
     if 'train' not in manifest.splits:
         raise UserError(f'the {manifest.data_set} data has no train split: prepare one to train')
     return manifest.splits['train']
 
 
-def train_batches(
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """The batches of an epoch, or those that are left of it.
+
+    Attributes:
+      clips: the split.
+      sampling: which of its records are this host's rows of each batch.
+      schedule: which captions a clip shows in each pass, see `Captions.shuffled`.
+    """
+
+    clips: Clips
+    sampling: Sampling
+    schedule: np.ndarray
+
+    def num_targets(self) -> np.ndarray:
+        """Count the tokens to predict in each row of each batch, (steps, B), reading no clip."""
+        rows, part = self.sampling.rows, self.sampling.part
+        nothing = np.empty(0, np.int64)
+        numbers = np.concatenate([nothing, *self.sampling.numbers])
+        passes = np.concatenate([nothing, *map(self._passes, rows.steps)])
+        found = self.clips.captions.num_targets(self.schedule, part.first + numbers, passes)
+        targets = np.zeros(len(rows.steps) * rows.per_host, np.int64)
+        targets[: len(numbers)] = found
+        return targets.reshape(len(rows.steps), rows.per_host)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield this host's rows of each batch; the last one is filled up with padding clips.
+
+        Yields:
+          Batches of B = clips_per_batch / num_hosts clips with K captions of L = max_words + 2
+          tokens: id (B,) object, '' for a padding clip; appearance (B, T, C2), motion (B, T, C3)
+          and object (B, T, N, Co) float16, and grid (B, T, G, Cg) where the config asks for it;
+          box (B, T, N, 4) float32; object_mask (B, T, N) bool;
+          tokens (B, K, L) int32: BOS, words, EOS, PAD, and all PAD where a clip has fewer than K
+          captions.
+
+        Raises:
+          UserError: a shard is damaged.
+        """
+        source, rows = self.clips.source, self.sampling.rows
+        features, nothing = iter(()), source.zeros(0)
+        if self.sampling.order.shards:  # else only other hosts have clips in the batches left
+            features = source.features(self.sampling)
+        for step in rows.steps:
+            # A host can have no row at all in the last batch, for which the others still wait.
+            batch, passes = next(features, nothing), self._passes(step)
+            if len(batch['id']) != len(passes):
+                from stg_jax.data.shards import damage
+
+                raise damage(self.clips.split)
+            tokens = self.clips.captions.tokens(self.schedule, batch['id'], passes)
+            batch = batch | {'tokens': tokens}
+            yield {key: _filled_up(value, rows.per_host) for key, value in batch.items()}
+
+    def _passes(self, step: int) -> np.ndarray:
+        """Compute in which pass over the clips each row of a batch is."""
+        return self.sampling.rows.positions(step) // self.sampling.part.num_clips
+
+
+def train_epoch(
     clips: Clips,
     *,
     clips_per_batch: int,
@@ -150,60 +216,18 @@ def train_batches(
     start_step: int = 0,
     host: int = 0,
     num_hosts: int = 1,
-) -> Iterator[Batch]:
-    """Yield one epoch of training batches from `start_step` on: this host's rows of each.
+) -> Epoch:
+    """Plan an epoch of training from `start_step` on.
 
     An epoch is several passes over the clips, each in a new order. A clip shows the next
     `captions_per_clip` captions of a random order in every pass, so that none comes back before
-    all were shown. The last batch is filled up with padding clips.
-
-    Returns:
-      Batches of B = clips_per_batch / num_hosts clips with K captions of L = max_words + 2 tokens:
-      id (B,) object, '' for a padding clip; appearance (B, T, C2), motion (B, T, C3) and object
-      (B, T, N, Co) float16, and grid (B, T, G, Cg) where the config asks for it; box (B, T, N, 4)
-      float32; object_mask (B, T, N) bool; tokens (B, K, L) int32: BOS, words, EOS, PAD, and all
-      PAD where a clip has fewer than K captions.
+    all were shown.
 
     Raises:
-      UserError: the hosts cannot share a batch, or a shard is damaged (while iterating).
+      UserError: the batch cannot be divided among the hosts.
     """
-    world = {'host': host, 'num_hosts': num_hosts}
-    return _batches(clips, *_epoch(clips, clips_per_batch, seed, epoch, start_step, **world))
-
-
-def train_targets(
-    clips: Clips,
-    *,
-    clips_per_batch: int,
-    seed: int,
-    epoch: int,
-    start_step: int = 0,
-    host: int = 0,
-    num_hosts: int = 1,
-) -> np.ndarray:
-    """Return how many words are to be predicted in each row of `train_batches`, reading no clip.
-
-    Returns:
-      (steps, B) int64.
-    """
-    world = {'host': host, 'num_hosts': num_hosts}
-    order, rows, schedule = _epoch(clips, clips_per_batch, seed, epoch, start_step, **world)
-    part = clips.source.part
-    steps = range(rows.first_step, rows.end_step)
-    nothing = np.empty(0, np.int64)
-    numbers = np.concatenate([nothing, *part.numbers(order, rows)])
-    positions = np.concatenate([nothing, *map(rows.positions, steps)])
-    passes = positions // part.num_clips
-    targets = np.zeros(len(steps) * rows.per_host, np.int64)
-    targets[: len(numbers)] = clips.captions.num_targets(schedule, part.first + numbers, passes)
-    return targets.reshape(len(steps), rows.per_host)
-
-
-def _epoch(clips, clips_per_batch, seed, epoch, start_step, *, host, num_hosts):
-    """Return order, rows and schedule of what is left of an epoch of training."""
     config, part, manifest = clips.config, clips.source.part, clips.split.manifest
     num_passes = passes_per_epoch(manifest, config)
-    key = [seed, epoch]
     rows = Rows(clips_per_batch, host, num_hosts, start_step, num_passes * part.num_clips)
     if part.host is not None:
         num_steps = steps_per_epoch(manifest, config, clips_per_batch, num_hosts)
@@ -212,11 +236,22 @@ def _epoch(clips, clips_per_batch, seed, epoch, start_step, *, host, num_hosts):
     # Each host has an order of its own when it has clips of its own.
     ends = [] if part.host is None else [part.host]
     passes = range(skipped_passes, num_passes)
-    rngs = [np.random.default_rng([*key, p, *ends]) for p in passes]
+    # A generator for each pass: a resumed run draws the passes that are left as the first one did.
+    rngs = [np.random.default_rng([seed, epoch, p, *ends]) for p in passes]
     order = Order.drawn(len(part.paths), config.shuffle_buffer, rngs, skipped)
-    caption_seed = int(np.random.default_rng(key).integers(2**31))
+    caption_seed = int(np.random.default_rng([seed, epoch]).integers(2**31))
     schedule = clips.captions.shuffled(config.captions_per_clip, num_passes, caption_seed)
-    return order, rows, schedule
+    return Epoch(clips, Sampling(part, order, rows), schedule)
+
+
+def train_batches(clips: Clips, **options: int) -> Iterator[Batch]:
+    """Yield the batches of `train_epoch`, see `Epoch.batches`."""
+    return train_epoch(clips, **options).batches()
+
+
+def train_targets(clips: Clips, **options: int) -> np.ndarray:
+    """Count the tokens to predict in each row of `train_epoch`, see `Epoch.num_targets`."""
+    return train_epoch(clips, **options).num_targets()
 
 
 def eval_batches(
@@ -225,20 +260,21 @@ def eval_batches(
     """Yield every clip once, in file order, with its first `eval_captions` captions.
 
     Rows of padding cost as much as clips: `even_batch_size` finds a size that leaves few.
-    Shapes and errors are those of `train_batches`; all hosts yield equally many batches.
+    Shapes and errors are those of `Epoch.batches`; all hosts yield the same number of batches.
     """
-    rows = Rows(clips_per_batch, host, num_hosts, 0, clips.source.part.num_clips)
-    order = Order.as_stored(len(clips.source.part.paths))
-    return _batches(clips, order, rows, clips.captions.first(clips.config.eval_captions))
+    part = clips.source.part
+    rows = Rows(clips_per_batch, host, num_hosts, first_step=0, total=part.num_clips)
+    sampling = Sampling(part, Order.as_stored(len(part.paths)), rows)
+    return Epoch(clips, sampling, clips.captions.first(clips.config.eval_captions)).batches()
 
 
 def even_batch_size(num_clips: int, most: int, divisor: int = 1) -> int:
-    """Return how many clips a batch has when as few batches as possible are about equally large.
+    """Choose the clips of a batch so that the fewest batches have about the same size.
 
     Args:
       num_clips: of all batches together.
       most: clips of a batch at most, rounded up to a multiple of the divisor.
-      divisor: what the size is to be a multiple of.
+      divisor: of the size.
     """
     largest = -(-most // divisor) * divisor
     num_batches = -(-num_clips // largest)
@@ -246,27 +282,10 @@ def even_batch_size(num_clips: int, most: int, divisor: int = 1) -> int:
 
 
 def empty_batch(clips: Clips, num_rows: int) -> Batch:
-    """Return padding clips alone, in the shapes that `eval_batches` yields."""
+    """Make a batch of padding clips only, in the shapes that `eval_batches` yields."""
     config = clips.config
     tokens = np.zeros((num_rows, config.eval_captions, config.max_words + 2), np.int32)
     return clips.source.zeros(num_rows) | {'tokens': tokens}
-
-
-def _batches(clips: Clips, order: Order, rows: Rows, schedule: np.ndarray) -> Iterator[Batch]:
-    """Join features with the captions that the schedule shows; fill up with padding clips."""
-    features, nothing = iter(()), clips.source.zeros(0)
-    if order.shards:  # else the other hosts have more rows in the last batch
-        features = clips.source.features(order, rows)
-    for step in range(rows.first_step, rows.end_step):
-        # A host can have no row at all in the last batch, for which the others still wait.
-        batch, positions = next(features, nothing), rows.positions(step)
-        if len(batch['id']) != len(positions):
-            from stg_jax.data.shards import damage
-
-            raise damage(clips.split)
-        passes = positions // clips.source.part.num_clips
-        batch = batch | {'tokens': clips.captions.tokens(schedule, batch['id'], passes)}
-        yield {key: _filled_up(value, rows.per_host) for key, value in batch.items()}
 
 
 def _filled_up(value: np.ndarray, num_rows: int) -> np.ndarray:

@@ -3,17 +3,39 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
-from stg_jax.data.sampler import Order, Rows
+from stg_jax.data.sampler import Order, Records, Rows, Sampling
 from stg_jax.errors import UserError
 
-if TYPE_CHECKING:  # it loads TensorFlow, and clips that are in memory anyway can do without
-    from stg_jax.data.stream import StreamedClips
-
 _LOADED_AT_ONCE = 32  # clips
+
+
+Batch = dict[str, np.ndarray]  # arrays by name, a row per clip
+
+
+class ClipSource(Protocol):
+    """Clips of a split that can be read again and again."""
+
+    @property
+    def split(self) -> Any:
+        """Where they are stored: a `shards.Split`, or a stand-in with its manifest and name."""
+        ...
+
+    @property
+    def part(self) -> Records:
+        """Which of its records are read."""
+        ...
+
+    def zeros(self, num_clips: int) -> Batch:
+        """Make a batch of padding, shaped as those of `features`."""
+        ...
+
+    def features(self, sampling: Sampling) -> Iterator[Batch]:
+        """Yield 'id' and the arrays of this host's rows, the last batch perhaps short."""
+        ...
 
 
 class CachedClips:
@@ -22,60 +44,59 @@ class CachedClips:
     Attributes:
       split: where they were read from.
       part: which of its records were read.
-      skipped: see `StreamedClips`.
 
     Raises:
       UserError: the clips need more memory than there is, or a shard is damaged.
     """
 
-    def __init__(self, streamed: 'StreamedClips'):
+    def __init__(self, streamed: ClipSource):
         self.split, self.part = streamed.split, streamed.part
         _check_memory(streamed)
         self.zeros = streamed.zeros
         self._arrays = _load(streamed)
-        self.skipped = streamed.skipped
 
-    def features(self, order: Order, rows: Rows) -> Iterator[dict[str, np.ndarray]]:
+    def features(self, sampling: Sampling) -> Iterator[Batch]:
         """Yield 'id' and the arrays of this host's rows, the last batch perhaps short."""
-        for numbers in self.part.numbers(order, rows):
+        for numbers in sampling.numbers:
             yield self._gather(numbers)
 
-    def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    def _gather(self, numbers: np.ndarray) -> Batch:
         # Here and not in a thread: handing over costs more than copying, which memory limits.
         # `take` copies whole rows; indexing with an array is a quarter slower.
         return {name: array.take(numbers, axis=0) for name, array in self._arrays.items()}
 
 
 class IndexedClips(CachedClips):
-    """Clips whose features are meant for the devices, so that batches hold their rows alone."""
+    """Clips whose features go to the devices, so that batches hold only their row numbers."""
 
-    def __init__(self, streamed: 'StreamedClips'):
+    def __init__(self, streamed: ClipSource):
         super().__init__(streamed)
         self._ids = self._arrays.pop('id')
         self.zeros = _no_rows
 
-    def take_table(self) -> dict[str, np.ndarray]:
-        """Return the features by row, which are given away: one copy of them is enough."""
+    def take_table(self) -> Batch:
+        """Hand over the features by row, once: one copy of them is enough."""
         table, self._arrays = self._arrays, {}
         return table
 
-    def _gather(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    def _gather(self, numbers: np.ndarray) -> Batch:
         return {'id': self._ids[numbers], 'row': numbers.astype(np.int32)}
 
 
-def _no_rows(num_clips: int) -> dict[str, np.ndarray]:
+def _no_rows(num_clips: int) -> Batch:
     # A padding clip gets the features of row 0, and no caption with which they would count.
     return {'id': np.full(num_clips, '', object), 'row': np.zeros(num_clips, np.int32)}
 
 
-def _load(streamed: 'StreamedClips') -> dict[str, np.ndarray]:
-    """Return 'id' and the arrays of all clips, in file order."""
+def _load(streamed: ClipSource) -> Batch:
+    """Read 'id' and the arrays of all clips, in file order."""
     # Filled in place: joining batches would take the memory twice.
     num_clips = streamed.part.num_clips
     arrays = streamed.zeros(num_clips)
     order = Order.as_stored(len(streamed.part.paths))
+    rows = Rows(_LOADED_AT_ONCE, host=0, num_hosts=1, first_step=0, total=num_clips)
     first = 0
-    for batch in streamed.features(order, Rows(_LOADED_AT_ONCE, 0, 1, 0, num_clips)):
+    for batch in streamed.features(Sampling(streamed.part, order, rows)):
         last = first + len(batch['id'])
         for name, array in arrays.items():
             array[first:last] = batch[name]
@@ -83,7 +104,7 @@ def _load(streamed: 'StreamedClips') -> dict[str, np.ndarray]:
     return arrays
 
 
-def _check_memory(streamed: 'StreamedClips') -> None:
+def _check_memory(streamed: ClipSource) -> None:
     split, free = streamed.split, _free_memory()
     needed = streamed.part.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
     if needed > free:
@@ -94,7 +115,7 @@ def _check_memory(streamed: 'StreamedClips') -> None:
 
 
 def _free_memory() -> int:
-    """Return how many bytes can be had without swapping."""
+    """Bytes that can be allocated without swapping."""
     meminfo = Path('/proc/meminfo')
     if not meminfo.exists():
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

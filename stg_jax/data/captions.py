@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class Captions:
         slots = np.arange(num_passes * num_shown) % sizes
         return self._schedule(np.take_along_axis(drawn.argsort(1), slots, axis=1), num_shown)
 
-    def tokens(self, schedule: np.ndarray, ids: Sequence[str], passes: np.ndarray) -> np.ndarray:
+    def tokens(self, schedule: np.ndarray, ids: Iterable[str], passes: np.ndarray) -> np.ndarray:
         """Return what clips show in a pass: (B, K, L) int32, PAD where there are too few captions.
 
         Raises:
@@ -101,7 +101,7 @@ def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, lis
     folder = open_folder(data_dir)
     path, splits = _path(folder, split), Manifest.load(folder).splits
     if split not in splits:
-        raise no_split(folder, split, splits)
+        raise no_split(folder, split, list(splits))
     try:
         captions = dict(map(json.loads, path.read_text(encoding='utf-8').splitlines()))
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def open_folder(data_dir: str | os.PathLike[str]) -> epath.Path:
 
 
 def no_split(folder: epath.Path, name: str, known: Sequence[str]) -> UserError:
-    """Return what is to be said of a split that a data folder does not have."""
+    """Build the UserError for an unknown split."""
     return UserError(f'{folder} has no split {name!r}: it holds {", ".join(known)}')
 
 

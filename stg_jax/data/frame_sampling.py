@@ -17,13 +17,13 @@ def sample_index(num_frames: int, num_samples: int) -> np.ndarray:
     return centre.astype(np.int64)
 
 
-def window_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
+def context_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
     """Return the `width` consecutive frames around each frame of `index`.
 
     Args:
       index: (T,) frame numbers.
       width: W, number of frames; the one at W // 2 is the frame itself.
-      num_frames: frames of the video; a window repeats the first and last frame at the ends.
+      num_frames: frames of the video; the context repeats the first and last frame at the ends.
 
     Returns:
       (T, width) int64.

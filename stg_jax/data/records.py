@@ -141,7 +141,7 @@ class _Writer:
         self._ids.add(clip.id)
         if self._first is None:
             self._open(clip)
-        check_same_shapes(clip, self._first)
+        check_same_shapes(clip, self._first or clip)
         clip = self._with_stored_captions(split, clip)
         if split not in self._splits:
             self._shards.initialize_splits([split])
@@ -176,7 +176,8 @@ class _Writer:
         }
 
     def _open(self, clip: Clip) -> None:
-        identity = tfds.core.dataset_info.DatasetIdentity(
+        core: Any = tfds.core  # which does not declare this part of it
+        identity = core.dataset_info.DatasetIdentity(
             name='clips',
             version=tfds.core.Version('1.0.0'),
             data_dir=os.fspath(self._folder),
@@ -240,7 +241,7 @@ def read_clips(data_dir: str | os.PathLike[str], split: str) -> Iterator[Clip]:
       UserError: the folder or split is missing, or a shard is damaged (shard and record named).
     """
     opened = open_split(data_dir, split)
-    examples = opened.records().map(opened.features.deserialize_example)
+    examples: Any = opened.records().map(opened.features.deserialize_example)
     with naming_damage(opened):
         for example in examples.as_numpy_iterator():
             texts = {

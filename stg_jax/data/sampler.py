@@ -1,11 +1,13 @@
 """Which records are the rows of which batch, fixed before any record is parsed.
 
 The order is one of record numbers: a stream applies it to the bytes of the records, a cache to rows
-in memory, and both get the same batches (`reorder.py`).
+in memory, and both get the same batches. Nothing here needs TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -30,7 +32,7 @@ class Order:
 
     @classmethod
     def as_stored(cls, num_shards: int) -> 'Order':
-        """Return one pass in the order of the files."""
+        """One pass in the order of the files."""
         return cls([np.arange(num_shards)], [0], buffer_size=1)
 
     @classmethod
@@ -41,9 +43,10 @@ class Order:
         rngs: Sequence[np.random.Generator],
         skipped: int,
     ) -> 'Order':
-        """Return one pass for each generator, in the order that it draws."""
+        """Draw one pass from each generator."""
         shards = [rng.permutation(num_shards) for rng in rngs]
-        return cls(shards, [rng.integers(2**63 - 1) for rng in rngs], buffer_size, skipped)
+        seeds = [int(rng.integers(2**63 - 1)) for rng in rngs]
+        return cls(shards, seeds, buffer_size, skipped)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Rows:
     Attributes:
       clips_per_batch: rows of a global batch.
       host: number of this host.
-      num_hosts: hosts that share a batch.
+      num_hosts: hosts that divide a batch among them.
       first_step: the batch to begin with.
       total: records of the whole epoch.
       num_steps: batches of the whole epoch, where another host has more records than this one.
@@ -75,28 +78,82 @@ class Rows:
 
     @property
     def per_host(self) -> int:
-        """Return how many rows of a batch one host has."""
+        """Rows of a batch that one host has."""
         return self.clips_per_batch // self.num_hosts
 
     @property
     def end_step(self) -> int:
-        """Return the number of batches of the whole epoch."""
+        """Number of batches of the whole epoch."""
         return max(self.num_steps, -(-self.total // self.clips_per_batch))
 
+    @property
+    def steps(self) -> range:
+        """The batches that are left of the epoch."""
+        return range(self.first_step, self.end_step)
+
     def positions(self, step: int) -> np.ndarray:
-        """Return the positions in the epoch of this host's rows of a batch, without padding."""
+        """Positions in the epoch of this host's rows of a batch, without padding."""
         first = step * self.clips_per_batch + self.host * self.per_host
         return np.arange(first, min(first + self.per_host, self.total))
 
-    def dealt(self, passes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def dealt(self, passes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the numbers of this host's rows of each batch.
 
         Args:
           passes: the numbers of the records of each pass, from the first batch on.
         """
+        passes = iter(passes)
         drawn = np.empty(0, np.int64)
-        for step in range(self.first_step, self.end_step):
+        for step in self.steps:
             places = self.positions(step) - self.first_step * self.clips_per_batch
             while len(drawn) <= places.max(initial=-1):
                 drawn = np.concatenate([drawn, next(passes)])
             yield drawn[places]
+
+
+class Records(Protocol):
+    """Consecutive records of a split, such as a `shards.Part`."""
+
+    @property
+    def first(self) -> int:
+        """Number of the first of them in the split."""
+        ...
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Shards that hold them."""
+        ...
+
+    @property
+    def num_clips(self) -> int:
+        """Number of records."""
+        ...
+
+    @property
+    def host(self) -> int | None:
+        """The host that reads only these records, None where it is the whole split."""
+        ...
+
+    def numbers(self, order: Order) -> Iterable[np.ndarray]:
+        """Yield the numbers of the records of each pass, in an order."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """The records that are this host's rows of each batch: as an order, and as numbers.
+
+    Attributes:
+      part: the records.
+      order: in which they are read.
+      rows: which of them, by position, belong to this host.
+    """
+
+    part: Records
+    order: Order
+    rows: Rows
+
+    @functools.cached_property
+    def numbers(self) -> list[np.ndarray]:
+        """Numbers of this host's rows of each batch, drawn once however often they are used."""
+        return list(self.rows.dealt(self.part.numbers(self.order)))

@@ -1,9 +1,10 @@
-"""The records of a split that one host reads: all of them, or its share of the shards."""
+"""The shards of a split, and the records of them that one host reads, in any order."""
 
 import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -11,8 +12,7 @@ from google.protobuf import json_format
 
 from stg_jax.data.captions import no_split, open_folder
 from stg_jax.data.manifest import Manifest
-from stg_jax.data.reorder import reordered, reordered_numbers
-from stg_jax.data.sampler import Order, Rows
+from stg_jax.data.sampler import Order
 from stg_jax.data.tf import tf, tfds
 from stg_jax.errors import UserError
 
@@ -41,18 +41,16 @@ class Split:
 
     @property
     def num_clips(self) -> int:
-        """Return the number of records in all shards."""
+        """Number of records in all shards."""
         return sum(self.lengths)
 
     def records(self) -> tf.data.Dataset:
-        """Return the serialized records in the order of the shards."""
+        """Read the serialized records in the order of the shards."""
         return tf.data.TFRecordDataset(list(self.paths))
 
 
-def open_split(data_dir: str | os.PathLike[str], name: str, *, damaged_ok: bool = False) -> Split:
+def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     """Open a split after checking that its shards are complete (by size, without reading them).
-
-    With `damaged_ok` it is enough that they are all there.
 
     Raises:
       UserError: the folder or the split is missing, or a shard is missing or cut.
@@ -70,20 +68,19 @@ def open_split(data_dir: str | os.PathLike[str], name: str, *, damaged_ok: bool 
             f'the metadata of {folder} is damaged ({reason}): prepare the data again'
         ) from None
     if name not in manifest.splits or name not in info.splits:
-        raise no_split(folder, name, manifest.splits)
+        raise no_split(folder, name, list(manifest.splits))
     stored = info.splits[name]
     paths = [os.fspath(path) for path in stored.filepaths]
+    assert isinstance(info.features, tfds.features.FeaturesDict)
     split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
-    if not _present(split) or not (damaged_ok or _complete(split, stored.num_bytes)):
+    if not _complete(split, stored.num_bytes):
         raise damage(split)
     return split
 
 
-def _present(split: Split) -> bool:
-    return all(epath.Path(path).exists() for path in split.paths)
-
-
 def _complete(split: Split, num_bytes: int) -> bool:
+    if not all(epath.Path(path).exists() for path in split.paths):
+        return False
     expected = num_bytes + _RECORD_OVERHEAD * split.num_clips
     return (
         sum(epath.Path(path).stat().length for path in split.paths) == expected
@@ -92,7 +89,7 @@ def _complete(split: Split, num_bytes: int) -> bool:
 
 
 def damage(split: Split) -> UserError:
-    """Read all shards of a split that is damaged; return what names the first bad record."""
+    """Read all shards of a damaged split to build the error that names the first bad record."""
     for path, length in zip(split.paths, split.lengths, strict=True):
         fault = _fault(path, length)
         if fault:
@@ -104,7 +101,7 @@ def damage(split: Split) -> UserError:
 
 
 def _fault(path: str, length: int) -> str | None:
-    """Return what is wrong with a shard of `length` records, if anything."""
+    """Describe what is wrong with a shard of `length` records; None if nothing is."""
     if not epath.Path(path).exists():
         return 'is missing'
     count = 0
@@ -127,9 +124,6 @@ def naming_damage(split: Split) -> Iterator[None]:
         raise damage(split) from None
 
 
-LOST = '\0'  # begins what stands for a record that cannot be read; the name of its shard follows
-
-
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Consecutive records of a split.
@@ -139,7 +133,7 @@ class Part:
       paths: shards that hold them.
       skips: records to pass over at the beginning of each shard.
       lengths: records to read from each shard after these.
-      host: the host whose share this is, None where it is the whole split.
+      host: the host that reads only these records, None where it is the whole split.
     """
 
     first: int
@@ -150,12 +144,12 @@ class Part:
 
     @classmethod
     def whole(cls, split: Split) -> 'Part':
-        """Return all records of a split."""
+        """Take all records of a split."""
         return cls(0, split.paths, [0] * len(split.paths), split.lengths)
 
     @classmethod
     def of_host(cls, split: Split, host: int, num_hosts: int) -> 'Part':
-        """Return the share of one of several hosts, which differ by one record at most.
+        """Take the records of one of several hosts, whose numbers differ by one at most.
 
         Raises:
           UserError: there are more hosts than clips.
@@ -165,8 +159,8 @@ class Part:
                 f'{split.folder} has {split.num_clips} {split.name} clips for {num_hosts} hosts: '
                 'pass --config.data.order=global'
             )
-        share = tfds.even_splits(split.name, num_hosts)[host]
-        files = tfds.builder_from_directory(split.folder).info.splits[share].file_instructions
+        mine = tfds.even_splits(split.name, num_hosts)[host]
+        files = tfds.builder_from_directory(split.folder).info.splits[mine].file_instructions
         whole = {path: i for i, path in enumerate(split.paths)}
         numbers = [whole[file.filename] for file in files]
         lengths = [
@@ -179,29 +173,68 @@ class Part:
 
     @property
     def num_clips(self) -> int:
-        """Return the number of records."""
+        """Number of records."""
         return sum(self.lengths)
 
-    def records(self, order: Order, *, skip_damaged: bool) -> tf.data.Dataset:
-        """Return the serialized records in an order; `LOST` + path for what cannot be read."""
-        paths = tf.constant(self.paths)
-        skips, lengths = tf.constant([self.skips, self.lengths], tf.int64)
+    def records(self, order: Order) -> tf.data.Dataset:
+        """Read the serialized records of all passes, each in its order."""
 
-        @tf.autograph.experimental.do_not_convert
-        def of_shard(number: tf.Tensor) -> tf.data.Dataset:
-            records = tf.data.TFRecordDataset(paths[number])
-            if skip_damaged:
-                # After a damaged record nothing of its shard can be trusted to be where it was.
-                lost = tf.data.Dataset.from_tensors(LOST + paths[number]).repeat()
-                records = records.ignore_errors().concatenate(lost)
-            return records.skip(skips[number]).take(lengths[number])
+        @tf.autograph.experimental.do_not_convert  # nothing to convert, and the search takes long
+        def one_pass(shards: Any, seed: Any) -> tf.data.Dataset:
+            in_order = tf.data.Dataset.from_tensor_slices(shards).flat_map(self._shard)
+            return _shuffled(in_order, order.buffer_size, seed)
 
-        return reordered(
-            order, lambda shards: tf.data.Dataset.from_tensor_slices(shards).flat_map(of_shard)
+        passes: Any = tf.data.Dataset.from_tensor_slices(
+            (np.stack(order.shards), np.array(order.seeds, np.int64))
         )
+        records = passes.flat_map(one_pass)
+        return records.skip(order.skipped).with_options(_options())
 
-    def numbers(self, order: Order, rows: Rows) -> Iterator[np.ndarray]:
-        """Yield the numbers, counted from `first`, of a host's rows of each batch of `records`."""
+    @tf.autograph.experimental.do_not_convert
+    def _shard(self, number: tf.Tensor) -> tf.data.Dataset:
+        path, skip, length = (
+            tf.constant(values)[number]
+            for values in (self.paths, np.array(self.skips), np.array(self.lengths))
+        )
+        return tf.data.TFRecordDataset(path).skip(skip).take(length)
+
+    def numbers(self, order: Order) -> Iterator[np.ndarray]:
+        """Yield for each pass the numbers of the same records, counted from `first`."""
         ends = np.cumsum(self.lengths)
-        passes = reordered_numbers(order, np.split(np.arange(ends[-1]), ends[:-1]))
-        return rows.dealt(passes)
+        of_shards = np.split(np.arange(ends[-1]), ends[:-1])
+        skipped = order.skipped
+        for shards, seed in zip(order.shards, order.seeds, strict=True):
+            joined = np.concatenate([of_shards[i] for i in shards])
+            # TensorFlow's own shuffle, applied to numbers: no other one gives its order.
+            shuffled = _shuffled_numbers(joined, np.int64(order.buffer_size), np.int64(seed))
+            yield shuffled.numpy()[skipped:]
+            skipped = 0
+
+
+_MOST_THREADS = 8  # reading is cheap next to the step; the other cores belong to XLA
+_NUMBERS, _NUMBER = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
+
+
+def _shuffled(records: tf.data.Dataset, buffer_size: Any, seed: Any) -> tf.data.Dataset:
+    # The seed of the function that is traced: the user's would change the order.
+    tf.random.set_seed(None)  # pyright: ignore[reportArgumentType] - None takes the seed away
+    return records.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
+
+
+@tf.function(input_signature=[_NUMBERS, _NUMBER, _NUMBER], autograph=False)
+def _shuffled_numbers(numbers: Any, buffer_size: Any, seed: Any) -> Any:
+    """Shuffle numbers as a stream of the same number of records is shuffled."""
+    shuffled = _shuffled(tf.data.Dataset.from_tensor_slices(numbers), buffer_size, seed)
+    return shuffled.batch(tf.size(numbers, tf.int64)).get_single_element()
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = min(os.cpu_count() or 1, _MOST_THREADS)
+    # They find nothing in so short a pipeline, and cost as much as reading a hundred clips.
+    options.experimental_optimization.apply_default_optimizations = False
+    # Nothing is left to tune, and on busy cores its thread can miss that an epoch is over: then
+    # closing the stream waits for its next look, after a long epoch a minute.
+    options.autotune.enabled = False
+    return options

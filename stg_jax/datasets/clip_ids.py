@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from stg_jax.datasets import Annotations
 from stg_jax.errors import UserError
+from stg_jax.extract.video.files import VIDEO_SUFFIXES
 
 # In the order of preference where several fit equally well.
 SCHEMES = ('name', 'vidK', 'videoN', 'videoK', 'index0', 'index1')
@@ -21,10 +22,6 @@ _NUMBERED = {  # how a key is written, and the number of the first clip
 }
 # Keys that look the same, counted from 1 instead of from 0.
 FROM_ONE = {'videoN': 'videoK', 'index0': 'index1'}
-VIDEO_SUFFIXES = {
-    *('.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov'),
-    *('.mp4', '.mpeg', '.mpg', '.ogv', '.ts', '.webm', '.wmv'),
-}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Rules:
 Cache = Any
 Entry = Any
 
+# A caption with <unk> is never what a user wants, and references contain none that could match.
 BANNED = (PAD, BOS, UNK)
 
 
@@ -151,6 +152,8 @@ def beam_search(
     """
     rules = Rules(max_words, length_penalty, banned)
 
+    # The cache is never reordered, only written at one position for all rows. On a CPU, reordering
+    # it at every step and sorting the whole vocabulary made a search of 128 clips 2.2 times slower.
     def step_fn(state: _State) -> _State:
         grown, entry_N = _continue(logits_fn, state, rules)
         store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
@@ -170,6 +173,8 @@ def row_counts(batch_size: int, beam_size: int) -> list[int]:
     unfinished clips. More sizes would save less time than their compilation takes.
     """
     num_rows = batch_size * beam_size
+    # Five sizes instead of three make a search 7 to 15 % faster and compile in 6 s instead of 4. A
+    # sixth, 3 * batch_size, would save 2.6 % and cost 2 s more.
     fewer = {num_rows - batch_size, 2 * batch_size, batch_size, batch_size // 4}
     return sorted({num_rows} | {n for n in fewer if 8 <= n < num_rows}, reverse=True)
 
@@ -197,6 +202,7 @@ def _continue(logits_fn: LogitsFn, state: _State, rules: Rules) -> tuple[_Contin
     """Run the model on the live hypotheses, with the smallest number of rows that fits."""
     B, K = state.last_BK.shape
     live_BK = state.live_logp_BK > -jnp.inf
+    # Live hypotheses first; the inverse permutation leads back from rows to hypotheses.
     live_first_N = jnp.argsort(~live_BK.reshape(B * K), stable=True)
     row_BK = jnp.argsort(live_first_N).reshape(B, K)
 
@@ -207,6 +213,7 @@ def _continue(logits_fn: LogitsFn, state: _State, rules: Rules) -> tuple[_Contin
         return jax.tree.map(lambda x: jnp.pad(x, [unread] + [(0, 0)] * (x.ndim - 1)), found)
 
     counts = row_counts(B, K)
+    # The number of sizes that the live hypotheses fit into is the index of the smallest one.
     choice = sum((jnp.sum(live_BK) <= count).astype(jnp.int32) for count in counts[1:])
     branches = [functools.partial(read, count) for count in counts]
     logp_NC, token_NC, entry_N = jax.lax.switch(choice, branches, state)
@@ -225,6 +232,7 @@ def _read(
     )
     prefixes = Prefixes(token_R, hypothesis_R // K, trail_RL)
     logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
+    # Its log-probability still counts, so that scores do not depend on where captions are cut.
     only_eos = state.step >= rules.max_words
     best = top_tokens(logp_R, logits_RV, K, banned=rules.banned, only_eos=only_eos)
     return *best, entry
@@ -233,6 +241,7 @@ def _read(
 def _select(state: _State, grown: _Continuations, cache: Any, rules: Rules) -> _State:
     """Keep the K best continuations of each clip; drop those that cannot beat finished ones."""
     B, K, C = grown.logp_BKC.shape
+    # C = K continuations of each prefix are enough: the K best of a clip are among them.
     logp_BK, index_BK = jax.lax.top_k(grown.logp_BKC.reshape(B, K * C), K)
     beam_BK = index_BK // C
     choice_BK = jnp.take_along_axis(grown.token_BKC.reshape(B, K * C), index_BK, axis=1)
@@ -257,6 +266,7 @@ def _select(state: _State, grown: _Continuations, cache: Any, rules: Rules) -> _
 
 def _keep_best(found: Hypotheses, ended: Hypotheses) -> Hypotheses:
     """Merge finished hypotheses and keep their number; of equal scores the older one wins."""
+    # top_k is stable, so older hypotheses, which come first, win ties.
     score_BX = jnp.concatenate([found.score_BK, ended.score_BK], axis=1)
     token_BXL = jnp.concatenate([found.token_BKL, ended.token_BKL], axis=1)
     score_BK, index_BK = jax.lax.top_k(score_BX, found.score_BK.shape[1])
@@ -265,4 +275,5 @@ def _keep_best(found: Hypotheses, ended: Hypotheses) -> Hypotheses:
 
 def _reorder(value_BK: jax.Array, index_BK: jax.Array) -> jax.Array:
     """Gather `value_BK` (B, K, ...) along K, each clip by its own row of `index_BK`."""
+    # Not take_along_axis: it would broadcast the indices over the trailing axes.
     return jax.vmap(lambda value, index: value[index])(value_BK, index_BK)

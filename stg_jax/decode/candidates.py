@@ -66,6 +66,7 @@ def _candidates(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candi
         [
             Candidate(decode(token_L), float(score), token_L)
             for token_L, score in zip(token_KL, score_K, strict=True)
+            # A beam of 5 over a vocabulary of 3 words cannot fill every place.
             if np.isfinite(score)
         ]
         for token_KL, score_K in zip(token_BKL, score_BK, strict=True)

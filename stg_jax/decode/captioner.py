@@ -186,7 +186,10 @@ class Captioner:
         Raises:
           UserError: see `__call__`.
         """
+        # On the devices a wrong shape would end in an error of XLA, NaN in a caption of random
+        # words.
         shapes = feature_shapes(self.run.config.data)
+        # The student needs no detector at test time; objects are not even sent to the devices.
         if self.branch == 'scene':
             shapes = {key: shapes[key] for key in SCENE_KEYS if key in shapes}
         for key, wanted in shapes.items():
@@ -210,6 +213,8 @@ def _check_feature(key: str, value: np.ndarray, wanted: jax.ShapeDtypeStruct) ->
 def stack_clips(clips: Sequence[Clip], num_objects: int) -> dict[str, np.ndarray]:
     """Stack clips into a batch of features, objects padded or cut to `num_objects` a frame."""
 
+    # Detectors give any number of objects a frame, XLA programs have one shape. Objects are sorted
+    # by score, so the least certain ones are cut.
     def fit(value: np.ndarray) -> np.ndarray:
         value = value[:, :num_objects]
         padding = [(0, 0), (0, num_objects - value.shape[1])] + [(0, 0)] * (value.ndim - 2)

@@ -96,6 +96,7 @@ class Ensemble:
                 encode_clips(model, each, batch, self.branch, options['beam_size'])
                 for model, each in zip(models, params, strict=True)
             ]
+            # The caches of all members branch together, so one index table serves them all.
             return beam_search(
                 joint_logits_fn([logits_fn for logits_fn, _ in encoded]),
                 tuple(cache for _, cache in encoded),

@@ -66,6 +66,7 @@ def make_search(
     Raises:
       UserError: the model has no such branch.
     """
+    # Now, so that an unknown branch is reported before anything is compiled.
     branch = model.config.decoder(branch)
 
     def search(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
@@ -130,6 +131,7 @@ def encode_clips(
       The function that continues captions of these clips, and its empty cache with
       `rows_per_clip` rows for each clip.
     """
+    # Keys and values of the memory are projected once here, not again for every word.
     apply = functools.partial(model.apply, {'params': params}, branch=branch)
     memory = apply(apply(batch, method='encode'), method='read_memory')
 

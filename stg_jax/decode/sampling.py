@@ -64,12 +64,15 @@ def sample(
         prefixes = Prefixes(state.last_R, row_R // num_samples, trail_RL)
         logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        # One noise for all clips, so that a clip's captions do not depend on its place in the batch
+        # and on the number of devices.
         noise_KV = jax.random.gumbel(key, (num_samples, logits_RV.shape[-1]))
         noise_RV = jnp.tile(noise_KV * temperature, (batch_size, 1))
         store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
         return _append(state, logits_RV, noise_RV, jax.tree.map(store, state.cache, entry), rules)
 
     state = _first_state(cache, num_rows, max_words)
+    # A while loop and not a scan: captions of 7 words end long before max_words, 20 by default.
     state = jax.lax.while_loop(lambda state: jnp.any(state.live_R), step_fn, state)
     return _ranked(state, batch_size, rules)
 
@@ -93,6 +96,7 @@ def _append(
     allowed_RV = logits_RV.at[:, jnp.array(rules.banned, int)].set(-jnp.inf)
     drawn_R = jnp.argmax(allowed_RV + noise_RV, axis=-1).astype(jnp.int32)
     token_R = jnp.where(state.step >= rules.max_words, EOS, drawn_R)
+    # The score is the model's own probability, without temperature and bans, as in the search.
     logp_RV = jax.nn.log_softmax(logits_RV)
     logp_R = jnp.take_along_axis(logp_RV, token_R[:, None], axis=-1)[:, 0]
     return _State(

@@ -34,6 +34,7 @@ def predict(
 ) -> dict[str, str]:
     """Decode the batches of a split and collect the captions of all hosts, by clip id."""
     own: dict[str, str] = {}
+    # Hosts only exchange captions after the last batch: they are some kilobytes of text.
     for batch in batches:
         own |= best_captions(batch['id'], search(batch), vocab)
     return gather_captions(own)

@@ -25,6 +25,7 @@ def in_order_of(clips: Sequence[str], predictions: Mapping[str, str]) -> list[st
     Raises:
       UserError: a clip has no caption, or a caption is of another clip.
     """
+    # A score of part of a split is not comparable with anything, so nothing is dropped silently.
     known = frozenset(clips)
     if predictions and not known & predictions.keys():
         raise UserError(

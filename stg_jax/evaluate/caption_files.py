@@ -142,8 +142,8 @@ def _cell(text: str) -> Any:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding='utf-8-sig', newline='') as lines:
-        rows = csv.reader(lines, delimiter=_separator(lines), strict=True)
         try:
+            rows = csv.reader(lines, delimiter=_separator(lines), strict=True)
             names = [name.strip().lower() for name in next(rows, [])]
             clip_column, caption_column = _columns(path, names)
             for row in rows:
@@ -156,7 +156,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 if row:
                     yield where, row[clip_column], row[caption_column]
         except csv.Error as error:
-            raise UserError(f'{path} line {rows.line_num} is no CSV ({error})') from None
+            raise UserError(f'{path} is no CSV ({error})') from None
         except UnicodeDecodeError as error:
             raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
 

@@ -31,6 +31,7 @@ def caption_statistics(
     }
     found |= {f'distinct-{n}': _distinct(words, n) for n in range(1, MAX_ORDER + 1)}
     found['different'] = 100 * len(set(texts)) / len(texts)
+    # A captioner that only repeats training captions can score well: novelty shows it.
     if train_captions is not None:
         seen = set(map(normalise, train_captions))
         share = 100 * sum(text in seen for text in texts) / len(texts)

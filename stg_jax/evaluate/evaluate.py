@@ -22,6 +22,7 @@ from stg_jax.parallel import processes
 from stg_jax.run.folder import RunFolder
 from stg_jax.visualize.results_page import write_results_page
 
+# Every look at the test split is recorded: the more looks, the less its score is worth.
 HELD_OUT = 'test'
 
 
@@ -48,7 +49,7 @@ class Evaluation:
         return f'Evaluation({self.scores["num_clips"]} clips, {scores}, {str(self.folder)!r})'
 
 
-def evaluate(
+def evaluate_captioner(
     captioner: Captioner | Ensemble,
     split: str,
     *,
@@ -89,6 +90,7 @@ def evaluate(
     if not processes.is_first():
         return None
     about |= _count_looks(captioner, split, about)
+    # Normalised captions are enough here: they are only compared with the words of captions.
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
     scores |= meaning_scores(run, predictions, references)
@@ -158,8 +160,9 @@ def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> st
 
 def _name_of_runs(paths: Sequence[epath.Path]) -> str:
     """Join the names of runs and a hash of their paths: runs of two sweeps can have equal names."""
+    # By the resolved paths, so that the same ensemble always gets the same folder.
     where = '\n'.join(str(epath.Path(path).resolve()) for path in paths)
-    # File systems end names at 255 bytes.
+    # File systems limit names to 255 bytes; the hash keeps shortened names apart.
     names = '+'.join(path.name for path in paths).encode()[:150].decode(errors='ignore')
     return f'{names}-{hashlib.sha256(where.encode()).hexdigest()[:8]}'
 

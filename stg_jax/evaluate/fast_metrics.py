@@ -210,11 +210,14 @@ class PreparedReferences:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute CIDEr's similarity, summed over references, and BLEU's matches of each clip."""
         num_clips = len(length_C)
+        # pycocoevalcap gives an n-gram that no reference contains the document frequency 1, so its
+        # idf is log(num_clips).
         idf_X = order.idf(counts.gram_X, np.log(num_clips))
         weight_X = counts.count_X * idf_X
         norm_C = np.sqrt(np.bincount(counts.caption_X, weight_X**2, num_clips))
         match_X, place_M = order.find(counts)
         clip_M = counts.caption_X[match_X]
+        # BLEU clips a count at the most occurrences in any one reference.
         correct_M = np.minimum(counts.count_X[match_X], order.most_P[place_M])
         # One row for each reference that contains a matching n-gram.
         size_M = order.first_P[place_M + 1] - order.first_P[place_M]
@@ -222,6 +225,7 @@ class PreparedReferences:
         clip_E, weight_E = np.repeat(clip_M, size_M), np.repeat(weight_X[match_X], size_M)
         reference_E, theirs_E = order.reference_E[entry_E], order.weight_E[entry_E]
         norm_E = norm_C[clip_E] * order.norm_R[reference_E]
+        # CIDEr-D clips the weight of the caption at that of the reference.
         cosine_E = np.minimum(weight_E, theirs_E) * theirs_E / np.where(norm_E > 0, norm_E, 1)
         apart_E = _bigrams(length_C[clip_E]) - _bigrams(self._length_R[reference_E])
         similarity_E = cosine_E * np.exp(-(apart_E**2) / (2 * _SIGMA**2))
@@ -232,6 +236,7 @@ class PreparedReferences:
 
     def _closest(self, length_C: np.ndarray) -> np.ndarray:
         """Length of the reference closest in length to each caption; of two, the shorter."""
+        # Packed as (distance, length), the minimum is the closest and, of two, the shorter.
         apart_R = np.abs(self._length_R - np.repeat(length_C, self._num_references_C))
         return unpair(np.minimum.reduceat(pair(apart_R, self._length_R), self._first_C))[1]
 
@@ -239,6 +244,7 @@ class PreparedReferences:
 def _prepare(counts: Counts, num_grams: int, clip_R: np.ndarray) -> _Order:
     clip_E = clip_R[counts.caption_X]
     key_E = pair(clip_E, counts.gram_X)
+    # Sort once, so that scoring only needs searchsorted instead of dictionaries.
     by_key = np.argsort(key_E, kind='stable')
     key_P, first_P = np.unique(key_E[by_key], return_index=True)
     num_clips_G = np.bincount(unpair(key_P)[1], minlength=num_grams)

@@ -37,6 +37,7 @@ _JAVA = (
     '-XX:-UsePerfData',  # a killed Java would leave its hsperfdata file in the temporary folder
     '-Dfile.encoding=UTF-8',
     '-Dstdout.encoding=UTF-8',
+    # A German or Turkish locale would print 0,5 and lower-case I to a dotless i.
     '-Duser.language=en',
     '-Duser.country=US',
 )
@@ -167,6 +168,7 @@ def _ask_meteor(
         except BrokenPipeError:
             _refuse_long(i, hypothesis, *clip_references)
             raise
+    # EVAL aggregates the counts. It answers with the score of each clip and of the corpus.
     _send(process, 'EVAL', *statistics)
     scores = [float(_receive(process)) for _ in hypotheses]
     return float(_receive(process)), scores, statistics
@@ -264,6 +266,7 @@ def spice_scores(
         options = ['-out', os.fspath(answered), '-silent']
         run_jar('SPICE', _FOLDER / spice.SPICE_JAR, [os.fspath(asked), *options], heap=_HEAP)
         found = json.loads(answered.read_text(encoding='utf-8'))
+    # By id, because nothing promises that SPICE keeps the order of the captions.
     score_of = {row['image_id']: float(row['scores']['All']['f']) for row in found}
     scores = [score_of[i] for i in range(len(rows))]
     return sum(scores) / len(scores), scores

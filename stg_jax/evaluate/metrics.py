@@ -147,6 +147,7 @@ def _score_tokens(
             try:
                 corpus, per_clip, *rows = scorer(hypotheses, grouped)
             except UserError as error:
+                # The other metrics are still worth printing, without the one whose program failed.
                 of = (
                     f'clip {clips[error.clip]!r}: '
                     if isinstance(error, java.LongCaptionError)
@@ -161,6 +162,7 @@ def _score_tokens(
 
 
 def _bleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[Scores, list[str]]:
+    # The scorer itself and not pycocoevalcap's Bleu, which hides the counts of each clip.
     scorer = BleuScorer(n=4)
     for hypothesis, references in zip(hypotheses, grouped, strict=True):
         scorer += (hypothesis, references)
@@ -173,6 +175,7 @@ def _bleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[
 
 
 def _closest(clip: Mapping) -> int:
+    # Of two references equally close in length pycocoevalcap takes the shorter.
     return min((abs(length - clip['testlen']), length) for length in clip['reflen'])[1]
 
 

@@ -61,6 +61,7 @@ def read_references(path: str | os.PathLike[str], split: str | None = None) -> R
         raise UserError(f'the references {path} do not exist')
     if (path / manifest.NAME).is_file():
         return _of_data_folder(path, split)
+    # Other readers first: those of data sets claim every JSON and CSV file.
     rows = _rows_without_splits(path)
     if rows is None:
         return _of_data_set(path, split)
@@ -221,7 +222,8 @@ def _names_clips_otherwise(path: Path) -> bool:
 def _json_rows(path: Path) -> Iterable[Row] | None:
     document = parse_json(path, path.read_bytes())
     if isinstance(document, list):
-        return None if find_data_set(path) == 'vatex' else json_rows(str(path), document)
+        is_vatex = any(isinstance(row, dict) and 'enCap' in row for row in document)
+        return None if is_vatex else json_rows(str(path), document)
     if not isinstance(document, dict):
         raise UserError(
             f'{path} is no JSON object: references are {{clip: [captions]}}, a list of objects or '
@@ -233,8 +235,10 @@ def _json_rows(path: Path) -> Iterable[Row] | None:
         # MSR-VTT numbers the sentences. Without numbers and videos it is a list like any other.
         is_numbered = any(isinstance(row, dict) and 'sen_id' in row for row in rows)
         return None if is_numbered else json_rows(f'{path} sentences', rows)
-    is_plain = all(isinstance(texts, list | str) for texts in document.values())
-    return json_rows(str(path), document) if document and is_plain else None
+    is_wrapped = isinstance(document.get('predictions'), list | dict)
+    # An object of objects is {clip: {sentence id: caption}}, another layout of MSR-VTT.
+    is_plain = document and all(isinstance(texts, list | str) for texts in document.values())
+    return json_rows(str(path), document) if is_wrapped or is_plain else None
 
 
 def _coco_rows(path: Path, document: Mapping[str, Any], rows: list) -> Iterator[Row]:

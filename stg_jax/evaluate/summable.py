@@ -49,6 +49,7 @@ class BleuCounts:
 
     def scores(self) -> np.ndarray:
         """Compute BLEU-1 to BLEU-4 of each clip or corpus, float64 (X, 4) in [0, 1]."""
+        # Corpus BLEU: precisions of summed counts, their geometric mean, and a brevity penalty.
         precision_X4 = (self.correct_X4 + _TINY) / (self.guess_X4 + _SMALL)
         mean_X4 = np.cumprod(precision_X4, axis=1) ** (1 / np.arange(1, 5))
         ratio_X = (self.length_X + _TINY) / (self.closest_X + _SMALL)
@@ -72,6 +73,8 @@ def counts_of_clips(reports: Iterable[str]) -> np.ndarray:
 
 def meteor_of_counts(count_X23: np.ndarray) -> np.ndarray:
     """Compute METEOR in [0, 1] from each row of counts, of a clip or of a sum of clips."""
+    # Denkowski and Lavie (2014): precision and recall weight content words by delta and matches by
+    # their kind; alpha balances precision and recall; beta and gamma penalize fragmentation.
     words_X2, function_X2 = count_X23[:, :2], count_X23[:, 2:4]
     match_XM22 = count_X23[:, 4:20].reshape(-1, len(_WEIGHT_M), 2, 2)  # content or function, side
     weighted_X22 = np.einsum('M,XMCS->XCS', _WEIGHT_M, match_XM22)

@@ -1,10 +1,10 @@
-"""What the two branches looked at, word by word, and how far that can be believed.
+"""Which frames and objects each word of a caption came from, and how far that can be trusted.
 
-explanation = explain(captioner, clip, token_L)
+    explanation = explain_caption(captioner, clip, token_L)
 
-`token_L` are the ids of one caption; a row of `Hypotheses.token_BKL` will do.
+`token_L` are the token ids of one caption, e.g. a row of `Hypotheses.token_BKL`.
 """
 
-from stg_jax.explain.explain import Explanation, Links, explain
+from stg_jax.explain.explain import Explanation, Links, explain_caption
 
-__all__ = ['Explanation', 'Links', 'explain']
+__all__ = ['Explanation', 'Links', 'explain_caption']

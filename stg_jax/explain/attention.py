@@ -1,32 +1,30 @@
-"""Where in the clip the decoder's cross-attention looked, recomputed from what passed through it.
+"""Cross-attention weights over frames, recomputed from the captured queries and keys.
 
-The network never keeps its attention weights: they follow from the queries and keys.
+The network itself never stores attention weights: training would pay for them at every step.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from stg_jax.explain import forward as reading
-from stg_jax.explain.forward import Batch
+from stg_jax.explain import forward
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.model.network import BranchSequence, CaptioningModel
 from stg_jax.ops.cached_attention import MASKED
-
-PyTree = Any
 
 
 def logits_and_attention(
     model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Return a branch's logits (B, K, L, V) and attention (B, K, L, T) over frames.
+    """Compute a branch's logits (B, K, L, V) and its attention (B, K, L, T) over frames.
 
-    The attention is the mean of layers and heads; what a branch reads of one frame at several
-    positions is added up.
+    Attention is averaged over layers and heads. A branch with several memory positions per frame
+    has them summed.
     """
-    logits_BKLV, layers, sequence = passed(model, params, batch, token_BKL, branch)
+    logits_BKLV, layers, sequence = capture_attention(model, params, batch, token_BKL, branch)
     weights = [weight_BKHLS(layer, sequence.mask_BS) for layer in layers]
     mean_BKLS = jnp.mean(jnp.stack(weights), axis=(0, 3))
     is_frame_ST = sequence.layout.is_frame
@@ -35,7 +33,7 @@ def logits_and_attention(
 
 
 def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Array:  # noqa: N802
-    """Return the weights of one layer from its 'query' and 'key'; they sum to 1 over S."""
+    """Compute one layer's attention weights from its 'query' and 'key'; they sum to 1 over S."""
     query_BKLHE, key_BSHE = layer['query'], layer['key']
     scale = query_BKLHE.shape[-1] ** -0.5
     logit_BKHLS = jnp.einsum(
@@ -44,12 +42,14 @@ def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Arra
     return jax.nn.softmax(jnp.where(mask_BS[:, None, None, None], logit_BKHLS, MASKED))
 
 
-def passed(
+def capture_attention(
     model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
 ) -> tuple[jax.Array, list[dict[str, jax.Array]], BranchSequence]:
-    """Return the logits, what passed through each cross-attention, and the sequence it read.
+    """Run a branch and capture the inputs and outputs of each cross-attention.
 
-    Of each layer: 'query', 'key' and 'value' by heads, and 'attend', what the heads read.
+    Returns:
+      The logits; for each layer 'query', 'key', 'value' and the result 'attend', by head; and the
+      sequence that the branch read.
     """
 
     def is_wanted(module: nn.Module, method: str) -> bool:
@@ -61,10 +61,10 @@ def passed(
         batch,
         token_BKL,
         branch,
-        method=reading.logits,
+        method=forward.logits,
         capture_intermediates=is_wanted,
     )
-    taken = state['intermediates']
+    taken: Any = state['intermediates']
     decoder = taken[f'decoders_{branch}']
     layers = []
     for number in range(len(decoder)):
@@ -73,4 +73,4 @@ def passed(
         query_MHE = parts['query']
         parts['query'] = query_MHE.reshape(*token_BKL.shape, *query_MHE.shape[1:])
         layers.append(parts | {'attend': layer['attend'][0]})
-    return logits_BKLV, layers, taken['sequence'][0]
+    return cast(jax.Array, logits_BKLV), layers, taken['sequence'][0]

@@ -12,9 +12,9 @@ import numpy as np
 from stg_jax.data.clip import Clip
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import Captioner, stack_clips
-from stg_jax.explain import forward as reading
+from stg_jax.explain import forward
 from stg_jax.explain.attention import logits_and_attention
-from stg_jax.explain.forward import Batch
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, frame_saliency
 from stg_jax.explain.relevance import PATH, object_relevance
 from stg_jax.model.graph import pairwise_cosine, pairwise_iou
@@ -24,12 +24,12 @@ from stg_jax.run.build import build_model
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """The object graph before its softmaxes, which leave it nearly flat.
+    """Edges of the object graph before the softmaxes, which make them nearly uniform.
 
     Attributes:
-      iou_TNN: overlap of two objects of a frame, in [0, 1]; symmetric, zero on the diagonal.
-      cosine_TNN: [t, i, j] is the likeness of object i of frame t and j of frame t + 1, in
-        [-1, 1]; one frame shorter.
+      iou_TNN: overlap of two objects in a frame, in [0, 1]; symmetric, zero on the diagonal.
+      cosine_TNN: [t, i, j] is the similarity of object i in frame t and object j in frame t + 1,
+        in [-1, 1]; one frame shorter.
     """
 
     iou_TNN: np.ndarray
@@ -38,28 +38,28 @@ class Links:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What two branches looked at for each of the L words of a caption, over T frames.
+    """What each branch relied on for each of the L words of a caption, over T frames.
 
-    Fields that belong to a branch which the run does not have are None.
+    Fields of a branch that the run does not have are None.
 
     Attributes:
-      words: the caption's words, without BOS and EOS.
+      words: of the caption, without BOS and EOS.
       box_TN4: x1 y1 x2 y2 in [0, 1].
       score_TN: the detector's confidence.
-      label_TN: the detector's class, -1 without one.
-      object_mask_TN: True where an object exists.
-      teacher: the branch that reads objects; `links` and `relevance_LTN` explain it.
-      student: the branch that reads frames; `saliency_LT` explains it.
-      log_p: by branch, (L,) log-probability of each word after those before it.
-      attention: by branch, (L, T) cross-attention over frames, the mean of layers and heads; each
-        row sums to 1. What is attended to are encoded frames, which know of their neighbours.
-      links: strengths of the object graph's links.
-      relevance_LTN: gradient times input of the word's log-probability at each object; positive
-        where the object speaks for the word, zero where absent.
+      label_TN: the detector's class, -1 if unknown.
+      object_mask_TN: True for real objects, False for padding.
+      teacher: the branch that reads objects, explained by `links` and `relevance_LTN`.
+      student: the branch that reads frames, explained by `saliency_LT`.
+      log_p: by branch, (L,) log-probability of each word given the words before it.
+      attention: by branch, (L, T) cross-attention over frames, averaged over layers and heads;
+        rows sum to 1. Encoded frames already contain information from their neighbours.
+      links: edges of the object graph.
+      relevance_LTN: integrated gradients of the word's log-probability; positive where the object
+        speaks for the word, zero for padding.
       saliency_LT: log-probability that the word loses when the frame is hidden.
-      saliency_LTN: likewise when a cell of a frame is, where the objects are cells of a grid whose
-        mean is what the student sees of the frame; else None.
-      disagreement_L: KL(student || teacher) of the distributions over the next word, in nats.
+      saliency_LTN: the same for each cell, if objects are cells of a grid whose mean is the
+        student's view of the frame; otherwise None.
+      disagreement_L: KL(student || teacher) between the next-word distributions, in nats.
     """
 
     words: tuple[str, ...]
@@ -78,9 +78,48 @@ class Explanation:
     disagreement_L: np.ndarray | None
 
 
-def object_links(batch: Mapping[str, np.ndarray]) -> Links:
-    """Return the links of the one clip of a batch; zero where an object is absent."""
-    mask_TN = batch['object_mask'][0]
+def explain_caption(
+    captioner: Captioner, clip: Clip, token_L: Sequence[int] | np.ndarray
+) -> Explanation:
+    """Explain one caption of a clip, whichever branch or person it came from.
+
+    Args:
+      captioner: the run. All of its branches are explained, not only the one that decodes.
+      clip: features of the clip.
+      token_L: ids of the words, with or without BOS, EOS and PAD.
+
+    Raises:
+      UserError: the clip's features do not fit the run.
+    """
+    run = captioner.run
+    model = build_model(run.config, run.manifest, run.vocab)
+    features = stack_clips([clip], run.config.data.objects)
+    captioner.inputs(features)  # refuses features that do not fit
+    batch = forward.as_batch(features)
+    ids = word_ids(token_L)[: model.max_words]
+    has_cells = cells_make_frames(run.manifest.extractor, batch)
+    # Linen modules are dataclasses that hash by their fields.
+    explain_fn = _explain_fn(model, has_cells)  # pyright: ignore[reportArgumentType]
+    found = explain_fn(captioner.params, batch, pad_words(ids, model.max_words))
+    per_word = jax.tree.map(lambda x_L: np.asarray(x_L)[: len(ids)], found)
+    num_objects = features['object_mask'].shape[2]
+    teacher = forward.teacher_of(model)
+    return Explanation(
+        words=tuple(run.vocab.words[i] for i in ids),
+        box_TN4=features['box'][0],
+        score_TN=_fit_objects(clip.score, num_objects, 0),
+        label_TN=_fit_objects(clip.label, num_objects, -1),
+        object_mask_TN=features['object_mask'][0],
+        teacher=teacher,
+        student=forward.student_of(model),
+        links=object_links(batch) if teacher else None,
+        **per_word,
+    )
+
+
+def object_links(batch: Batch) -> Links:
+    """Compute the graph's edges for the one clip of a batch; zero for padding."""
+    mask_TN = np.asarray(batch['object_mask'][0])
     object_BTNC = batch['object']
     iou_TNN = np.array(pairwise_iou(batch['box'])[0])
     cosine_TNN = np.array(pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])[0])
@@ -90,53 +129,15 @@ def object_links(batch: Mapping[str, np.ndarray]) -> Links:
     return Links(iou_TNN, cosine_TNN)
 
 
-PyTree = Any
-
-
-def explain(captioner: Captioner, clip: Clip, token_L: Sequence[int]) -> Explanation:
-    """Explain one caption of a clip, whichever branch it came from.
-
-    Args:
-      captioner: the run; all of its branches are explained, not only the one that it decodes with.
-      clip: features of the clip.
-      token_L: ids of the caption's words, with or without BOS, EOS and PAD.
-
-    Raises:
-      UserError: the clip's features do not fit the run.
-    """
-    run = captioner.run
-    model = build_model(run.config, run.manifest, run.vocab)
-    batch = stack_clips([clip], run.config.data.objects)
-    captioner.inputs(batch)  # refuses features that do not fit
-    ids = word_ids(token_L)[: model.max_words]
-    has_cells = cells_make_frames(run.manifest.extractor, batch)
-    explain_fn = _explain_fn(model, has_cells)
-    found = explain_fn(captioner.params, batch, padded(ids, model.max_words))
-    of_words = jax.tree.map(lambda x_L: np.asarray(x_L)[: len(ids)], found)
-    num_objects = batch['object_mask'].shape[2]
-    teacher = reading.teacher_of(model)
-    return Explanation(
-        words=tuple(run.vocab.words[i] for i in ids),
-        box_TN4=batch['box'][0],
-        score_TN=_fit(clip.score, num_objects, 0),
-        label_TN=_fit(clip.label, num_objects, -1),
-        object_mask_TN=batch['object_mask'][0],
-        teacher=teacher,
-        student=reading.student_of(model),
-        links=object_links(batch) if teacher else None,
-        **of_words,
-    )
-
-
-def word_ids(token_L: Sequence[int]) -> list[int]:
-    """Return the ids of the words alone, up to the first EOS."""
+def word_ids(token_L: Sequence[int] | np.ndarray) -> list[int]:
+    """Drop BOS, PAD and everything from the first EOS on."""
     tokens = [int(token) for token in token_L]
     end = tokens.index(EOS) if EOS in tokens else len(tokens)
     return [token for token in tokens[:end] if token not in (PAD, BOS)]
 
 
-def padded(ids: Sequence[int], max_words: int) -> np.ndarray:
-    """Return BOS, the words, EOS and PAD: as many tokens for every caption, compiled once."""
+def pad_words(ids: Sequence[int], max_words: int) -> np.ndarray:
+    """Frame word ids with BOS and EOS and pad them to one length, so that JAX compiles once."""
     token_L = np.full(max_words + 2, PAD, np.int32)
     token_L[: len(ids) + 2] = [BOS, *ids, EOS]
     return token_L
@@ -146,7 +147,7 @@ def padded(ids: Sequence[int], max_words: int) -> np.ndarray:
 def _explain_fn(
     model: CaptioningModel, has_cells: bool
 ) -> Callable[[PyTree, Batch, np.ndarray], dict[str, Any]]:
-    """Return what computes the fields of `Explanation` that have a row for each word."""
+    """Compile the fields of `Explanation` that have one row for each word."""
     return jax.jit(functools.partial(_explain_words, model, has_cells))
 
 
@@ -157,25 +158,26 @@ def _explain_words(model, has_cells, params, batch, token_L):
             model, params, batch, token_L[None, None, :-1], name
         )
         logits[name], attention[name] = logits_BKLV[0, 0], weight_BKLT[0, 0]
-    of_branch = (model, params, batch, token_L)
-    teacher, student = reading.teacher_of(model), reading.student_of(model)
+    clip = (model, params, batch, token_L)
+    teacher, student = forward.teacher_of(model), forward.student_of(model)
     return {
-        'log_p': {name: reading.word_log_p(x_LV, token_L[1:]) for name, x_LV in logits.items()},
+        'log_p': {name: forward.word_log_p(x_LV, token_L[1:]) for name, x_LV in logits.items()},
         'attention': attention,
-        'relevance_LTN': object_relevance(*of_branch, teacher, PATH) if teacher else None,
-        'saliency_LT': frame_saliency(*of_branch, student) if student else None,
-        'saliency_LTN': cell_saliency(*of_branch, student) if student and has_cells else None,
+        'relevance_LTN': object_relevance(*clip, teacher, PATH) if teacher else None,
+        'saliency_LT': frame_saliency(*clip, student) if student else None,
+        'saliency_LTN': cell_saliency(*clip, student) if student and has_cells else None,
         'disagreement_L': _divergence(logits) if len(logits) > 1 else None,
     }
 
 
 def _divergence(logits: dict[str, jax.Array]) -> jax.Array:
-    """Return KL(scene || object) of the two distributions over the word at each place (L,)."""
+    """Compute KL(scene || object) between the next-word distributions, (L,)."""
     student_LV, teacher_LV = map(jax.nn.log_softmax, (logits['scene'], logits['object']))
     return jnp.sum(jnp.exp(student_LV) * (student_LV - teacher_LV), -1)
 
 
-def _fit(value_TN: np.ndarray, num_objects: int, absent: float) -> np.ndarray:
+def _fit_objects(value_TN: np.ndarray, num_objects: int, padding: float) -> np.ndarray:
+    """Pad or cut the axis of objects to the run's N."""
     value_TN = value_TN[:, :num_objects]
     missing = num_objects - value_TN.shape[1]
-    return np.pad(value_TN, [(0, 0), (0, missing)], constant_values=absent)
+    return np.pad(value_TN, [(0, 0), (0, missing)], constant_values=padding)

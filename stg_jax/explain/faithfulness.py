@@ -1,4 +1,8 @@
-"""Measure over many clips how far the explanations of a run can be believed."""
+"""Measure over many clips how faithful a run's explanations are.
+
+Deletion and insertion curves (Petsiuk et al., RISE, 2018): take away or add the frames or objects
+of a clip in the order of their relevance and follow the probability of each word.
+"""
 
 import dataclasses
 import functools
@@ -10,12 +14,14 @@ import numpy as np
 from stg_jax.data.clip import Clip
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
-from stg_jax.explain import pointing_game
-from stg_jax.explain.explain import Explanation, explain, padded, word_ids
+from stg_jax.explain import forward, pointing_game
+from stg_jax.explain.explain import Explanation, explain_caption, pad_words, word_ids
 from stg_jax.explain.occlusion import shown_log_p_fn
 from stg_jax.run.build import build_model
 
-STEPS = 10  # parts in which the frames or objects of a clip are taken away
+STEPS = 10  # steps of a curve, from the whole clip to nothing of it
+# Versions of a clip in one call. Always the same number, so that JAX compiles once.
+_AT_ONCE = 64
 
 # Maps versions of a clip, (P, ...) bool, to the log-probability of each word, (P, L).
 LogPFn = Callable[[np.ndarray], np.ndarray]
@@ -23,13 +29,13 @@ LogPFn = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """Probability of a word, one row for each of L words, when a growing share S is affected.
+    """Probability of each of L words as a growing share S of the frames or objects is affected.
 
     Attributes:
       share_S: of frames or objects, from 0 to 1.
-      deletion_LS: taken away, the most relevant first.
-      insertion_LS: shown alone, the most relevant first.
-      random_LS: taken away in random order.
+      deletion_LS: the most relevant are taken away first.
+      insertion_LS: the most relevant are added first, starting from nothing.
+      random_LS: they are taken away in random order, as a baseline.
     """
 
     share_S: np.ndarray
@@ -38,16 +44,40 @@ class Curves:
     random_LS: np.ndarray
 
 
+def measure(captioner: Captioner, clips: Iterable[Clip]) -> dict[str, Any]:
+    """Measure the curves of each branch and, on the toy world, the pointing accuracy.
+
+    Curves follow the words of the run's own captions. Pointing is judged on the reference captions
+    of toy clips, because only their nouns are certain to name something in the picture.
+
+    Raises:
+      UserError: `clips` is empty.
+    """
+    curves: dict[str, list[Curves]] = {}
+    pointings: list[pointing_game.Pointing] = []
+    num_clips = 0
+    for num_clips, clip in enumerate(clips, 1):
+        rng = np.random.default_rng(num_clips)
+        for branch, branch_curves in _clip_curves(captioner, clip, rng).items():
+            curves.setdefault(branch, []).append(branch_curves)
+        pointings += _clip_pointings(captioner, clip)
+    if not num_clips:
+        raise UserError('there is no clip to explain: name another split')
+    result = {branch: summarise(each) for branch, each in curves.items()}
+    result = {'clips': num_clips, 'checkpoint_step': captioner.step, 'faithfulness': result}
+    return result | ({'pointing': pointing_game.summarise(pointings)} if pointings else {})
+
+
 def follow(
     log_p_fn: LogPFn, relevance_L: np.ndarray, present: np.ndarray, rng: np.random.Generator
 ) -> Curves:
-    """Return the curves of the words of one caption.
+    """Compute the curves for the words of one caption.
 
     Args:
       log_p_fn: see `LogPFn`.
       relevance_L: (L, ...) float, relevance of each frame (T,) or object (T, N) for each word.
-      present: (...) bool, the frames or objects that there are.
-      rng: draws the random order of each word.
+      present: (...) bool, the frames or objects that exist.
+      rng: draws the random order for each word.
     """
     share_S = np.linspace(0, 1, STEPS + 1)
     relevance_LP = relevance_L[:, present]
@@ -58,23 +88,24 @@ def follow(
     shown[..., present] = versions
     log_p_L = log_p_fn(shown.reshape(-1, *present.shape))
     num_words = len(relevance_LP)
-    of_all_words = np.exp(log_p_L).reshape(3, num_words, len(share_S), -1)
-    own = of_all_words[:, np.arange(num_words), :, np.arange(num_words)]
+    all_words = np.exp(log_p_L).reshape(3, num_words, len(share_S), -1)
+    # Every version yields all L words; a word counts only in the versions of its own order.
+    own = all_words[:, np.arange(num_words), :, np.arange(num_words)]
     deletion_LS, insertion_LS, random_LS = np.moveaxis(own, 1, 0)
     return Curves(share_S, deletion_LS, insertion_LS, random_LS)
 
 
 def summarise(curves: Sequence[Curves]) -> dict[str, list[float] | float]:
-    """Return the mean curves over all words, and the area under each (the mean over shares)."""
+    """Average the curves over all words; also compute the area under each."""
     mean = {
         name: np.concatenate([getattr(each, f'{name}_LS') for each in curves]).mean(0)
         for name in ('deletion', 'insertion', 'random')
     }
-    # Half shown at random is half taken away at random.
     mean = {
         'deletion': mean['deletion'],
         'deletion_random': mean['random'],
         'insertion': mean['insertion'],
+        # Keeping a random share s is the same as taking away a random share 1 - s.
         'insertion_random': mean['random'][::-1],
     }
     share_S = curves[0].share_S
@@ -85,70 +116,48 @@ def summarise(curves: Sequence[Curves]) -> dict[str, list[float] | float]:
 
 
 def _first(value_LP: np.ndarray, share_S: np.ndarray) -> np.ndarray:
-    """Return (L, S, P), True at the share of items with the highest values."""
+    """Mark the share of items with the highest values, (L, S, P)."""
     rank_LP = (-value_LP).argsort(-1, kind='stable').argsort(-1)
     return rank_LP[:, None] < np.round(share_S * value_LP.shape[-1])[:, None]
 
 
-_AT_ONCE = 64  # versions of a clip in one call
-
-
-def measure(captioner: Captioner, clips: Iterable[Clip]) -> dict[str, Any]:
-    """Return the curves of each branch, and pointing accuracy where the things are known.
-
-    Curves follow the words of the run's own captions; pointing is judged on the reference captions
-    of toy clips, whose nouns are known to name something.
-
-    Raises:
-      UserError: there is no clip.
-    """
-    curves: dict[str, list[Curves]] = {}
-    pointings: list[pointing_game.Pointing] = []
-    num_clips = 0
-    for num_clips, clip in enumerate(clips, 1):
-        rng = np.random.default_rng(num_clips)
-        for branch, of_branch in _curves(captioner, clip, rng).items():
-            curves.setdefault(branch, []).append(of_branch)
-        pointings += _pointings(captioner, clip)
-    if not num_clips:
-        raise UserError('there is no clip to explain: name another split')
-    result = {branch: summarise(each) for branch, each in curves.items()}
-    result = {'clips': num_clips, 'checkpoint_step': captioner.step, 'faithfulness': result}
-    return result | ({'pointing': pointing_game.summarise(pointings)} if pointings else {})
-
-
-def _curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> dict[str, Curves]:
-    """Return the curves of objects in the teacher and of frames in the student."""
-    batch = stack_clips([clip], captioner.run.config.data.objects)
-    hypotheses = captioner.search(batch)
+def _clip_curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> dict[str, Curves]:
+    """Compute the curves of objects in the teacher and of frames in the student."""
+    features = stack_clips([clip], captioner.run.config.data.objects)
+    hypotheses = captioner.search(features)
     ids = word_ids(np.asarray(hypotheses.token_BKL)[0, 0])
     if not ids:
         return {}
-    explanation = explain(captioner, clip, ids)
-    log_p_fn = functools.partial(_log_p, captioner, batch, ids)
-    found = {}
-    for branch, relevance_L, present in _items(explanation):
-        found[branch] = follow(log_p_fn(branch), relevance_L, present, rng)
-    return found
+    explanation = explain_caption(captioner, clip, ids)
+    log_p_fn = functools.partial(_log_p_fn, captioner, forward.as_batch(features), ids)
+    return {
+        branch: follow(log_p_fn(branch), relevance_L, present, rng)
+        for branch, relevance_L, present in _items(explanation)
+    }
 
 
 def _items(explanation: Explanation) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return (branch, relevance, presence) of the objects and the frames, where there are any."""
+    """List (branch, relevance, presence) for objects and for frames, if the run reads them."""
     items = []
-    if explanation.teacher and explanation.object_mask_TN.any():
+    if (
+        explanation.teacher
+        and explanation.relevance_LTN is not None
+        and explanation.object_mask_TN.any()
+    ):
         items.append((explanation.teacher, explanation.relevance_LTN, explanation.object_mask_TN))
-    if explanation.student and explanation.student != explanation.teacher:
+    if explanation.saliency_LT is not None and explanation.student != explanation.teacher:
         num_frames = len(explanation.box_TN4)
         items.append((explanation.student, explanation.saliency_LT, np.ones(num_frames, bool)))
     return items
 
 
-def _log_p(captioner: Captioner, batch: Any, ids: list[int], branch: str) -> Callable:
-    """Return the function from versions of a clip (P, ...) to the words' log-probabilities."""
+def _log_p_fn(captioner: Captioner, batch: forward.Batch, ids: list[int], branch: str) -> LogPFn:
+    """Build the function from versions of a clip to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
-    token_L = padded(ids, model.max_words)
-    compiled = shown_log_p_fn(model, branch)
+    token_L = pad_words(ids, model.max_words)
+    # Linen modules are dataclasses that hash by their fields.
+    compiled = shown_log_p_fn(model, branch)  # pyright: ignore[reportArgumentType]
 
     def log_p(shown_P: np.ndarray) -> np.ndarray:
         parts = []
@@ -162,14 +171,15 @@ def _log_p(captioner: Captioner, batch: Any, ids: list[int], branch: str) -> Cal
     return log_p
 
 
-def _pointings(captioner: Captioner, clip: Clip) -> list[pointing_game.Pointing]:
+def _clip_pointings(captioner: Captioner, clip: Clip) -> list[pointing_game.Pointing]:
     run = captioner.run
     if run.manifest.data_set != 'toy':
         return []
-    scene = pointing_game.toy_scene(clip, run.manifest.sources['seed'])
+    scene = pointing_game.toy_scene(clip, run.manifest.sources)
     found = []
     for caption in clip.captions:
-        explanation = explain(captioner, clip, run.vocab.encode(caption, run.config.data.max_words))
+        token_L = run.vocab.encode(caption, run.config.data.max_words)
+        explanation = explain_caption(captioner, clip, token_L)
         if explanation.relevance_LTN is not None:
             found += pointing_game.point(explanation, clip, scene)
     return found

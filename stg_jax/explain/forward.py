@@ -1,24 +1,45 @@
-"""One branch reading a given caption, all of its clip or some of it."""
+"""Run one branch over a given caption, with the whole clip or only some of its frames."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stg_jax.model.network import CaptioningModel
 from stg_jax.ops.packing import Packing
 
+PyTree = Any
 Batch = Mapping[str, jax.Array]
 
 
 def teacher_of(model: CaptioningModel) -> str | None:
-    """Return the branch that reads objects, None where there is none."""
+    """Name the branch that reads objects, None if the run has none."""
     return next((name for name in ('object', 'joint') if name in model.config.decoders), None)
 
 
 def student_of(model: CaptioningModel) -> str | None:
-    """Return the branch that reads frames, None where there is none."""
+    """Name the branch that reads frames, None if the run has none."""
     return next((name for name in ('scene', 'joint') if name in model.config.decoders), None)
+
+
+def as_batch(features: Mapping[str, np.ndarray]) -> Batch:
+    """Move features to the device once, for the many calls that an explanation takes."""
+    return {key: jnp.asarray(value) for key, value in features.items()}
+
+
+def apply_logits(
+    model: CaptioningModel,
+    params: PyTree,
+    batch: Batch,
+    token_BKL: jax.Array,
+    branch: str,
+    shown_BT: jax.Array | None = None,
+) -> jax.Array:
+    """Compute `logits` with the given parameters."""
+    found = model.apply({'params': params}, batch, token_BKL, branch, shown_BT, method=logits)
+    return cast(jax.Array, found)
 
 
 def logits(
@@ -28,14 +49,14 @@ def logits(
     branch: str,
     shown_BT: jax.Array | None = None,
 ) -> jax.Array:
-    """Return the branch's logits (B, K, L, V); a method for `model.apply`.
+    """Compute a branch's logits (B, K, L, V); pass it to `model.apply` as `method`.
 
     Args:
       model: bound by `apply`.
       batch: features of B clips.
       token_BKL: BOS and the words so far.
       branch: name of the decoder.
-      shown_BT: False at frames to hide; they are attended to nowhere.
+      shown_BT: False for frames to hide from the cross-attention.
     """
     sequence = model.sequence(batch, branch)
     feature_BSD, mask_BS = sequence.x_BSD, sequence.mask_BS
@@ -43,7 +64,8 @@ def logits(
         # A position that describes several frames is hidden with any of them.
         is_frame_ST = sequence.layout.is_frame
         mask_BS &= (shown_BT[:, None] | ~is_frame_ST).all(-1)
-        # Where nothing is shown attention is uniform: over zeros then, and not over the frames.
+        # With every position masked, softmax attends uniformly. Zeros keep the hidden frames from
+        # being read after all.
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
     decoder = model.decoders[branch]
     memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False, sequence.layout))
@@ -52,7 +74,7 @@ def logits(
 
 
 def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:
-    """Return the log-probability (..., L) of words from the logits (..., L, V) before them."""
+    """Compute the log-probability (..., L) of target words from logits (..., L, V)."""
     log_p_LV = jax.nn.log_softmax(logits_LV)
     index_L1 = jnp.broadcast_to(target_L, log_p_LV.shape[:-1])[..., None]
     return jnp.take_along_axis(log_p_LV, index_L1, -1)[..., 0]

@@ -1,4 +1,4 @@
-"""The words' log-probabilities when only some frames or some objects of a clip are shown."""
+"""Occlusion: the words' log-probabilities when some frames or objects of a clip are hidden."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stg_jax.explain import forward as reading
-from stg_jax.explain.forward import Batch
+from stg_jax.explain import forward
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.model.network import CaptioningModel
 
-PyTree = Any
-
-_AT_ONCE = 64  # versions of a clip in memory together
+_AT_ONCE = 64  # versions of a clip that are in memory together
 
 
 def log_p_of_shown(
@@ -25,15 +23,15 @@ def log_p_of_shown(
     branch: str,
     shown_P: jax.Array,
 ) -> jax.Array:
-    """Return (P, L - 1), the log-probability of each word in P versions of one clip.
+    """Compute each word's log-probability in P versions of one clip, (P, L - 1).
 
     Args:
       model: the network.
-      params: of it.
+      params: its parameters.
       batch: features of one clip, B = 1.
-      token_L: BOS, words, and anything after them.
+      token_L: BOS, the words, and any further tokens.
       branch: name of the decoder.
-      shown_P: bool; (P, T) hides frames from the branch, (P, T, N) takes objects out of the graph.
+      shown_P: bool; (P, T) hides frames from the branch, (P, T, N) removes objects from the graph.
     """
 
     def log_p(shown: jax.Array) -> jax.Array:
@@ -42,22 +40,16 @@ def log_p_of_shown(
             frames = shown[None]
         else:
             seen['object_mask'] = batch['object_mask'] & shown
-        logits_BKLV = model.apply(
-            {'params': params},
-            seen,
-            token_L[None, None, :-1],
-            branch,
-            frames,
-            method=reading.logits,
-        )
-        return reading.word_log_p(logits_BKLV[0, 0], token_L[1:])
+        token_BKL = token_L[None, None, :-1]
+        logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch, frames)
+        return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     return jax.lax.map(log_p, shown_P, batch_size=_AT_ONCE)
 
 
 @functools.lru_cache(maxsize=4)
 def shown_log_p_fn(model: CaptioningModel, branch: str) -> Callable[..., jax.Array]:
-    """Return `log_p_of_shown` of a branch, compiled, of (params, batch, token_L, shown_P)."""
+    """Compile `log_p_of_shown` for a branch; it takes (params, batch, token_L, shown_P)."""
 
     def log_p(params, batch, token_L, shown_P):
         return log_p_of_shown(model, params, batch, token_L, branch, shown_P)
@@ -68,10 +60,10 @@ def shown_log_p_fn(model: CaptioningModel, branch: str) -> Callable[..., jax.Arr
 def cell_saliency(
     model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
 ) -> jax.Array:
-    """Return (L - 1, T, N), the log-probability that each word loses when a grid cell is hidden.
+    """Compute how much log-probability each word loses when a grid cell is hidden, (L - 1, T, N).
 
-    The frame is then the mean of its other cells, which is exact for what `cells_make_frames`
-    accepts. Motion stays as it is. A branch that reads the cells themselves loses the cell, too.
+    The frame becomes the mean of its other cells; that is exact where `cells_make_frames` holds.
+    Motion is unchanged. A branch that also reads the cells themselves loses the hidden one.
     """
     object_TNC = batch['object'][0].astype(jnp.float32)
     appearance_TC = batch['appearance'][0].astype(jnp.float32)
@@ -84,10 +76,9 @@ def cell_saliency(
             'appearance': appearance_TC.at[t].set(rest_C)[None],
             'object_mask': batch['object_mask'].at[0, t, n].set(False),
         }
-        logits_BKLV = model.apply(
-            {'params': params}, seen, token_L[None, None, :-1], branch, method=reading.logits
-        )
-        return reading.word_log_p(logits_BKLV[0, 0], token_L[1:])
+        token_BKL = token_L[None, None, :-1]
+        logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch)
+        return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     whole_1L = log_p_of_shown(model, params, batch, token_L, branch, jnp.ones((1, T), bool))
     log_p_PL = jax.lax.map(log_p, jnp.arange(T * N), batch_size=_AT_ONCE)
@@ -95,29 +86,31 @@ def cell_saliency(
 
 
 def cells_make_frames(extractor: Mapping[str, Any], batch: Batch) -> bool:
-    """Return whether a clip's objects are grid cells whose mean is the frame's appearance.
+    """Check whether the clip's objects are grid cells that average to the frame's appearance.
 
-    So it is with the pooled maps of convolutional networks, and not with class tokens.
+    They do for pooled maps of convolutional networks, but not for class tokens of transformers.
 
     Args:
-      extractor: of the manifest.
-      batch: features of one clip from it, B = 1, with all of its cells or some.
+      extractor: the manifest's entry.
+      batch: features of one clip, B = 1, with all of its cells or some.
     """
-    cell_TNC, appearance_TC = batch['object'][0].astype(np.float32), batch['appearance'][0]
+    cell_TNC, appearance_TC = (
+        np.asarray(batch[key][0], np.float32) for key in ('object', 'appearance')
+    )
     if extractor.get('nodes') != 'grid' or cell_TNC.shape[-1] != appearance_TC.shape[-1]:
         return False
     mean_TC = cell_TNC.mean(1)
-    # Within what 16 bits keep.
-    return np.allclose(mean_TC, appearance_TC, rtol=0.01, atol=0.01 * np.abs(mean_TC).max())
+    # The tolerance is the rounding error of features stored as float16.
+    return bool(np.allclose(mean_TC, appearance_TC, rtol=0.01, atol=0.01 * np.abs(mean_TC).max()))
 
 
 def frame_saliency(
     model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
 ) -> jax.Array:
-    """Return (L - 1, T), the log-probability that each word loses when a frame is hidden.
+    """Compute how much log-probability each word loses when a frame is hidden, (L - 1, T).
 
-    After the caption-guided saliency of Ramanishka et al. (2017), with the frame taken out of
-    what is attended to in place of all other frames.
+    After the caption-guided saliency of Ramanishka et al. (2017), who keep one frame and hide all
+    others; hiding only one stays closer to what the network was trained on.
     """
     num_frames = batch['appearance'].shape[1]
     shown_PT = jnp.concatenate([jnp.ones((1, num_frames), bool), ~jnp.eye(num_frames, dtype=bool)])

@@ -1,27 +1,29 @@
-"""Whether the most relevant object of a noun is a thing that the noun names, in the toy world."""
+"""The pointing game (Zhang et al., 2016) on the toy world: is a noun's best object a match?"""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets.toy.phrases import NOUNS
-from stg_jax.datasets.toy.scenes import Scene, compose
+from stg_jax.datasets.toy.scenes import Difficulty, Scene, compose
 from stg_jax.explain.explain import Explanation
 
-OVERLAP = 0.5  # IoU from which a box is that of a thing
+OVERLAP = 0.5  # IoU from which a detected box counts as a thing of the scene
 
 
 @dataclasses.dataclass(frozen=True)
 class Pointing:
-    """Of one noun of a caption, which names every thing of its shape but means one of them.
+    """Judgement of one noun, which names every thing of its shape but refers to one of them.
 
     Attributes:
-      named: the most relevant object of the noun is a thing that it names.
-      meant: it is the thing that the caption means.
-      phrase: so is that of the noun and its colour together.
-      named_chance: share of all objects that are things it names.
-      meant_chance: share of all objects that are the thing.
+      named: the noun's most relevant object is a thing of the named shape.
+      meant: it is the thing that the caption refers to.
+      phrase: the most relevant object of colour and noun together is that thing.
+      named_chance: share of all objects that are things of the named shape.
+      meant_chance: share of all objects that are the thing referred to.
     """
 
     named: bool
@@ -31,16 +33,17 @@ class Pointing:
     meant_chance: float
 
 
-def toy_scene(clip: Clip, seed: int) -> Scene:
-    """Return the scene that a clip of the toy world shows."""
+def toy_scene(clip: Clip, sources: Mapping[str, Any]) -> Scene:
+    """Compose the scene of a toy clip again, from its id and the sources of the data."""
     split = clip.id.rstrip('0123456789')
-    return compose(split, int(clip.id[len(split) :]), seed)
+    difficulty = Difficulty(**sources.get('difficulty', {}))
+    return compose(split, int(clip.id[len(split) :]), sources['seed'], difficulty)
 
 
 def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
-    """Judge the nouns of a caption that name an actor of the scene; none without two actors.
+    """Judge the nouns of a caption that name an actor of the scene.
 
-    A lone actor is the only thing in its picture, and says nothing.
+    Scenes with one actor are skipped: with a single thing in the picture any object is right.
     """
     found, words = [], explanation.words
     if scene.event.num_actors < 2:
@@ -55,7 +58,7 @@ def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
 
 
 def summarise(pointings: list[Pointing]) -> dict[str, float | int]:
-    """Return the number of nouns, and over them the mean of every judgement and chance."""
+    """Count the nouns and average every judgement and chance level over them."""
     fields = [field.name for field in dataclasses.fields(Pointing)]
     means = {name: float(np.mean([getattr(each, name) for each in pointings])) for name in fields}
     return {'nouns': len(pointings)} | means
@@ -64,7 +67,9 @@ def summarise(pointings: list[Pointing]) -> dict[str, float | int]:
 def _judge(
     explanation: Explanation, place: int, named_TN: np.ndarray, meant_TN: np.ndarray
 ) -> Pointing:
+    """Judge the noun at `place + 1`, whose colour is the word before it."""
     mask_TN = explanation.object_mask_TN
+    assert explanation.relevance_LTN is not None  # only explanations of a teacher are judged
     colour_TN, noun_TN = explanation.relevance_LTN[place : place + 2]
 
     def best(relevance_TN: np.ndarray) -> int:
@@ -80,7 +85,7 @@ def _judge(
 
 
 def _is_thing(explanation: Explanation, true_box_T4: np.ndarray) -> np.ndarray:
-    """Return (T, N), True at objects whose box overlaps the thing's."""
+    """Mark the objects whose box overlaps that of a thing, (T, N)."""
     box_TN4, true_box_T14 = explanation.box_TN4, true_box_T4[:, None]
     low_TN2 = np.maximum(box_TN4[..., :2], true_box_T14[..., :2])
     high_TN2 = np.minimum(box_TN4[..., 2:], true_box_T14[..., 2:])

@@ -1,18 +1,15 @@
-"""How much each object speaks for each word: gradient times input of the object branch."""
-
-from typing import Any
+"""How much each object speaks for each word: integrated gradients of the object branch."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stg_jax.explain import forward as reading
-from stg_jax.explain.forward import Batch
+from stg_jax.explain import forward
+from stg_jax.explain.forward import Batch, PyTree
 from stg_jax.model.network import CaptioningModel
 
-PyTree = Any
-
-PATH = (np.arange(8) + 0.5) / 8  # factors on the way from no object to all of them
+# Midpoints of 8 equal steps on the path from no objects (0) to all of them (1).
+PATH = (np.arange(8) + 0.5) / 8
 
 
 def object_relevance(
@@ -23,21 +20,20 @@ def object_relevance(
     branch: str,
     factor_P: np.ndarray,
 ) -> jax.Array:
-    """Return how much log-probability each object of one clip adds to each word, (L - 1, T, N).
+    """Attribute each word's log-probability to the objects of one clip, (L - 1, T, N).
 
-    The derivative by a factor on a node is its gradient times its input. The graph does not move
-    with it: cosines do not depend on lengths, and overlaps not on features. The gradient is the
-    mean of those at P factors on all objects; `PATH` makes it integrated gradients
-    (Sundararajan et al., 2017), a factor of 1 alone plain gradient times input.
+    Each object's feature is multiplied by a factor; the derivative with respect to that factor is
+    gradient times input. The graph's edges do not depend on the factors: cosines ignore length,
+    and overlaps ignore features. The result is the mean over P values shared by all factors:
+    `PATH` gives integrated gradients (Sundararajan et al., 2017), [1.0] plain gradient times input.
     """
     object_BTNC = batch['object'].astype(jnp.float32)
 
     def log_p(factor_TN: jax.Array) -> jax.Array:
         scaled = dict(batch) | {'object': object_BTNC * factor_TN[..., None]}
-        logits_BKLV = model.apply(
-            {'params': params}, scaled, token_L[None, None, :-1], branch, method=reading.logits
-        )
-        return reading.word_log_p(logits_BKLV[0, 0], token_L[1:])
+        token_BKL = token_L[None, None, :-1]
+        logits_BKLV = forward.apply_logits(model, params, scaled, token_BKL, branch)
+        return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     ones_TN = jnp.ones(batch['object_mask'].shape[1:])
     gradient_PLTN = jax.lax.map(

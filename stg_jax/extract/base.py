@@ -1,4 +1,4 @@
-"""What every extractor does: decode videos, then describe them together."""
+"""The interfaces of extraction: an extractor, and the models that one may be built from."""
 
 import abc
 import dataclasses
@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from stg_jax.data.clip import Clip
+from stg_jax.errors import UserError
 from stg_jax.extract.timing import Stages
-from stg_jax.extract.video.frames import Video, read_frames
-from stg_jax.extract.video.segments import Window, read_windows
+from stg_jax.extract.video.frames import Video, read_frames, read_segments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Detections:
 
     Attributes:
       box: (n, 4) float32, x1 y1 x2 y2 divided by frame width and height, in [0, 1], x1 < x2.
-      score: (n,) float32, confidence in [0, 1], not increasing.
+      score: (n,) float32, confidence in [0, 1], descending.
       label: (n,) int32, the detector's class.
     """
 
@@ -31,76 +31,170 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds objects in frames.
+    """Finds objects in frames."""
 
-    Attributes:
-      class_names: of the classes by number, '' for one without; empty where unknown.
-    """
-
-    class_names: Sequence[str]
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names by class number, '' for a class without one; empty if unknown."""
+        ...
 
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
-        """Return the at most `max_objects` best objects of each of F frames.
+        """Find at most `max_objects` objects in each of F frames.
 
         Args:
           frames: F frames (h, w, 3) uint8 RGB; sizes may differ from one to the next.
           max_objects: N.
         """
+        ...
 
 
 class FrameEncoder(Protocol):
-    """Describes pictures.
+    """Embeds single frames.
 
     Attributes:
       width: channels of an embedding.
-      map_width: channels of a feature map, 0 where the encoder has none.
+      map_width: channels of a feature map, 0 if the encoder has none.
     """
 
     width: int
     map_width: int
 
     def encode(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return (F, width) float32 embeddings and (F, h, w, map_width) float32 maps, or None.
+        """Compute embeddings (F, width) and maps (F, h, w, map_width), float32, or None for maps.
 
         A map covers the whole frame, stretched to the encoder's input size: cell (i, j) of (h, w)
-        looks at rows i/h to (i+1)/h and columns j/w to (j+1)/w of the picture.
+        covers rows i/h to (i+1)/h and columns j/w to (j+1)/w of the picture.
         """
+        ...
 
 
 class ClipEncoder(Protocol):
-    """Describes motion.
+    """Embeds motion.
 
     Attributes:
       width: channels of an embedding.
-      window: number of consecutive frames that it looks at.
+      context: number of consecutive frames that it reads.
     """
 
     width: int
-    window: int
+    context: int
 
-    def encode(self, windows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return (P, width) float32 for P windows (window, h, w, 3) uint8 RGB of any sizes."""
+    def encode(self, contexts: Sequence[np.ndarray]) -> np.ndarray:
+        """Compute (P, width) float32 from P arrays (context, h, w, 3) uint8 RGB of any sizes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """How models run.
+
+    Attributes:
+      batch_size: pictures per call; another size may change the last digits.
+      dtype: 'float32' or 'bfloat16', of the computation.
+      min_score: detections below it are dropped.
+    """
+
+    batch_size: int
+    dtype: str
+    min_score: float
+
+
+class ModelLibrary:
+    """A source of pretrained models, named NAME:MODEL; subclasses override what they have.
+
+    `models.LIBRARIES` lists them by name.
+
+    Attributes:
+      example: for messages, such as 'keras:resnet_50_imagenet'.
+      needs_model: False if NAME stands by itself, without a model.
+    """
+
+    example: ClassVar[str]
+    needs_model: ClassVar[bool] = True
+
+    def detector(self, model: str, options: ModelOptions) -> Detector:
+        """Load a detector."""
+        raise self._lacks('detector', model)
+
+    def frame_encoder(self, model: str, options: ModelOptions) -> FrameEncoder:
+        """Load a frame encoder."""
+        raise self._lacks('frame_encoder', model)
+
+    def clip_encoder(
+        self, model: str, options: ModelOptions, frame_encoder: FrameEncoder
+    ) -> ClipEncoder:
+        """Load a clip encoder; `frame_encoder` is the one chosen beside it."""
+        raise self._lacks('clip_encoder', model)
+
+    def check(self, part: str, model: str) -> None:
+        """Refuse a model that does not exist, without loading it.
+
+        Args:
+          part: 'detector', 'frame_encoder' or 'clip_encoder'.
+          model: name or file.
+
+        Raises:
+          UserError: there is no such model.
+        """
+
+    def files(self, model: str) -> list[Path]:
+        """List the files whose content decides the features; none if the name says it all.
+
+        Raises:
+          UserError: a file is missing.
+        """
+        return []
+
+    def _lacks(self, part: str, model: str) -> UserError:
+        library = self.example.partition(':')[0]
+        return UserError(f"'{library}' has no {part} ({model}): use keras:PRESET, or see --help")
 
 
 class Extractor(abc.ABC):
     """Turns videos into features.
 
     Attributes:
-      name: of the kind of extractor.
-      version: raised when the same settings give other numbers than before.
+      name: of the kind of extractor, in manifests and on the command line.
+      version: raised when the same settings produce other numbers than before.
+      uses_models: whether pretrained models keep all cores busy, so that one process is enough.
+      options: names of the flags of `prepare.py` that `choose` accepts.
       settings: JSON object from which `from_settings` makes an equal extractor.
-      class_names: of the objects' labels by number, '' for one without; empty where unknown.
+      class_names: of the objects' labels, '' for a class without a name; empty if unknown.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
+    uses_models: ClassVar[bool] = False
+    options: ClassVar[Sequence[str]] = ()
     settings: dict[str, Any]
     class_names: Sequence[str] = ()
 
     @classmethod
     @abc.abstractmethod
+    def choose(cls, frames: int, objects: int, **options: Any) -> dict[str, Any]:
+        """Compose the settings of a new data set; models are not loaded.
+
+        Args:
+          frames: T, sampled frames of a video.
+          objects: N, most objects of a frame.
+          **options: those of the class.
+
+        Raises:
+          UserError: a model file is missing, or options contradict each other.
+        """
+
+    @classmethod  # noqa: B027 - an extractor without models has nothing to check
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse settings whose models do not exist, without loading any.
+
+        Raises:
+          UserError: there is no such model.
+        """
+
+    @classmethod
+    @abc.abstractmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the extractor that has these `settings`.
+        """Build the extractor that has these `settings`.
 
         Raises:
           KeyError: the settings lack an entry.
@@ -110,32 +204,32 @@ class Extractor(abc.ABC):
     @property
     @abc.abstractmethod
     def sampling(self) -> dict[str, Any]:
-        """The arguments of `read_frames` by which this extractor looks at videos."""
+        """The arguments of `read_frames` with which this extractor samples videos."""
 
     def read(self, path: str | os.PathLike[str]) -> Video:
-        """Decode what the extractor looks at; safe to call in another thread.
+        """Decode the frames that the extractor needs; safe to call in another thread.
 
         Raises:
           UserError: the file cannot be decoded.
         """
         return read_frames(path, **self.sampling)
 
-    def read_windows(self, path: str | os.PathLike[str], seconds: float) -> Iterator[Window]:
-        """Decode windows of a long video one after another, see `windows.read_windows`.
+    def read_segments(self, path: str | os.PathLike[str], seconds: float) -> Iterator[Video]:
+        """Decode a long video segment by segment, see `frames.read_segments`.
 
         Raises:
           UserError: the file cannot be decoded.
         """
-        return read_windows(path, seconds, **self.sampling)
+        return read_segments(path, seconds, **self.sampling)
 
     @abc.abstractmethod
     def describe(
         self, videos: Sequence[Video], stages: Stages | None = None
     ) -> list[dict[str, np.ndarray]]:
-        """Return the feature and object arrays of a `Clip` for each video.
+        """Compute the feature and object arrays of a `Clip` for each video.
 
-        What comes out for a video does not depend on the others. `stages` is told how long
-        detection and embedding take, where they are apart.
+        The result for a video does not depend on the others. `stages` records how long detection
+        and embedding take, if they are separate.
         """
 
     def extract(
@@ -145,7 +239,7 @@ class Extractor(abc.ABC):
         clip_id: str | None = None,
         captions: Sequence[str] = (),
     ) -> Clip:
-        """Return the features of one video; `clip_id` is the file's stem unless given.
+        """Extract the features of one video; the clip id defaults to the file's stem.
 
         Raises:
           UserError: the file cannot be decoded.
@@ -158,11 +252,11 @@ class Extractor(abc.ABC):
 def to_clip(
     clip_id: str, captions: Sequence[str], video: Video, arrays: Mapping[str, np.ndarray]
 ) -> Clip:
-    """Return the clip of a video and its arrays."""
+    """Combine a video and its arrays to a clip."""
     return Clip(
         id=clip_id,
         captions=tuple(captions),
-        **arrays,
+        **arrays,  # pyright: ignore[reportArgumentType] - keys are names of array fields
         true_box=np.zeros((len(video.index), 0, 4), np.float32),
         fps=video.fps,
         height=video.height,

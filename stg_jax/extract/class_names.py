@@ -1,10 +1,10 @@
-"""What detectors call their classes."""
+"""Names of a detector's classes."""
 
 import ast
 import json
 from pathlib import Path
 
-# By the numbers of the annotations, of which ten name nothing; most networks leave these out.
+# Indexed by COCO's category ids. Eleven ids were never used; most networks leave them out.
 _COCO_91 = (
     *('', 'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat'),
     *('traffic light', 'fire hydrant', '', 'stop sign', 'parking meter', 'bench', 'bird', 'cat'),
@@ -22,18 +22,18 @@ _COCO_80 = tuple(filter(None, _COCO_91))
 
 
 def by_count(num_classes: int | None) -> tuple[str, ...]:
-    """Return the names of COCO's classes where a network has as many, else none.
+    """Guess COCO's names from the number of classes, else return none.
 
-    80 are COCO's classes in order, 91 are its numbers, 0 for the background.
+    80 outputs are the used classes in order, 91 are the category ids with 0 for the background.
     """
-    return {80: _COCO_80, 91: _COCO_91}.get(num_classes, ())
+    return {80: _COCO_80, 91: _COCO_91}.get(num_classes or 0, ())
 
 
 def in_metadata(text: str) -> tuple[str, ...]:
-    """Return names by number from what exporters write into a file, none where it is unreadable.
+    """Parse the names that exporters write into a model file; none if that is unreadable.
 
     Args:
-      text: untrusted; a list, or a mapping of numbers to names, in JSON or as Python prints it.
+      text: untrusted; a list or a mapping from number to name, as JSON or a Python literal.
     """
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -47,7 +47,7 @@ def in_metadata(text: str) -> tuple[str, ...]:
 
 
 def beside(path: Path) -> tuple[str, ...]:
-    """Return the lines of MODEL.names beside MODEL.onnx, none without such a file."""
+    """Read the lines of MODEL.names beside MODEL.onnx; none without such a file."""
     listed = path.with_suffix('.names')
     if not listed.is_file():
         return ()

@@ -1,31 +1,40 @@
-"""Describe motion by what it changes in the description of a frame."""
+"""Motion without weights: how a frame encoder's embedding changes."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from stg_jax.extract.base import FrameEncoder
+from stg_jax.extract.base import ClipEncoder, FrameEncoder, ModelLibrary, ModelOptions
 
 
 class FrameDifference:
-    """The embedding of a window's last frame minus that of its first; it needs no weights.
-
-    Attributes:
-      width: channels, those of the frame encoder.
-      window: frames of a window.
+    """A clip encoder: the embedding of the context's last frame minus that of its first.
 
     Args:
       frame_encoder: describes the two frames.
     """
 
-    window = 3
+    context = 3
 
     def __init__(self, frame_encoder: FrameEncoder):
         self._encoder = frame_encoder
         self.width = frame_encoder.width
 
-    def encode(self, windows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return (P, width) float32, see `parts.ClipEncoder`."""
-        first, _ = self._encoder.encode([window[0] for window in windows])
-        last, _ = self._encoder.encode([window[-1] for window in windows])
+    def encode(self, contexts: Sequence[np.ndarray]) -> np.ndarray:
+        """See `base.ClipEncoder`."""
+        first, _ = self._encoder.encode([context[0] for context in contexts])
+        last, _ = self._encoder.encode([context[-1] for context in contexts])
         return last - first
+
+
+class DifferenceLibrary(ModelLibrary):
+    """The name 'difference' on the command line, which stands for no model of its own."""
+
+    example = 'difference'
+    needs_model = False
+
+    def clip_encoder(
+        self, model: str, options: ModelOptions, frame_encoder: FrameEncoder
+    ) -> ClipEncoder:
+        """See `ModelLibrary`."""
+        return FrameDifference(frame_encoder)

@@ -1,26 +1,26 @@
-"""Bring frames to the one size that a network takes, and boxes on that picture back."""
+"""Fit frames to the input size of a network, and map its boxes back to the frame."""
 
 from typing import Literal
 
 import cv2
 import numpy as np
 
-_BORDER = 114  # the grey that the YOLO family is trained with
+_BORDER = 114  # the grey around the training images of the YOLO family
 
 Fit = Literal['stretch', 'corner', 'centre']
 
 
 def fit_frame(frame: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frame on a canvas of (height, width) pixels, and where it lies there.
+    """Place a frame on a canvas of (height, width) pixels.
 
     Args:
       frame: (h, w, 3) uint8.
       size: height and width of the canvas.
-      fit: 'stretch' fills the canvas; 'corner' and 'centre' keep the aspect and leave grey below
-        and right of the frame, or all around it.
+      fit: 'stretch' fills the canvas; 'corner' and 'centre' keep the aspect ratio and pad with
+        grey, below and to the right of the frame or all around it.
 
     Returns:
-      canvas (*size, 3) uint8, and (4,) x y width height of the frame on it in pixels.
+      The canvas (*size, 3) uint8, and x y width height of the frame on it in pixels, (4,).
     """
     if fit == 'stretch':
         return resize(frame, size), np.array([0, 0, size[1], size[0]])
@@ -28,23 +28,23 @@ def fit_frame(frame: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.nd
     height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
     y, x = ((size[0] - height) // 2, (size[1] - width) // 2) if fit == 'centre' else (0, 0)
     canvas = np.full((*size, 3), _BORDER, np.uint8)
-    # Bilinear also when it shrinks: that is what these networks are trained and measured with.
+    # Bilinear even for shrinking: the networks were trained and evaluated that way.
     canvas[y : y + height, x : x + width] = cv2.resize(frame, (width, height))
     return canvas, np.array([x, y, width, height])
 
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the frame stretched to (height, width), averaged over what it loses."""
+    """Stretch a frame to (height, width); shrinking averages, so that no detail aliases."""
     shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(frame, size[::-1], interpolation=method)
+    return cv2.resize(frame, (size[1], size[0]), interpolation=method)
 
 
 def to_frame(box: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return (K, 4) x1 y1 x2 y2 in pixels of the canvas as fractions of the frame that lies there.
+    """Convert boxes from pixels of the canvas to fractions of the frame on it.
 
     Args:
-      box: (K, 4).
-      place: (4,), see `fit_frame`.
+      box: (K, 4) x1 y1 x2 y2.
+      place: of the frame, (4,), see `fit_frame`.
     """
     return (box - np.tile(place[:2], 2)) / np.tile(place[2:], 2)

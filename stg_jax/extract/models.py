@@ -1,90 +1,77 @@
-"""The detectors and encoders that an extractor is built from, by their `keras:` or `onnx:` name."""
+"""The table of model libraries: detectors and encoders by names such as keras:PRESET or onnx:FILE.
+
+A new library is one file and one row.
+"""
 
 import hashlib
-from pathlib import Path
 
 from stg_jax.errors import UserError
-from stg_jax.extract.base import ClipEncoder, Detector, FrameEncoder
-from stg_jax.extract.onnx.detector import OnnxDetector, split_layout
-from stg_jax.extract.onnx.frame_encoder import OnnxFrameEncoder
-from stg_jax.extract.onnx.normalization import CONFIG
+from stg_jax.extract.base import ClipEncoder, Detector, FrameEncoder, ModelLibrary, ModelOptions
+from stg_jax.extract.frame_difference import DifferenceLibrary
+from stg_jax.extract.keras.library import KerasLibrary
+from stg_jax.extract.onnx.library import OnnxLibrary
+
+LIBRARIES: dict[str, ModelLibrary] = {
+    'keras': KerasLibrary(),
+    'onnx': OnnxLibrary(),
+    'difference': DifferenceLibrary(),
+}
 
 
-def build_detector(text: str, *, min_score: float, batch_size: int, dtype: str) -> Detector:
-    """Return the detector named by 'keras:PRESET' or 'onnx:FILE'.
-
-    Raises:
-      UserError: there is no such library or model.
-    """
-    library, model = _split('detector', text)
-    if library == 'onnx':
-        return OnnxDetector(model, min_score=min_score, batch_size=batch_size)
-    from stg_jax.extract.keras.detector import KerasDetector
-
-    return KerasDetector(model, min_score=min_score, batch_size=batch_size, dtype=dtype)
-
-
-def build_frame_encoder(text: str, *, batch_size: int, dtype: str) -> FrameEncoder:
-    """Return the frame encoder named by 'keras:PRESET' or 'onnx:FILE'.
+def build_detector(text: str, options: ModelOptions) -> Detector:
+    """Load the detector with this name.
 
     Raises:
       UserError: there is no such library or model.
     """
-    library, model = _split('frame_encoder', text)
-    if library == 'onnx':
-        return OnnxFrameEncoder(model, batch_size=batch_size)
-    from stg_jax.extract.keras.frame_encoder import KerasFrameEncoder
+    library, model = _find('detector', text)
+    return library.detector(model, options)
 
-    return KerasFrameEncoder(model, batch_size=batch_size, dtype=dtype)
+
+def build_frame_encoder(text: str, options: ModelOptions) -> FrameEncoder:
+    """Load the frame encoder with this name.
+
+    Raises:
+      UserError: there is no such library or model.
+    """
+    library, model = _find('frame_encoder', text)
+    return library.frame_encoder(model, options)
 
 
 def build_clip_encoder(
-    text: str, frame_encoder: FrameEncoder, *, batch_size: int, dtype: str
+    text: str, options: ModelOptions, frame_encoder: FrameEncoder
 ) -> ClipEncoder:
-    """Return the clip encoder named by 'keras:PRESET' or 'difference' (of the frame encoder).
+    """Load the clip encoder with this name.
 
     Raises:
       UserError: there is no such library or model.
     """
-    if text == 'difference':
-        from stg_jax.extract.frame_difference import FrameDifference
-
-        return FrameDifference(frame_encoder)
-    model = _clip_preset(text)
-    from stg_jax.extract.keras.clip_encoder import KerasClipEncoder
-
-    return KerasClipEncoder(model, batch_size=batch_size, dtype=dtype)
+    library, model = _find('clip_encoder', text)
+    return library.clip_encoder(model, options, frame_encoder)
 
 
 def check(part: str, text: str) -> None:
-    """Refuse a part whose preset is not there, without loading it; for files see `digest`.
+    """Refuse a model that does not exist, without loading it.
 
     Args:
       part: 'detector', 'frame_encoder' or 'clip_encoder'.
-      text: as `build_detector` and the others take it.
+      text: name of the model.
 
     Raises:
-      UserError: there is no such library or preset.
+      UserError: there is no such library or model.
     """
-    if part == 'clip_encoder' and text == 'difference':
-        return
-    library, model = ('keras', _clip_preset(text)) if part == 'clip_encoder' else _split(part, text)
-    if library == 'keras':
-        from stg_jax.extract.keras.preset import check_preset
-
-        check_preset('ObjectDetector' if part == 'detector' else 'Backbone', model)
+    library, model = _find(part, text)
+    library.check(part, model)
 
 
-def digest(text: str) -> str:
-    """Return a checksum of the files of a part, '' where a preset's name says which it is.
+def digest(part: str, text: str) -> str:
+    """Compute a checksum of a model's files; '' if its name identifies it.
 
     Raises:
       UserError: there is no such library or model file.
     """
-    if text == 'difference':
-        return ''
-    library, model = _split('part', text)
-    files = _onnx_files(model) if library == 'onnx' else _preset_files(Path(model))
+    library, model = _find(part, text)
+    files = library.files(model)
     content = hashlib.sha256()
     for path in files:
         with path.open('rb') as file:
@@ -92,34 +79,10 @@ def digest(text: str) -> str:
     return content.hexdigest() if files else ''
 
 
-def _onnx_files(model: str) -> list[Path]:
-    """Return the model file, and beside it its weights and pixel scale where they are apart."""
-    path = Path(split_layout(model)[0])
-    if not path.is_file():
-        raise UserError(f'the model file {path} does not exist')
-    beside = [path.with_name(f'{path.name}{end}') for end in ('.data', '_data')]
-    return [path, *filter(Path.is_file, [*beside, path.with_name(CONFIG)])]
-
-
-def _preset_files(folder: Path) -> list[Path]:
-    """Return the files of a preset in a folder, none of one that is downloaded by its name."""
-    return sorted(path for path in folder.rglob('*') if path.is_file())
-
-
-def _clip_preset(text: str) -> str:
-    library, model = _split('clip_encoder', text)
-    if library == 'onnx':
-        raise UserError(
-            f"no clip encoder reads ONNX: use 'keras:...' or 'difference', not {text!r}"
-        )
-    return model
-
-
-def _split(part: str, text: str) -> tuple[str, str]:
-    library, colon, model = text.partition(':')
-    if library not in ('keras', 'onnx') or not colon or not model:
-        raise UserError(
-            f"{part} must be keras:PRESET or onnx:FILE, e.g. 'keras:resnet_50_imagenet', "
-            f'found {text!r}'
-        )
+def _find(part: str, text: str) -> tuple[ModelLibrary, str]:
+    name, _, model = text.partition(':')
+    library = LIBRARIES.get(name)
+    if library is None or bool(model) != library.needs_model:
+        examples = ', '.join(f"'{each.example}'" for each in LIBRARIES.values())
+        raise UserError(f'{part} must be the name of a model such as {examples}, found {text!r}')
     return library, model

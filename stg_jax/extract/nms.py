@@ -1,4 +1,4 @@
-"""From a detector's raw boxes to the objects of a frame: the step that all detectors share."""
+"""Non-maximum suppression: from a detector's raw boxes to the objects of a frame."""
 
 import cv2
 import numpy as np
@@ -17,19 +17,19 @@ def best_detections(
     max_objects: int,
     max_overlap: float | None = MAX_OVERLAP,
 ) -> Detections:
-    """Return the best objects of one frame, clipped to it and without duplicates.
+    """Select the best objects of one frame, clipped to it and without duplicates.
 
-    Boxes are dropped when they are not finite or nothing of them lies within the frame; among equal
-    scores the earlier box comes first.
+    Boxes that are not finite or entirely outside of the frame are dropped. Equal scores keep the
+    order of the input.
 
     Args:
-      box: (K, 4) x1 y1 x2 y2 divided by frame width and height, may reach beyond the frame.
+      box: (K, 4) x1 y1 x2 y2 divided by frame width and height, may reach outside of the frame.
       score: (K,) confidences.
       label: (K,) classes.
       min_score: lowest confidence that is kept.
       max_objects: most boxes that are kept.
-      max_overlap: of two boxes of one class whose intersection over union exceeds it, the one with
-        the lower score is dropped; None keeps both, for detectors that do not repeat themselves.
+      max_overlap: of two boxes of one class whose IoU exceeds it, the one with the lower score is
+        dropped. None keeps both, for set-prediction detectors, which do not repeat themselves.
     """
     order = np.argsort(-score, kind='stable')
     order = order[np.isfinite(box[order]).all(axis=-1) & (score[order] >= min_score)]
@@ -46,9 +46,10 @@ def best_detections(
 def _suppress(
     box: np.ndarray, score: np.ndarray, label: np.ndarray, max_overlap: float
 ) -> np.ndarray:
-    """Return which boxes survive the suppression of duplicates within each class."""
+    """Return the indices of the boxes that survive suppression within each class."""
     corner_size = np.concatenate([box[:, :2], box[:, 2:] - box[:, :2]], axis=-1)
-    # OpenCV wants scores above, not at, its threshold: -inf lets every box through.
-    return np.asarray(
-        cv2.dnn.NMSBoxesBatched(corner_size, score, label, float('-inf'), max_overlap), np.intp
+    # OpenCV keeps scores above its threshold and not those at it: -inf lets every box through.
+    kept = cv2.dnn.NMSBoxesBatched(
+        corner_size.tolist(), score.tolist(), label.tolist(), float('-inf'), max_overlap
     )
+    return np.asarray(kept, np.intp)

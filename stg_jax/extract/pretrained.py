@@ -10,50 +10,37 @@ import numpy as np
 from stg_jax.data.clip import no_objects
 from stg_jax.errors import UserError
 from stg_jax.extract import models
-from stg_jax.extract.base import ClipEncoder, Detections, Detector, Extractor, FrameEncoder
+from stg_jax.extract.base import (
+    ClipEncoder,
+    Detections,
+    Detector,
+    Extractor,
+    FrameEncoder,
+    ModelOptions,
+)
 from stg_jax.extract.roi_align import grid_nodes, roi_align
 from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.frames import Video
 
-
-def in_batches(
-    fn: Callable[..., np.ndarray], columns: Sequence[np.ndarray], batch_size: int
-) -> np.ndarray:
-    """Return `fn(*columns)` for columns of R rows each, called on `batch_size` rows at a time.
-
-    The last batch repeats its last row, so that `fn` is compiled once and what it returns for a
-    row does not depend on how many there are.
-    """
-    num_rows = len(columns[0])
-    parts = []
-    for start in range(0, num_rows, batch_size):
-        index = np.minimum(np.arange(start, start + batch_size), num_rows - 1)
-        part = np.asarray(fn(*(column[index] for column in columns)))
-        parts.append(part[: num_rows - start])
-    return np.concatenate(parts)
-
-
-MAX_SIDE = 640  # pixels of the longest side at which frames are kept: no model here sees more
-
-Objects = dict[str, np.ndarray]
+MAX_SIDE = 640  # pixels of the longer side at which frames are kept: no model here reads more
 
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """Which models describe a video, and how.
+    """The models that describe a video, and how.
 
     Attributes:
       frames: T.
-      objects: N, a square number for a grid.
+      objects: N; a square number for a grid.
       nodes: 'boxes' of the detector, or 'grid': cells of the frame encoder's map.
-      detector: 'keras:PRESET' or 'onnx:FILE'; not used for a grid.
-      frame_encoder: 'keras:PRESET' or 'onnx:FILE'.
-      clip_encoder: 'keras:PRESET' or 'difference'.
+      detector: name of a model, see `models.LIBRARIES`; not used for a grid.
+      frame_encoder: name of a model.
+      clip_encoder: name of a model, or 'difference' of neighbouring frames.
       object_features: 'roi': the frame encoder's map averaged over each box, or 'crop': its
         embedding of the picture inside the box.
-      min_score: detections below it are dropped.
-      batch_size: pictures that a model sees at once; another one may change the last digits.
-      dtype: 'float32' or 'bfloat16', of the computation.
+      min_score: see `ModelOptions`.
+      batch_size: see `ModelOptions`.
+      dtype: see `ModelOptions`.
     """
 
     frames: int
@@ -67,33 +54,42 @@ class Models:
     batch_size: int
     dtype: str
 
+    def parts(self) -> dict[str, str]:
+        """Name the models that are used, by their part."""
+        detector = {'detector': self.detector} if self.nodes == 'boxes' else {}
+        encoders = {'frame_encoder': self.frame_encoder, 'clip_encoder': self.clip_encoder}
+        return detector | encoders
+
     def settings(self) -> dict[str, Any]:
-        """Return the settings of a `FeatureExtractor`, checked as far as that needs no model.
+        """Compose the settings of a `FeatureExtractor`, checked as far as possible without loading.
 
         Raises:
           UserError: a model file is missing, or the objects do not form a grid.
         """
-        parts = {self.frame_encoder, self.clip_encoder}
-        if self.nodes == 'boxes':
-            parts.add(self.detector)
-        elif math.isqrt(self.objects) ** 2 != self.objects:
+        if self.nodes == 'grid' and math.isqrt(self.objects) ** 2 != self.objects:
             raise UserError(
                 f'a grid needs a square number of objects, not {self.objects}: try 9 or 25'
             )
-        digests = {part: models.digest(part) for part in sorted(parts)}
+        digests = {name: models.digest(part, name) for part, name in self.parts().items()}
         return {
             'name': FeatureExtractor.name,
             'version': FeatureExtractor.version,
             **dataclasses.asdict(self),
-            'digests': {part: digest for part, digest in digests.items() if digest},
+            # A file of the same name with other weights would silently give other features.
+            'digests': {name: digest for name, digest in sorted(digests.items()) if digest},
         }
 
 
 class FeatureExtractor(Extractor):
-    """Describe frames, motion and objects by pretrained models."""
+    """Describes frames, motion and objects with pretrained models."""
 
     name = 'models'
     version = 1
+    uses_models = True
+    options = (
+        *('detector', 'frame_encoder', 'clip_encoder', 'nodes'),
+        *('object_features', 'min_score', 'batch_size', 'dtype'),
+    )
 
     def __init__(
         self,
@@ -118,29 +114,40 @@ class FeatureExtractor(Extractor):
             )
 
     @classmethod
+    def choose(cls, frames: int, objects: int, **options: Any) -> dict[str, Any]:
+        """See `Extractor`; the options are the other attributes of `Models`."""
+        return Models(frames=frames, objects=objects, **options).settings()
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """See `Extractor`."""
+        fields = [field.name for field in dataclasses.fields(Models)]
+        for part, name in Models(**{field: settings[field] for field in fields}).parts().items():
+            models.check(part, name)
+
+    @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """See `Extractor`."""
-        for part, digest in settings['digests'].items():
-            if models.digest(part) != digest:
+        part_of = {settings[part]: part for part in ('detector', 'clip_encoder', 'frame_encoder')}
+        for name, digest in settings['digests'].items():
+            if models.digest(part_of.get(name, 'frame_encoder'), name) != digest:
                 raise UserError(
-                    f'{part} is not the model that made the training features: put the original '
+                    f'{name} is not the model that made the training features: put the original '
                     'file back, or extract the data set again and retrain'
                 )
-        size = {'batch_size': settings['batch_size'], 'dtype': settings['dtype']}
+        options = ModelOptions(settings['batch_size'], settings['dtype'], settings['min_score'])
         detector = None
         if settings['nodes'] == 'boxes':
-            detector = models.build_detector(
-                settings['detector'], min_score=settings['min_score'], **size
-            )
-        encoder = models.build_frame_encoder(settings['frame_encoder'], **size)
-        clip_encoder = models.build_clip_encoder(settings['clip_encoder'], encoder, **size)
+            detector = models.build_detector(settings['detector'], options)
+        encoder = models.build_frame_encoder(settings['frame_encoder'], options)
+        clip_encoder = models.build_clip_encoder(settings['clip_encoder'], options, encoder)
         return cls(settings, detector, encoder, clip_encoder)
 
     @property
     def sampling(self) -> dict[str, Any]:
         """See `Extractor`."""
-        window = self._clip_encoder.window
-        return {'num_frames': self._num_frames, 'window': window, 'max_side': MAX_SIDE}
+        context = self._clip_encoder.context
+        return {'num_frames': self._num_frames, 'context': context, 'max_side': MAX_SIDE}
 
     def describe(
         self, videos: Sequence[Video], stages: Stages | None = None
@@ -148,21 +155,32 @@ class FeatureExtractor(Extractor):
         """See `Extractor`."""
         stages = stages or Stages()
         frames = [frame for video in videos for frame in video.frames]
-        windows = [window for video in videos for window in video.windows]
+        contexts = [context for video in videos for context in video.contexts]
         with stages.measure('detect'):
             found = self._detector.detect(frames, self._num_objects) if self._detector else None
         with stages.measure('embed'):
             appearance, maps = self._frame_encoder.encode(frames)
             arrays = {
                 'appearance': appearance,
-                'motion': self._clip_encoder.encode(windows),
-                **(self._grid(maps) if found is None else self._boxes(found, frames, maps)),
+                'motion': self._clip_encoder.encode(contexts),
+                **self._objects(found, frames, maps),
             }
         parts = {kind: np.split(rows, len(videos)) for kind, rows in arrays.items()}
         return [{kind: parts[kind][k] for kind in parts} for k in range(len(videos))]
 
-    def _grid(self, maps: np.ndarray) -> Objects:
-        """Return the cells of each map as objects."""
+    def _objects(
+        self,
+        found: Sequence[Detections] | None,
+        frames: Sequence[np.ndarray],
+        maps: np.ndarray | None,
+    ) -> dict[str, np.ndarray]:
+        if found is not None:
+            return self._boxes(found, frames, maps)
+        assert maps is not None  # checked when the extractor was built
+        return self._grid(maps)
+
+    def _grid(self, maps: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the cells of each map as objects."""
         objects = no_objects(len(maps), self._num_objects, self._frame_encoder.map_width)
         objects['object'], objects['box'] = map(np.asarray, grid_nodes(maps, self._num_objects))
         objects['score'][:], objects['object_mask'][:] = 1, True
@@ -170,8 +188,8 @@ class FeatureExtractor(Extractor):
 
     def _boxes(
         self, found: Sequence[Detections], frames: Sequence[np.ndarray], maps: np.ndarray | None
-    ) -> Objects:
-        """Return the detected objects of each frame, best first."""
+    ) -> dict[str, np.ndarray]:
+        """Embed the detected objects of each frame, best first."""
         encoder = self._frame_encoder
         width = encoder.map_width if self._by_map else encoder.width
         objects = no_objects(len(frames), self._num_objects, width)
@@ -182,6 +200,7 @@ class FeatureExtractor(Extractor):
             objects['object_mask'][t, :count] = True
         mask = objects['object_mask']
         if self._by_map:
+            assert maps is not None  # checked when the extractor was built
             pooled = in_batches(roi_align, [maps, objects['box']], self._batch_size)
             objects['object'] = pooled * mask[..., None]
         elif mask.any():
@@ -191,8 +210,25 @@ class FeatureExtractor(Extractor):
 
 
 def _crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return the pixels of a frame that a box touches, at least one."""
+    """Cut out the pixels that a box touches, at least one."""
     size = np.array(frame.shape[1::-1])
     x1, y1 = np.minimum(np.floor(box[:2] * size), size - 1).astype(int)
     x2, y2 = np.maximum(np.ceil(box[2:] * size).astype(int), (x1 + 1, y1 + 1))
     return frame[y1:y2, x1:x2]
+
+
+def in_batches(
+    fn: Callable[..., Any], columns: Sequence[np.ndarray], batch_size: int
+) -> np.ndarray:
+    """Compute `fn(*columns)` for columns of R rows each, `batch_size` rows at a time.
+
+    The last batch repeats its last row, so that `fn` is compiled once and the result for a row
+    does not depend on the number of rows.
+    """
+    num_rows = len(columns[0])
+    parts = []
+    for start in range(0, num_rows, batch_size):
+        index = np.minimum(np.arange(start, start + batch_size), num_rows - 1)
+        part = np.asarray(fn(*(column[index] for column in columns)))
+        parts.append(part[: num_rows - start])
+    return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""The extractor that a data set's manifest names."""
+"""The table of extractors: a new one is one file and one row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,34 +8,51 @@ from stg_jax.extract.base import Extractor
 from stg_jax.extract.pretrained import FeatureExtractor
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 
-_EXTRACTORS = {kind.name: kind for kind in (PixelExtractor, FeatureExtractor)}
+EXTRACTORS: dict[str, type[Extractor]] = {
+    kind.name: kind
+    for kind in (
+        FeatureExtractor,
+        PixelExtractor,
+    )
+}
+
+
+def extractor_class(name: str) -> type[Extractor]:
+    """Look up an extractor by its name on the command line.
+
+    Raises:
+      UserError: there is no such extractor.
+    """
+    if name not in EXTRACTORS:
+        raise UserError(f"there is no extractor '{name}': use {' or '.join(EXTRACTORS)}")
+    return EXTRACTORS[name]
 
 
 def build_extractor(settings: Mapping[str, Any]) -> Extractor:
-    """Return the extractor that wrote these settings, ready to read videos the same way.
+    """Build the extractor that a data set's manifest describes.
 
     Args:
-      settings: the `extractor` object of a manifest.
+      settings: the `extractor` object of the manifest.
 
     Raises:
-      UserError: the features came from elsewhere, from another version of the extractor, or one of
-        its models is not there any more.
+      UserError: the features came from elsewhere or from another version of the extractor, or one
+        of its models is missing.
     """
     name = settings.get('name')
-    if name not in _EXTRACTORS:
+    if name not in EXTRACTORS:
         raise UserError(
             f"a raw video needs the extractor that made the training features, and '{name}' is "
-            f"none of this project's (there are {', '.join(_EXTRACTORS)}): caption from feature "
+            f"none of this project's (there are {', '.join(EXTRACTORS)}): caption from feature "
             'files instead, or train on features extracted here'
         )
-    version = _EXTRACTORS[name].version
+    version = EXTRACTORS[name].version
     if settings.get('version') != version:
         raise UserError(
             f'the training features come from version {settings.get("version")} of the extractor '
             f"'{name}' and this is version {version}: extract the data set again and retrain"
         )
     try:
-        return _EXTRACTORS[name].from_settings(settings)
+        return EXTRACTORS[name].from_settings(settings)
     except KeyError as key:
         raise UserError(
             f"the manifest's extractor lacks {key}: write the data folder again with prepare.py"

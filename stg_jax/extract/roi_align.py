@@ -1,24 +1,25 @@
-"""Pool a feature map over boxes: RoIAlign, and the cells of a regular grid."""
+"""Pool feature maps over boxes (RoIAlign) and over the cells of a regular grid."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def roi_align(
     map_FhwC: jax.Array, box_FN4: jax.Array, *, size: int = 7, samples: int = 2
 ) -> jax.Array:
-    """Return the mean of each box of a map, (F, N, C).
+    """Average a feature map over each box, (F, N, C).
 
-    A box is cut into `size` x `size` bins, each the mean of `samples` x `samples` bilinear samples
-    at the centres of its equal parts. Values sit at the centres of their cells, and beyond the
-    outermost centres the map goes on unchanged. RoIAlign: He et al. 2017, https://arxiv.org/abs/
-    1703.06870, as torchvision with `aligned=True`, averaged over the bins.
+    RoIAlign (He et al., 2017, https://arxiv.org/abs/1703.06870) as torchvision computes it with
+    `aligned=True`, averaged over the bins: a box is cut into `size` x `size` bins, each the mean of
+    `samples` x `samples` bilinear samples. Map values are at the centres of their cells; outside of
+    the outermost centres the map is constant.
 
     Args:
       map_FhwC: feature maps that cover the whole frame.
       box_FN4: x1 y1 x2 y2 divided by frame width and height, in [0, 1].
-      size: bins a side.
-      samples: samples a side of a bin.
+      size: bins per side.
+      samples: samples per side of a bin.
     """
     height, width = map_FhwC.shape[1:3]
     x1, y1, x2, y2 = jnp.moveaxis(box_FN4, -1, 0)
@@ -27,11 +28,13 @@ def roi_align(
     return _pool(map_FhwC, row_FNh, column_FNw)
 
 
-def grid_nodes(map_FhwC: jax.Array, num_objects: int) -> tuple[jax.Array, jax.Array]:
-    """Return the cells of a regular grid over a map as objects, (F, R * R, C), and their boxes.
+def grid_nodes(map_FhwC: jax.Array | np.ndarray, num_objects: int) -> tuple[jax.Array, jax.Array]:
+    """Average a feature map over the cells of an R x R grid, R = floor(sqrt(num_objects)).
 
-    R = floor(sqrt(num_objects)). An object is the mean of the map over its cell, where map cells
-    count by the area that lies within. Row by row, boxes (F, R * R, 4) as in `roi_align`.
+    Map cells are weighted by their area inside of the grid cell.
+
+    Returns:
+      Objects (F, R * R, C), row by row, and their boxes (F, R * R, 4) as in `roi_align`.
     """
     num_frames, height, width, _ = map_FhwC.shape
     side = int(num_objects**0.5)
@@ -44,29 +47,30 @@ def grid_nodes(map_FhwC: jax.Array, num_objects: int) -> tuple[jax.Array, jax.Ar
     return _pool(map_FhwC, row_FNh, column_FNw), box_FN4
 
 
-def _pool(map_FhwC: jax.Array, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:
-    """Return the weighted mean of a map for every pair of row and column weights, (F, N, C)."""
-    # Highest: an accelerator's short products would make features depend on where they were made.
+def _pool(map_FhwC: jax.Array | np.ndarray, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:
+    """Compute the weighted mean of a map for each pair of row and column weights, (F, N, C)."""
+    # Highest precision: with an accelerator's default, bfloat16 or TF32 products, features would
+    # depend on the machine that extracted them.
     band_FNwC = jnp.einsum('FNh,FhwC->FNwC', row_FNh, map_FhwC, precision='highest')
     return jnp.einsum('FNw,FNwC->FNC', column_FNw, band_FNwC, precision='highest')
 
 
 def _sample_weights(low_FN: jax.Array, high_FN: jax.Array, cells: int, samples: int) -> jax.Array:
-    """Return how much each of `cells` counts in the mean of bilinear samples, (F, N, cells).
+    """Compute the weight of each cell in the mean of bilinear samples, (F, N, cells).
 
-    The samples form a grid and bilinear weights are products, so that rows and columns can be
-    weighted one after the other.
+    The samples form a grid and bilinear weights are products of a row and a column weight, so the
+    two axes are handled separately.
     """
     share_S = (jnp.arange(samples) + 0.5) / samples
     place_FNS = low_FN[..., None] + (high_FN - low_FN)[..., None] * share_S
-    # In units of cells, whose centres are the whole numbers.
+    # In units of cells, with their centres at the integers.
     place_FNS = jnp.clip(place_FNS * cells - 0.5, 0, cells - 1)
     distance_FNSc = jnp.abs(place_FNS[..., None] - jnp.arange(cells))
     return jnp.maximum(1 - distance_FNSc, 0).mean(axis=-2)
 
 
 def _area_weights(low_FN: jax.Array, high_FN: jax.Array, cells: int) -> jax.Array:
-    """Return what share of each interval lies in each of `cells` cells, (F, N, cells)."""
+    """Compute the share of each interval that is in each of `cells` cells, (F, N, cells)."""
     edge_c = jnp.arange(cells) / cells
     upper_FNc = jnp.minimum(high_FN[..., None], edge_c + 1 / cells)
     overlap_FNc = jnp.maximum(upper_FNc - jnp.maximum(low_FN[..., None], edge_c), 0)

@@ -1,4 +1,4 @@
-"""How long each stage takes."""
+"""How long each stage of captioning a video takes."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ class Stages:
     """Adds up the seconds of named stages.
 
     Attributes:
-      seconds: by stage, in the order of their first start.
+      seconds: by stage, in the order in which they first started.
     """
 
     def __init__(self):
@@ -17,7 +17,7 @@ class Stages:
 
     @contextlib.contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Count the time of a block; one that fails is not counted."""
+        """Add the duration of a block to a stage, unless the block fails."""
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

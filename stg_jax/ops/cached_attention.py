@@ -17,6 +17,7 @@ from flax import struct
 from stg_jax.ops.einsum import einsum_float32
 from stg_jax.ops.platform import is_for_cpu
 
+_UNROLL = 8  # positions per step of a loop on a CPU
 MASKED = -1e9  # a finite logit, so that a row without any real key stays free of NaN
 
 
@@ -76,11 +77,15 @@ def _attend_by_position(query_RHE, view):
         return read_RHE + weight_SRH[s, ..., None] * view.at(s).value
 
     masked_SRH = jnp.full((view.mask_RS.shape[1], *query_RHE.shape[:2]), MASKED, jnp.float32)
-    logit_SRH = jax.lax.fori_loop(0, view.num_filled, compare, masked_SRH)
+    # The positions of a clip are many and their number is static: several per step, because a step
+    # of a loop costs as much as the work for one position.
+    unroll = _UNROLL if isinstance(view.num_filled, int) else None
+    logit_SRH = jax.lax.fori_loop(0, view.num_filled, compare, masked_SRH, unroll=unroll)
     logit_SRH = jnp.where(view.mask_RS.T[..., None], logit_SRH, MASKED)
     weight_SRH = jax.nn.softmax(logit_SRH, axis=0)
     zeros_RHE = jnp.zeros(query_RHE.shape, jnp.float32)
-    return jax.lax.fori_loop(0, view.num_filled, read, zeros_RHE).astype(dtype)
+    read_RHE = jax.lax.fori_loop(0, view.num_filled, read, zeros_RHE, unroll=unroll)
+    return read_RHE.astype(dtype)
 
 
 @struct.dataclass

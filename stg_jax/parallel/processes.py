@@ -76,7 +76,7 @@ def together(fn: Callable[[], Any]) -> Any:
     return result
 
 
-def in_turn(fn: Callable[[], Any]) -> None:
+def one_host_at_a_time(fn: Callable[[], Any]) -> None:
     """Call `fn` on one host after the other, so that only the first of a shared disk does the work.
 
     Raises:

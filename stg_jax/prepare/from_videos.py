@@ -9,10 +9,11 @@ from typing import Any
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets import Annotations
-from stg_jax.datasets.clip_ids import VIDEO_SUFFIXES, match_keys
+from stg_jax.datasets.clip_ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.registry import build_extractor
+from stg_jax.extract.video.files import VIDEO_SUFFIXES, find_videos, printable, unknown_files
 from stg_jax.extract.video.frames import Video
 from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
@@ -67,7 +68,7 @@ def plan_videos(
     Raises:
       UserError: the folder holds no video, no video of a captioned clip, or two of one clip.
     """
-    found = find_videos(videos)
+    found = keyed_videos(videos)
     paths = name_videos(found.values(), annotations)
     mapping = match_keys(list(paths), annotations, ids)
     _refuse_ambiguous({clip_id: paths[key] for clip_id, key in mapping.key_of.items()}, annotations)
@@ -76,6 +77,7 @@ def plan_videos(
         *annotations.notes,
         *mapping.warnings,
         f'{videos}: {len(found)} videos, named by {mapping.scheme}',
+        *_unknown(videos),
         *left_out(annotations, path_of, 'video'),
     ]
     return DataPlan(
@@ -90,29 +92,28 @@ def plan_videos(
     )
 
 
-def find_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Find the video files below a folder, in order of name.
-
-    The key of a file is its stem or, if several files share the stem, its path inside the folder.
+def keyed_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """List the videos below a folder by stem, or by path within it if several share a stem.
 
     Raises:
       UserError: there is no such folder, or no video in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f'the videos folder {folder} does not exist')
-    paths = [
-        path
-        for path in sorted(folder.rglob('*'))
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    ]
-    if not paths:
-        raise UserError(f'{folder} holds no video file ({" ".join(sorted(VIDEO_SUFFIXES))})')
+    paths = find_videos(folder)
     count = collections.Counter(path.stem for path in paths)
     return {
         path.stem if count[path.stem] == 1 else path.relative_to(folder).as_posix(): os.fspath(path)
         for path in paths
     }
+
+
+def _unknown(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield a sentence on files that are left out because of how they end."""
+    paths = unknown_files(folder)
+    if paths:
+        yield (
+            f'{folder}: {len(paths)} files do not end like a video and are left out, such as '
+            f'{printable(paths[0].name)}'
+        )
 
 
 def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.datasets import Annotations
+from stg_jax.errors import UserError
 from stg_jax.prepare.workers import Maker, Request
 
 
@@ -70,6 +71,9 @@ def requests(annotations: Annotations, path_of: Mapping[str, str]) -> dict[str, 
     Args:
       annotations: of the data set.
       path_of: video file of each clip, '' if its features come from feature files.
+
+    Raises:
+      UserError: a validation clip has no caption.
     """
     splits = {
         split: [
@@ -79,7 +83,18 @@ def requests(annotations: Annotations, path_of: Mapping[str, str]) -> dict[str, 
         ]
         for split, captions in annotations.splits.items()
     }
+    _refuse_wordless(splits.get('val', ()))
     return {split: wanted for split, wanted in splits.items() if wanted}
+
+
+def _refuse_wordless(validation: Sequence[Request]) -> None:
+    """Refuse a validation clip without captions: training would only find it after an epoch."""
+    for request in validation:
+        if not request.captions:
+            raise UserError(
+                f'validation clip {request.clip_id} has no caption with a word, but training '
+                'compares captions with it: add one, or remove the clip'
+            )
 
 
 def left_out(annotations: Annotations, present: Container[str], what: str) -> Iterator[str]:

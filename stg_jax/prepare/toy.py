@@ -9,12 +9,15 @@ from typing import Any
 
 from stg_jax import files
 from stg_jax.cli.progress import progress
+from stg_jax.config import ToyConfig
 from stg_jax.data.clip import Clip
 from stg_jax.data.frame_sampling import sample_index
 from stg_jax.data.manifest import Manifest
 from stg_jax.datasets import toy
+from stg_jax.datasets.toy.scenes import USUAL, Difficulty
 from stg_jax.errors import UserError
 from stg_jax.extract.base import to_clip
+from stg_jax.extract.toy_pixels.detector_noise import DetectorNoise
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.extract.video.frames import Video
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt, chunked, make_all
@@ -24,7 +27,7 @@ def prepare_toy(
     out: Path,
     *,
     num_clips: Mapping[str, int],
-    seed: int,
+    world: ToyConfig,
     num_frames: int,
     num_objects: int,
     workers: int | None = None,
@@ -34,7 +37,7 @@ def prepare_toy(
     Args:
       out: folder that must not exist; it appears whole or not at all.
       num_clips: number of clips of each split.
-      seed: of the random scenes.
+      world: seed and difficulty of the scenes.
       num_frames: T, frames sampled of each clip.
       num_objects: N, maximum objects of a frame.
       workers: processes that render and extract features; one per core by default.
@@ -42,9 +45,11 @@ def prepare_toy(
     from stg_jax.data import records  # imports TensorFlow, which worker processes do not need
 
     toy.check_splits(num_clips)
-    extractor = PixelExtractor(num_frames, num_objects, with_grid=True)
+    noise = DetectorNoise(world.detector_dropout, world.detector_jitter)
+    extractor = PixelExtractor(num_frames, num_objects, with_grid=True, noise=noise)
+    difficulty = Difficulty(world.distractors, world.captions, world.held_out)
     with files.write_folder(out) as folder:
-        maker = ToyMaker(extractor, folder / 'videos', seed)
+        maker = ToyMaker(extractor, folder / 'videos', world.seed, difficulty)
         clips = film_clips(maker, num_clips, workers or os.cpu_count() or 1)
         clips = progress(clips, sum(num_clips.values()), 'toy world: made')
         return records.write_records(
@@ -52,7 +57,11 @@ def prepare_toy(
             {split: itertools.islice(clips, count) for split, count in num_clips.items()},
             data_set='toy',
             extractor=extractor.settings,
-            sources={'seed': seed, 'videos': 'videos'},
+            sources={
+                'seed': world.seed,
+                'difficulty': dataclasses.asdict(difficulty),
+                'videos': 'videos',
+            },
         )
 
 
@@ -73,9 +82,16 @@ class ToyMaker:
     Rendering takes as long as the rest, so that it is done by the workers, too. See `work.Maker`.
     """
 
-    def __init__(self, extractor: PixelExtractor, folder: str | os.PathLike[str], seed: int):
+    def __init__(
+        self,
+        extractor: PixelExtractor,
+        folder: str | os.PathLike[str],
+        seed: int,
+        difficulty: Difficulty = USUAL,
+    ):
         self.settings: dict[str, Any] = extractor.settings | {'seed': seed}
-        self._extractor, self._folder, self._seed = extractor, folder, seed
+        self._extractor, self._folder = extractor, folder
+        self._seed, self._difficulty = seed, difficulty
 
     def load(self, chunk: Chunk) -> list[tuple[toy.ToyClip, Video]]:
         """Render and decode the clips of a chunk."""
@@ -92,7 +108,8 @@ class ToyMaker:
 
     def _render(self, clip_id: str) -> toy.ToyClip:
         split = clip_id.rstrip('0123456789')
-        return toy.render_clip(self._folder, split, int(clip_id.removeprefix(split)), self._seed)
+        index = int(clip_id.removeprefix(split))
+        return toy.render_clip(self._folder, split, index, self._seed, self._difficulty)
 
 
 def film_clips(maker: ToyMaker, num_clips: Mapping[str, int], workers: int) -> Iterator[Clip]:

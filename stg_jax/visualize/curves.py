@@ -11,7 +11,7 @@ from stg_jax.run.folder import RunFolder
 from stg_jax.visualize.matplotlib import new_figure, save_figure
 
 SUFFIXES = ('.png', '.svg')
-# Title and y axis by the key of metrics.jsonl; its validation is 'val_KEY'.
+# Title and y axis by key of metrics.jsonl; the key of the validation value is 'val_KEY'.
 _LOSSES = {
     'loss': ('Loss', 'nats per word, weighted'),
     'xe_scene': ('Cross-entropy, scene branch', 'nats per word'),
@@ -25,12 +25,12 @@ Record = Mapping[str, Any]
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[Record]:
-    """Return the lines of a run's metrics.jsonl; half a last line, of a run at work, is left out.
+    """Read a run's metrics.jsonl; the last line may be incomplete while the run is training.
 
     Raises:
-      UserError: there is no run, it has logged nothing, or a line is no JSON object with a step.
+      UserError: there is no run, it has logged nothing, or a line is not a JSON object with a step.
     """
-    path = RunFolder.open(workdir).metrics
+    path = RunFolder.open(Path(workdir)).metrics
     lines = path.read_text(encoding='utf-8').splitlines() if path.exists() else []
     records = []
     for number, line in enumerate(lines, 1):
@@ -41,24 +41,24 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[Record]:
         if isinstance(record, dict) and 'step' in record:
             records.append(record)
         elif number < len(lines):
-            raise UserError(f'{path} line {number} is no JSON object with a step: remove it')
+            raise UserError(f'{path} line {number} is not a JSON object with a step: remove it')
     if not records:
         raise UserError(f'{path} holds no logged step yet: let the run train for a while')
     return records
 
 
 def draw_curves(path: str | os.PathLike[str], runs: Mapping[str, Sequence[Record]]) -> None:
-    """Draw a panel for each quantity and a line for each run, whole or not at all.
+    """Draw one panel for each quantity and one line for each run.
 
-    Lines of training are thin, those of validation have a mark for each epoch. A value that was
-    not finite is a gap.
+    Training lines are thin; validation lines are dashed with a mark for each epoch. Values that
+    are not finite leave a gap. The file appears whole or not at all.
 
     Args:
       path: PNG or SVG file.
       runs: records of `read_metrics` by the name of the run.
 
     Raises:
-      UserError: the suffix is none of `SUFFIXES`, or Matplotlib is not installed.
+      UserError: the suffix is not in `SUFFIXES`, or Matplotlib is not installed.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -77,7 +77,7 @@ def draw_curves(path: str | os.PathLike[str], runs: Mapping[str, Sequence[Record
 
 
 def _panels(runs: Mapping[str, Sequence[Record]]) -> dict[str, tuple[str, str]]:
-    """Return title and y axis of each quantity that a run has logged."""
+    """Choose the panels: title and y axis of each quantity that some run has logged."""
     logged = {key for records in runs.values() for record in records for key in record}
     scores = {
         key: (f'Validation: {key.removeprefix("val_")}', 'x 100')
@@ -91,7 +91,7 @@ def _panels(runs: Mapping[str, Sequence[Record]]) -> dict[str, tuple[str, str]]:
 def _draw_panel(
     axes: Any, key: str, labels: tuple[str, str], runs: Mapping[str, Sequence[Record]]
 ) -> None:
-    """Draw one quantity of all runs."""
+    """Draw one quantity, training and validation, of all runs."""
     for number, (name, records) in enumerate(runs.items()):
         colour = f'C{number % 10}'
         for logged, style in ((key, {'lw': 1}), (f'val_{key}', {'lw': 1.5, 'ls': '--'})):

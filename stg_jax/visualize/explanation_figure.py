@@ -11,39 +11,41 @@ import numpy as np
 from stg_jax.errors import UserError
 from stg_jax.visualize.jpeg import from_jpeg
 from stg_jax.visualize.matplotlib import new_figure, save_figure
-from stg_jax.visualize.page_data import Shown, lit_objects, strongest
+from stg_jax.visualize.page_data import ReportEntry, lit_objects, strongest
 
 SUFFIXES = ('.png', '.svg', '.pdf')
-_MOST_FRAMES = 5  # of a clip, one behind the other: links in time join neighbours
-_SHARE = 0.3  # of the links between drawn objects are drawn, the strongest
+# Frames drawn of a clip. They are consecutive, because links in time join neighbours only.
+_MOST_FRAMES = 5
+_SHARE = 0.3  # the strongest links that are drawn; all of them would hide the picture
 _TIME, _SPACE, _BOX = '#d0021b', '#1257d0', '#ffd24d'
-_WIDTH, _PITCH = 2.1, 1.15  # inches of a frame; from one to the next, in frames
-_LINE, _LETTER = 0.19, 0.075  # inches, of a line of text and of a letter of the title
-_LONGEST = 40  # letters at an object
+_WIDTH, _PITCH = 2.1, 1.15  # width of a frame in inches; distance of two frames, in frames
+_LINE, _LETTER = 0.19, 0.075  # inches: height of a line of text, width of a letter of the title
+_LONGEST = 40  # letters of the words at an object
 _KEY = 'red: alike in time, blue: overlap in space, yellow: speaks for the word'
 
-Corners = Callable[[int, int], np.ndarray]
+Corners = Callable[[int, int], np.ndarray]  # (t, n) -> x1 y1 x2 y2 on the drawing
 
 
-def write_figure(path: str | os.PathLike[str], shown: Sequence[Shown]) -> None:
-    """Draw one row a clip: red arrows in time, blue lines in space, words at what speaks for them.
+def write_figure(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -> None:
+    """Draw one row of frames for each clip.
 
-    Of a long clip the frames around the most relevant one are drawn.
+    Red arrows link objects in time, blue lines in space, and each word is written at the object
+    that speaks for it most. For a long clip the frames around the most relevant one are drawn.
 
     Raises:
-      UserError: the suffix is none of `SUFFIXES`, or matplotlib is not installed.
+      UserError: the suffix is not in `SUFFIXES`, or Matplotlib is not installed.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{path} must end in {", ".join(SUFFIXES)} to be a figure')
-    width = _WIDTH * max(_columns(len(_drawn(each))) for each in shown)
-    titles = [_title(each, width) for each in shown]
-    heights = [_WIDTH * _ratio(each) for each in shown]
+    width = _WIDTH * max(_columns(len(_drawn(each))) for each in entries)
+    titles = [_title(each, width) for each in entries]
+    heights = [_WIDTH * _ratio(each) for each in entries]
     total = sum(heights) + sum(map(_head, titles))
     figure = new_figure(width, total)
-    figure.set_layout_engine('none')  # every place is known
+    figure.set_layout_engine('none')  # every position is computed here
     top = total
-    for each, title, height in zip(shown, titles, heights, strict=True):
+    for each, title, height in zip(entries, titles, heights, strict=True):
         top -= _head(title) + height
         wide = _WIDTH * _columns(len(_drawn(each))) / width
         axes = figure.add_axes((0, top / total, wide, height / total))
@@ -53,23 +55,24 @@ def write_figure(path: str | os.PathLike[str], shown: Sequence[Shown]) -> None:
 
 
 def _head(title: str) -> float:
-    """Return the inches that a title takes."""
+    """Compute the height of a title in inches."""
     return _LINE * (title.count('\n') + 1.6)
 
 
 def _columns(num_frames: int) -> float:
-    """Return the width of some frames with the gaps between them, in frames."""
+    """Compute the width of a row of frames with its gaps, in frames."""
     return _PITCH * (num_frames - 1) + 1
 
 
-def _ratio(shown: Shown) -> float:
-    height, width = from_jpeg(shown.frames[0]).shape[:2]
+def _ratio(entry: ReportEntry) -> float:
+    """Compute height / width of a frame."""
+    height, width = from_jpeg(entry.frames[0]).shape[:2]
     return height / width
 
 
-def _drawn(shown: Shown) -> range:
-    """Return the frames to draw."""
-    num_frames, relevance_LTN = len(shown.frames), shown.explanation.relevance_LTN
+def _drawn(entry: ReportEntry) -> range:
+    """Choose the frames to draw."""
+    num_frames, relevance_LTN = len(entry.frames), entry.explanation.relevance_LTN
     drawn = min(num_frames, _MOST_FRAMES)
     if relevance_LTN is None or not len(relevance_LTN):
         return range(drawn)
@@ -78,47 +81,53 @@ def _drawn(shown: Shown) -> range:
     return range(first, first + drawn)
 
 
-def _draw_clip(axes: Any, shown: Shown) -> None:
-    """Draw the frames side by side; x counts frames, y goes down, a frame is 1 wide."""
-    ratio, drawn = _ratio(shown), _drawn(shown)
+def _draw_clip(axes: Any, entry: ReportEntry) -> None:
+    """Draw the frames side by side, in units of a frame's width, y downwards."""
+    ratio, drawn = _ratio(entry), _drawn(entry)
     for t in drawn:
         left = _PITCH * (t - drawn.start)
-        axes.imshow(from_jpeg(shown.frames[t]), extent=(left, left + 1, ratio, 0), aspect='auto')
+        axes.imshow(from_jpeg(entry.frames[t]), extent=(left, left + 1, ratio, 0), aspect='auto')
 
     def corners(t: int, n: int) -> np.ndarray:
-        box_4 = shown.explanation.box_TN4[t, n] * (1, ratio, 1, ratio)
+        box_4 = entry.explanation.box_TN4[t, n] * (1, ratio, 1, ratio)
         return box_4 + (_PITCH * (t - drawn.start), 0) * 2
 
-    at, _ = _places_of_words(shown, drawn)
-    _draw_boxes(axes, shown, drawn, corners, at)
-    _draw_links(axes, shown, drawn, corners)
-    _draw_words(axes, at, corners)
+    words_at, _ = _place_words(entry, drawn)
+    _draw_boxes(axes, entry, drawn, corners, words_at)
+    _draw_links(axes, entry, drawn, corners)
+    _draw_words(axes, words_at, corners)
     axes.set_xlim(0, _columns(len(drawn)))
     axes.set_ylim(ratio, 0)
     axes.set_axis_off()
 
 
-def _places_of_words(
-    shown: Shown, drawn: range
+def _place_words(
+    entry: ReportEntry, drawn: range
 ) -> tuple[dict[tuple[int, int], list[str]], list[str]]:
-    """Return the words at each object that speaks for them most, and those of no drawn object."""
-    at: dict[tuple[int, int], list[str]] = {}
+    """Assign each word to its most relevant drawn object.
+
+    Returns:
+      The words at each object (t, n), and the words whose objects are in frames not drawn.
+    """
+    words_at: dict[tuple[int, int], list[str]] = {}
     elsewhere = []
-    rows = lit_objects(shown.explanation.relevance_LTN)
-    for word, row in zip(shown.explanation.words, rows, strict=False):
+    rows = lit_objects(entry.explanation.relevance_LTN)
+    for word, row in zip(entry.explanation.words, rows, strict=False):
         inside = [(t, n) for t, n, _ in row if t in drawn]
         if inside:
-            at.setdefault(inside[0], []).append(word)
+            words_at.setdefault(inside[0], []).append(word)
         elif row:
             elsewhere.append(word)
-    return at, elsewhere
+    return words_at, elsewhere
 
 
-def _draw_boxes(axes: Any, shown: Shown, drawn: range, corners: Corners, at: dict) -> None:
-    """Draw boxes of objects that words stand at in yellow, others thin."""
-    for t, n in np.argwhere(shown.explanation.object_mask_TN):
+def _draw_boxes(
+    axes: Any, entry: ReportEntry, drawn: range, corners: Corners, words_at: dict
+) -> None:
+    """Draw the boxes of objects with words in yellow, others thin and white."""
+    for t, n in np.argwhere(entry.explanation.object_mask_TN):
         if t in drawn:
-            is_labelled = (t, n) in at
+            is_labelled = (t, n) in words_at
             looks = (
                 (('black', 3.6), (_BOX, 2.2)) if is_labelled else (('black', 1.6), ('white', 0.7))
             )
@@ -133,10 +142,10 @@ def _draw_box(axes: Any, corners: np.ndarray, **look: Any) -> None:
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **look))
 
 
-def _draw_links(axes: Any, shown: Shown, drawn: range, corners: Corners) -> None:
+def _draw_links(axes: Any, entry: ReportEntry, drawn: range, corners: Corners) -> None:
     from matplotlib.patheffects import withStroke
 
-    links = shown.explanation.links
+    links = entry.explanation.links
     if links is None:
         return
     casing = [withStroke(linewidth=3.2, foreground='white')]
@@ -151,10 +160,10 @@ def _draw_links(axes: Any, shown: Shown, drawn: range, corners: Corners) -> None
             axes.annotate('', ends[1], ends[0], arrowprops=look | {'path_effects': casing})
 
 
-def _draw_words(axes: Any, at: dict[tuple[int, int], list[str]], corners: Corners) -> None:
-    """Write words above their boxes, each word once, inside the frame."""
+def _draw_words(axes: Any, words_at: dict[tuple[int, int], list[str]], corners: Corners) -> None:
+    """Write the words above their boxes, but inside the frame; each word once."""
     label = {'facecolor': _BOX, 'edgecolor': 'none', 'pad': 1.5}
-    for place, words in at.items():
+    for place, words in words_at.items():
         x1, y1, x2, _ = corners(*place)
         is_right = x1 % _PITCH > 0.5
         side = {'ha': 'right' if is_right else 'left', 'va': 'bottom' if y1 > 0.1 else 'top'}
@@ -162,18 +171,18 @@ def _draw_words(axes: Any, at: dict[tuple[int, int], list[str]], corners: Corner
         axes.text(x2 if is_right else x1, y1, said, fontsize=8, bbox=label, **side)
 
 
-def _title(shown: Shown, width: float) -> str:
-    """Return name and caption, what the colours say of whom, and words that could not be placed."""
-    caption = (shown.captions[0][0] if shown.captions else '') or '(no words)'
-    lines = [f'{shown.name}: {caption}']
-    if shown.explanation.teacher:
-        _, elsewhere = _places_of_words(shown, _drawn(shown))
+def _title(entry: ReportEntry, width: float) -> str:
+    """Compose the title: name, caption, the key to the colours, words in frames not drawn."""
+    caption = (entry.captions[0][0] if entry.captions else '') or '(no words)'
+    lines = [f'{entry.name}: {caption}']
+    if entry.explanation.teacher:
+        _, elsewhere = _place_words(entry, _drawn(entry))
         unseen = f'; in other frames: {" ".join(dict.fromkeys(elsewhere))}' if elsewhere else ''
-        lines.append(f'{_KEY} (teacher: {shown.explanation.teacher} branch){unseen}')
+        lines.append(f'{_KEY} (teacher: {entry.explanation.teacher} branch){unseen}')
     letters = max(20, int(width / _LETTER))
     return _plain('\n'.join(textwrap.fill(' '.join(line.split()), letters) for line in lines))
 
 
 def _plain(text: str) -> str:
-    """Keep a dollar sign from starting a formula."""
+    """Escape dollar signs: Matplotlib would typeset what is between two of them as a formula."""
     return text.replace('$', r'\$')

@@ -1,24 +1,24 @@
-"""One HTML file of clips, captions and what carried each word; it needs no network."""
+"""The report: one HTML file of clips, their captions and what carried each word."""
 
 import base64
-import hashlib
 import html
-import importlib.resources
 import os
-import string
 from collections.abc import Iterator, Sequence
 
 from stg_jax import files
 from stg_jax.explain import Explanation
+from stg_jax.visualize.html import fill, fill_page, to_script
 from stg_jax.visualize.jpeg import scaled
-from stg_jax.visualize.page_data import Shown, as_script, numbers, strongest_links
+from stg_jax.visualize.page_data import ReportEntry, page_data, strongest_links
 
 SUFFIXES = ('.html', '.htm')
-_PIXELS = 4_000_000  # of all frames of a page together, so that long films make no heavy page
-_SCRIPTS = ('film.js', 'tell.js', 'page.js')  # one after the other, as one
-_SIDES = (160, 480)  # the least and the most pixels of a frame's longer side
-_LINKS = 10  # in the table
-_NAVIGATE = 3  # more clips than these are listed at the top
+# Frames are embedded in the page. This budget for all of them keeps the report of a long film,
+# with hundreds of segments, small enough for a browser.
+_PIXELS = 4_000_000
+_SIDES = (160, 480)  # fewest and most pixels of a frame's longer side, whatever the budget
+_SCRIPTS = ('film.js', 'tell.js', 'page.js')
+_LINKS = 10  # rows of the table of links
+_NAVIGATE = 3  # with more clips the page starts with a list of them
 _NO_WORDS = '(no words)'
 _METERS = ''.join(
     f'<i class="meter {name}"><i class="bar {name}"></i></i>'
@@ -27,7 +27,7 @@ _METERS = ''.join(
 
 
 def _mark(name: str, shape: str) -> str:
-    """Return a small picture of what the film shows, with its casing."""
+    """Draw the legend's sample of a mark: the shape and, beneath it, its wider casing."""
     shapes = ''.join(f'<{shape} class="{each}"/>' for each in (f'{name} under', name))
     return f'<svg class="mark" viewBox="0 0 34 12" aria-hidden="true">{shapes}</svg>'
 
@@ -62,67 +62,56 @@ _CELL = (
 )
 
 
-def write_page(path: str | os.PathLike[str], shown: Sequence[Shown]) -> None:
-    """Write the page of some clips, whole or not at all."""
-    files.write_text(path, render_page(shown))
+def write_page(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -> None:
+    """Write the report to a file, whole or not at all."""
+    files.write_text(path, render_page(entries))
 
 
-def render_page(shown: Sequence[Shown]) -> str:
-    """Return the page of some clips as HTML text."""
-    style = _part('page.css')
-    script = "'use strict';\n\n" + '\n'.join(map(_part, _SCRIPTS))
-    num_pixels = _PIXELS / max(1, sum(len(each.frames) for each in shown))
-    return string.Template(_part('page.html')).substitute(
-        # Only this script and this style run, whatever a caption may smuggle in.
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
-        f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
-        style=style,
-        script=script,
-        title=html.escape(_title(shown)),
-        nav=_nav(shown),
-        clips=''.join(_clip(number, each, num_pixels) for number, each in enumerate(shown)),
+def render_page(entries: Sequence[ReportEntry]) -> str:
+    """Render the report as HTML text."""
+    num_pixels = _PIXELS / max(1, sum(len(each.frames) for each in entries))
+    return fill_page(
+        'page.html',
+        style='page.css',
+        scripts=_SCRIPTS,
+        images='img-src data:; ',
+        title=html.escape(_title(entries)),
+        nav=_nav(entries),
+        clips=''.join(_clip(number, each, num_pixels) for number, each in enumerate(entries)),
     )
 
 
-def _title(shown: Sequence[Shown]) -> str:
-    others = f' and {len(shown) - 1} more' if len(shown) > 1 else ''
-    names = f'{shown[0].name}{others}: ' if shown else ''
+def _title(entries: Sequence[ReportEntry]) -> str:
+    others = f' and {len(entries) - 1} more' if len(entries) > 1 else ''
+    names = f'{entries[0].name}{others}: ' if entries else ''
     return f'{names}captions and what carried each word'
 
 
-def _nav(shown: Sequence[Shown]) -> str:
-    """Return links to the clips of a page that holds many."""
-    if len(shown) <= _NAVIGATE:
+def _nav(entries: Sequence[ReportEntry]) -> str:
+    """List the clips at the top of a long page."""
+    if len(entries) <= _NAVIGATE:
         return ''
     items = (
         f'<li><a href="#clip-{number}">{html.escape(each.name)}</a> '
         f'{html.escape(" ".join(each.explanation.words)) or _NO_WORDS}</li>'
-        for number, each in enumerate(shown)
+        for number, each in enumerate(entries)
     )
     return f'<nav aria-label="Clips"><ol>{"".join(items)}</ol></nav>'
 
 
-def _part(name: str) -> str:
-    return importlib.resources.files('stg_jax.visualize').joinpath(name).read_text('utf-8')
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _clip(number: int, shown: Shown, num_pixels: float) -> str:
-    explanation = shown.explanation
-    return string.Template(_part('clip.html')).substitute(
+def _clip(number: int, entry: ReportEntry, num_pixels: float) -> str:
+    explanation = entry.explanation
+    return fill(
+        'clip.html',
         number=number,
-        name=html.escape(shown.name),
+        name=html.escape(entry.name),
         words=''.join(_word(i, word) for i, word in enumerate(explanation.words)) or _NO_WORDS,
-        captions=''.join(_caption(text, score) for text, score in shown.captions),
-        frames=''.join(_frame(shown, t, num_pixels) for t in range(len(shown.frames))),
-        num_frames=len(shown.frames),
+        captions=''.join(_caption(text, score) for text, score in entry.captions),
+        frames=''.join(_frame(entry, t, num_pixels) for t in range(len(entry.frames))),
+        num_frames=len(entry.frames),
         legend=''.join(_legend(explanation)),
-        table=_table(shown),
-        data=as_script(numbers(shown)),
+        table=_table(entry),
+        data=to_script(page_data(entry)),
     )
 
 
@@ -139,7 +128,7 @@ def _caption(text: str, score: float) -> str:
 
 
 def _legend(explanation: Explanation) -> Iterator[str]:
-    """Yield what each mark means and which branch it explains, of the branches that there are."""
+    """Yield the meaning of each mark and its branch, for the branches that the run has."""
     has_cells = explanation.saliency_LTN is not None
     for mark, kind, text in (*_MARKS, _CELL) if has_cells else _MARKS:
         branch = getattr(explanation, kind) if kind else ''
@@ -148,12 +137,12 @@ def _legend(explanation: Explanation) -> Iterator[str]:
             yield f'<li>{mark}<span>{text}{whose}</span></li>'
 
 
-def _table(shown: Shown) -> str:
-    """Return the strongest links of the clip in words, for those who do not see the picture."""
+def _table(entry: ReportEntry) -> str:
+    """List the strongest links in words: screen readers cannot see those drawn on the frames."""
     rows = ''.join(
         f'<tr><td>{kind}</td><td>{html.escape(one)}</td><td>{html.escape(other)}</td>'
         f'<td>{strength:.2f}</td></tr>'
-        for kind, one, other, strength in strongest_links(shown, _LINKS)
+        for kind, one, other, strength in strongest_links(entry, _LINKS)
     )
     if not rows:
         return ''
@@ -164,10 +153,10 @@ def _table(shown: Shown) -> str:
     )
 
 
-def _frame(shown: Shown, t: int, num_pixels: float) -> str:
-    when = f'{shown.seconds[t]:.1f} s' if len(shown.seconds) else ''
-    count = int(shown.explanation.object_mask_TN[t].sum())
-    jpeg, (width, height) = scaled(shown.frames[t], num_pixels, _SIDES)
+def _frame(entry: ReportEntry, t: int, num_pixels: float) -> str:
+    when = f'{entry.seconds[t]:.1f} s' if len(entry.seconds) else ''
+    count = int(entry.explanation.object_mask_TN[t].sum())
+    jpeg, (width, height) = scaled(entry.frames[t], num_pixels, _SIDES)
     source = f'data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}'
     alternative = ', '.join(filter(None, [f'Frame {t + 1}', when, f'objects: {count}']))
     return (

@@ -1,30 +1,38 @@
-"""Frames as JPEG, in which a long film's fit into memory and into a page."""
+"""Frames as JPEG files: small enough to keep those of a long film, and to embed in a page."""
 
 import math
 
 import cv2
 import numpy as np
 
-_KEPT, _SHOWN = 90, 80  # quality; what is kept may be scaled and encoded once more
+# JPEG quality. Kept frames may be scaled and encoded a second time, so they lose less at first.
+_KEPT, _SHOWN = 90, 80
 
 
 def to_jpeg(frame: np.ndarray) -> bytes:
-    """Return a picture (h, w, 3) uint8 RGB as a JPEG file."""
+    """Encode a picture (h, w, 3) uint8 RGB."""
     return _encode(frame, _KEPT)
 
 
 def from_jpeg(jpeg: bytes) -> np.ndarray:
-    """Return the picture (h, w, 3) uint8 RGB of a JPEG file."""
-    return np.ascontiguousarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)[..., ::-1])
+    """Decode to (h, w, 3) uint8 RGB.
+
+    Raises:
+      ValueError: the bytes are not a picture.
+    """
+    frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if frame is None:
+        raise ValueError('the bytes are not a JPEG picture')
+    return np.ascontiguousarray(frame[..., ::-1])  # OpenCV orders channels BGR
 
 
 def scaled(jpeg: bytes, num_pixels: float, sides: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
-    """Return a JPEG file of at most some pixels, and its width and height.
+    """Scale a JPEG file down to about `num_pixels`; also return its new width and height.
 
     Args:
-      jpeg: the file, never enlarged.
-      num_pixels: wanted of all of the picture.
-      sides: the least and the most pixels of its longer side, whatever `num_pixels` says.
+      jpeg: the file; it is never enlarged.
+      num_pixels: wanted area.
+      sides: fewest and most pixels of the longer side, whatever the area.
     """
     frame = from_jpeg(jpeg)
     height, width = frame.shape[:2]

@@ -1,36 +1,41 @@
-"""Matplotlib figures, for those who installed it, that appear whole or not at all."""
+"""Matplotlib, an optional package: figures that appear whole or not at all, and its font."""
 
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from stg_jax.errors import UserError
 from stg_jax.files import write_file
 
 
-def figure_class() -> type:
-    """Return `matplotlib.figure.Figure`; also a way to ask early whether there will be figures.
+def import_matplotlib() -> ModuleType:
+    """Import Matplotlib; commands call this before hours of work that end in a figure.
 
     Raises:
       UserError: Matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure
     except ImportError:
-        raise UserError("figures need matplotlib: pip install -e '.[plot]'") from None
-    return Figure
+        raise UserError(
+            "figures, and captions burned into videos, need matplotlib: pip install -e '.[plot]'"
+        ) from None
+    return matplotlib
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty `matplotlib.figure.Figure` of a size in inches.
-
-    Raises:
-      UserError: Matplotlib is not installed.
-    """
-    return figure_class()((width, height), layout='constrained')
+    """Create an empty `matplotlib.figure.Figure`; its size is in inches."""
+    # Not pyplot: it would pick a window system and keep every figure alive.
+    return import_matplotlib().figure.Figure((width, height), layout='constrained')
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], *, dpi: int) -> None:
-    """Write a figure in the format that the suffix of `path` names."""
+    """Write a figure in the format named by the suffix of `path`."""
     with write_file(path) as temporary:
         figure.savefig(temporary, format=Path(path).suffix[1:].lower(), dpi=dpi)
+
+
+def font_file() -> Path:
+    """Find DejaVu Sans, which Matplotlib ships: the one font that is there on every machine."""
+    return Path(import_matplotlib().get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')

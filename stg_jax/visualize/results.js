@@ -1,4 +1,3 @@
-'use strict';
 // Text enters the page through textContent alone: captions are other people's.
 const {metrics, clips} = JSON.parse(document.getElementById('data').textContent);
 const [AT_ONCE, REFERENCES, BINS] = [50, 5, 20];

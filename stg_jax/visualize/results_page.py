@@ -1,18 +1,11 @@
-"""One HTML file of an evaluation: scores, a histogram, and every caption beside its references.
+"""The page of an evaluation: scores, a histogram, and every caption beside its references."""
 
-It holds all it needs, loads nothing, and shows the text of captions as text.
-"""
-
-import base64
-import hashlib
 import html
-import importlib.resources
-import json
 import os
-import string
 from collections.abc import Mapping, Sequence
 
 from stg_jax import files
+from stg_jax.visualize.html import fill_page, to_script
 
 
 def write_results_page(
@@ -27,20 +20,18 @@ def write_results_page(
     """Write the page, whole or not at all.
 
     Args:
-      path: of the HTML file.
+      path: HTML file.
       title: what was evaluated.
-      facts: sentences that stand above the scores.
-      result: what `stg_jax.evaluate.metrics.score` returns, perhaps with percentages, 'attributes'.
-      predictions: clip id to its caption.
-      references: clip id to its captions.
+      facts: sentences printed above the scores.
+      result: what `stg_jax.evaluate.metrics.score` returns; percentages in 'attributes' are shown
+        too, where there are any.
+      predictions: predicted caption by clip id.
+      references: reference captions by clip id.
     """
-    style, script = _part('results.css'), _part('results.js')
-    page = string.Template(_part('results.html')).substitute(
-        # Only this style and this script run, whatever a caption holds.
-        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
-        style=style,
-        script=script,
+    page = fill_page(
+        'results.html',
+        style='results.css',
+        scripts=['results.js'],
         title=html.escape(title),
         facts=_paragraphs(facts, 'fact') + _paragraphs(result['warnings'], 'warning'),
         scores=_rows({**result['metrics'], **result.get('attributes', {})}),
@@ -64,9 +55,7 @@ def _data(
         for clip, scores in per_clip.items()
     ]
     metrics = list(next(iter(per_clip.values())))
-    text = json.dumps({'metrics': metrics, 'clips': clips}, ensure_ascii=False)
-    # Inside of a script element only this sign could end it or begin a comment.
-    return text.replace('<', '\\u003c')
+    return to_script({'metrics': metrics, 'clips': clips})
 
 
 def _paragraphs(sentences: Sequence[str], kind: str) -> str:
@@ -82,12 +71,3 @@ def _rows(values: Mapping[str, float]) -> str:
 
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f'{value:.2f}'
-
-
-def _part(name: str) -> str:
-    return importlib.resources.files('stg_jax.visualize').joinpath(name).read_text('utf-8')
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

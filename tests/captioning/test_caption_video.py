@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from stg_jax.captioning.burn_in import burn
-from stg_jax.captioning.caption_video import caption_video, list_videos
+from stg_jax.captioning.caption_video import caption_video
 from stg_jax.decode.candidates import Candidate
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+from stg_jax.extract.video.files import list_videos
 from stg_jax.files import check_writable
 from tests.fakes import fake_run
 from tests.fakes.fake_video import write_video

@@ -6,9 +6,9 @@ import av
 import pytest
 
 from stg_jax.captioning.subtitles import (
-    clock,
     name_subtitles,
     parse_seconds,
+    timestamp,
     to_srt,
     to_vtt,
     write_subtitles,
@@ -59,8 +59,8 @@ def test_formats_are_those_of_the_standards():
     ('seconds', 'text'),
     [(0, '00:00:00,000'), (3661.0015, '01:01:01,002'), (359999.9999, '100:00:00,000')],
 )
-def test_clock(seconds, text):
-    assert clock(seconds, ',') == text
+def test_timestamps(seconds, text):
+    assert timestamp(seconds, ',') == text
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize('text', ['', 'ten', '-3s', '0s', '1:30', 'inf', 'nan', '1e3'])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(UserError, match='no duration'):
+    with pytest.raises(UserError, match='not a duration'):
         parse_seconds(text)
 
 

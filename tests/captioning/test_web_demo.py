@@ -8,7 +8,7 @@ from stg_jax.captioning.explained import in_frame
 from stg_jax.captioning.web_demo import Limits, build_demo, launch_demo
 from stg_jax.errors import UserError
 from stg_jax.visualize.explanation_page import render_page
-from tests.fakes.fake_shown import ATTACK, fake_shown
+from tests.fakes.fake_report import ATTACK, fake_entry
 from tests.fakes.fake_video import grey_ramp, write_video
 
 LIMITS = Limits(seconds=4.5, megabytes=0.5)
@@ -17,7 +17,7 @@ LIMITS = Limits(seconds=4.5, megabytes=0.5)
 def caption(path):
     """Answer without a model, with texts that try to break out of the page."""
     LIMITS.check(path)
-    return f'a caption {ATTACK}', render_page([fake_shown()])
+    return f'a caption {ATTACK}', render_page([fake_entry()])
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +52,7 @@ def test_a_video_gets_its_caption_and_the_report_in_a_frame(client, film):
     text, mistake, page = ask(client, film)
     assert mistake == ''
     assert text == f'a caption {ATTACK}'
-    assert page == in_frame(render_page([fake_shown()]))
+    assert page == in_frame(render_page([fake_entry()]))
     assert 'sandbox="allow-scripts"' in page and '<script' not in page
 
 

@@ -61,6 +61,11 @@ def test_a_mistyped_flag_or_key_is_answered_with_the_one_that_may_be_meant(comma
     assert code == 2 and meant in printed and printed.count('\n') == 1
 
 
+def test_a_value_of_another_type_is_refused_with_its_key(command):
+    code, printed, _ = command('--config=configs/toy.py', '--config.optim.lr=fast')
+    assert code == 2 and 'config.optim.lr' in printed and printed.count('\n') == 1
+
+
 def test_a_key_is_found_where_the_value_is_an_argument_of_its_own(command):
     code, printed, _ = command('--config', 'configs/toy.py', '--config.optim.rl', '1')
     assert code == 2 and '--config.optim.lr?' in printed
@@ -124,13 +129,26 @@ def test_user_errors_and_interruptions_have_their_exit_codes(command, error, cod
 
 
 def test_help_for_a_reader_that_stops_reading_ends_quietly():
-    shell = f'{sys.executable} launch/prepare.py --help | head -1'
-    done = subprocess.run(
-        ['bash', '-c', f'set -o pipefail; {shell}'],
+    process = subprocess.Popen(
+        [sys.executable, 'launch/prepare.py', '--help'],
         cwd=fake_run.ROOT,
         env=fake_run.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()  # before it has printed anything, as `| head` may do after a line
+    assert process.stderr.read() == ''
+    assert process.wait() == 141
+
+
+def test_a_file_name_that_is_not_utf_8_is_printed_with_its_bytes_escaped():
+    code = 'from stg_jax.cli import app; app.run(lambda args: print("\\udcff.mp4"))'
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=fake_run.ROOT,
+        env=fake_run.environment() | {'PYTHONUTF8': '1', 'PYTHONIOENCODING': 'utf-8:strict'},
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (141, '')
-    assert len(done.stdout.splitlines()) == 1
+    assert (done.returncode, done.stdout) == (0, '\\udcff.mp4\n'), done.stderr

@@ -207,7 +207,7 @@ def make_once(folder):
         if not (folder / 'x').exists():
             made.append((folder / 'x').mkdir())
 
-    processes.in_turn(make)
+    processes.one_host_at_a_time(make)
     return len(made)
 
 

@@ -31,30 +31,11 @@ def assert_refused(finished, *parts):
         assert part in lines[-1]
 
 
-@pytest.mark.parametrize(
-    ('flag', 'parts'),
-    [
-        ('--config.data.dir=/no/such/folder', ['/no/such/folder', 'prepare.py']),
-        ('--config.data.appearance_dim=77', ['--config.data.appearance_dim=8']),
-        ('--config.data.objects=9', ['--config.data.objects=3']),
-        ('--config.model.widht=8', ['no such key: \'widht\' Did you mean "width"']),
-        ('--config.optim.lr=fast', ['config.optim.lr']),
-        ('--config.train.batch_size=0', ['config.train.batch_size is 0', '[1, inf)']),
-        ('--config.model.graph=star', ['config.model.graph', 'spatial']),
-        ('--wrkdir=x', ['wrkdir']),
-    ],
-)
-def test_training_refuses_what_does_not_fit(trained, tmp_path, flag, parts):
+def test_training_refuses_what_does_not_fit(trained, tmp_path):
     _, _, flags = trained
-    workdir = tmp_path / 'run'
-    assert_refused(fake_run.run('train', *flags, flag, f'--workdir={workdir}'), *parts)
-    assert not (workdir / 'checkpoints').exists()
-
-
-def test_training_refuses_the_folder_of_another_config(trained):
-    _, run, flags = trained
-    finished = fake_run.run('train', *flags, '--config.optim.lr=0.5', f'--workdir={run}')
-    assert_refused(finished, str(run), 'optim.lr (there 0.01, now 0.5)')
+    flags = [*flags, '--config.data.objects=9', f'--workdir={tmp_path / "run"}']
+    assert_refused(fake_run.run('train', *flags), '--config.data.objects=3')
+    assert not (tmp_path / 'run' / 'checkpoints').exists()
 
 
 def test_training_refuses_a_missing_config_file(tmp_path):
@@ -68,15 +49,6 @@ def test_training_refuses_a_config_file_that_is_no_python(tmp_path, override):
     flags = [f'--config={tmp_path}/bad.py', *override, f'--workdir={tmp_path}/run']
     assert_refused(fake_run.run('train', *flags), 'the config was refused', 'bad.py, line 1')
     assert not (tmp_path / 'run').exists()
-
-
-def test_training_names_the_cut_shard(tmp_path):
-    data = fake_data.fake_data_folder(tmp_path)
-    shard = next(data.glob('*train.tfrecord*'))
-    shard.write_bytes(shard.read_bytes()[:-100])
-    flags = fake_run.as_flags(fake_run.tiny_config(data))
-    finished = fake_run.run('train', *flags, f'--workdir={tmp_path / "run"}')
-    assert_refused(finished, shard.name, 'record')
 
 
 def test_evaluation_prints_both_branches_and_shows_captions(trained):
@@ -95,17 +67,9 @@ def test_evaluation_prints_both_branches_and_shows_captions(trained):
     assert (run / 'eval' / 'test' / 'scores.json').read_bytes() == usual
 
 
-@pytest.mark.parametrize(
-    ('flag', 'part'),
-    [
-        ('--split=dev', "no split 'dev': it holds train, val, test"),
-        ('--branch=joint', 'can be scene, object'),
-        ('--checkpoint=99', "no checkpoint '99'"),
-    ],
-)
-def test_evaluation_refuses_what_the_run_does_not_have(trained, flag, part):
-    _, run, _ = trained
-    assert_refused(fake_run.run('evaluate', f'--workdir={run}', flag), part)
+def test_evaluation_refuses_what_the_run_does_not_have(trained):
+    finished = fake_run.run('evaluate', f'--workdir={trained[1]}', '--split=dev')
+    assert_refused(finished, "no split 'dev': it holds train, val, test")
 
 
 def test_captioning_refuses_features_that_no_extractor_of_ours_makes(trained, tmp_path):

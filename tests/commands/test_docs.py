@@ -1,11 +1,14 @@
 """Every command line of the documentation is one that the commands understand."""
 
+import ast
 import itertools
 import re
 import shlex
 
 import pytest
 
+from configs import common
+from stg_jax.config import flat
 from tests.fakes import fake_run
 
 # Notes keep the commands of their day.
@@ -56,3 +59,36 @@ def test_a_documented_command_line_is_understood(command):
         name = script.removeprefix('launch/').removesuffix('.py')
         parsed = fake_run.parse(name, *args)
         assert parsed.returncode == 0, parsed.stderr
+
+
+def constants_of(folders):
+    """Return the fixed parts of all strings of the code, joined by a mark for what is filled in."""
+    parts = []
+    for folder in folders:
+        for path in sorted((fake_run.ROOT / folder).rglob('*.py')):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    found = [getattr(value, 'value', '...') for value in node.values]
+                    parts.append(''.join(x if isinstance(x, str) else '...' for x in found))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    parts.append(node.value)
+    return '\n'.join(parts)
+
+
+def test_messages_to_look_up_are_those_of_the_code():
+    page = (fake_run.ROOT / 'docs' / 'troubleshooting.md').read_text()
+    messages = re.findall(r'^\|? ?`(.*\.\.\..*?)`(?= \|| means)', page, re.MULTILINE)
+    assert len(messages) > 25
+    code = constants_of(('stg_jax', 'launch'))
+    for message in messages:
+        for part in message.split('...'):
+            assert part.strip(' :;') in code, f'{message}: no message has {part!r}'
+
+
+def test_every_config_value_is_documented_with_its_default():
+    page = (fake_run.ROOT / 'docs' / 'training.md').read_text()
+    rows = dict(re.findall(r'^\| `([\w.]+)` \| (.*?) \|', page, re.MULTILINE))
+    defaults = flat(common.get_config().to_dict())
+    assert {key: repr(value) for key, value in defaults.items()} == {
+        key: repr(ast.literal_eval(text)) for key, text in rows.items()
+    }

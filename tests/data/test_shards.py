@@ -44,7 +44,7 @@ def ids(batches):
 
 def test_nothing_tunes_a_stream_as_that_can_delay_its_end(folder, vocab):
     part = open_clips(fake_data_config(folder), vocab, 'train').source.part
-    records = part.records(Order.as_stored(len(part.paths)), skip_damaged=False)
+    records = part.records(Order.as_stored(len(part.paths)))
     assert not records.options().autotune.enabled
 
 

@@ -9,7 +9,7 @@ from stg_jax.data.captions import read_captions
 from stg_jax.data.records import read_clips
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
-from stg_jax.evaluate.evaluate import evaluate
+from stg_jax.evaluate.evaluate import evaluate_captioner
 from stg_jax.evaluate.java import meteor_at_hand
 from tests.fakes import fake_data, fake_run
 
@@ -88,8 +88,8 @@ def test_an_unknown_branch_is_refused(trained):
 def test_evaluation_scores_every_clip_once_and_keeps_branches_apart(trained):
     data, workdir = trained
     with meteor_at_hand():
-        student = evaluate(Captioner.load(workdir), 'test', beam_size=2)
-        teacher = evaluate(Captioner.load(workdir, branch='object'), 'test', beam_size=2)
+        student = evaluate_captioner(Captioner.load(workdir), 'test', beam_size=2)
+        teacher = evaluate_captioner(Captioner.load(workdir, branch='object'), 'test', beam_size=2)
     assert list(student.predictions) == list(read_captions(data, 'test'))
     assert student.scores['num_clips'] == 5
     assert student.folder != teacher.folder

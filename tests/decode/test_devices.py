@@ -48,7 +48,7 @@ def decode(workdir):
 def evaluate(captioner):
     # Without METEOR, which takes ten seconds to start.
     evaluation.score = functools.partial(evaluation.score, metrics=('bleu',))
-    found = evaluation.evaluate(captioner, 'test')
+    found = evaluation.evaluate_captioner(captioner, 'test')
     return None if found is None else found.predictions
 
 

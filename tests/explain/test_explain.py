@@ -7,9 +7,9 @@ import pytest
 
 from stg_jax.decode.captioner import stack_clips
 from stg_jax.errors import UserError
-from stg_jax.explain import attention, explain
+from stg_jax.explain import attention, explain_caption
 from stg_jax.explain.attention import logits_and_attention
-from stg_jax.explain.explain import object_links, padded
+from stg_jax.explain.explain import object_links, pad_words
 from stg_jax.explain.forward import student_of, teacher_of
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, shown_log_p_fn
 from stg_jax.explain.relevance import PATH
@@ -29,7 +29,7 @@ def clip():
 @pytest.fixture(scope='module')
 def explanation(clip):
     captioner = fake_captioner()
-    return explain(captioner, clip, captioner.run.vocab.encode(CAPTION, MAX_WORDS))
+    return explain_caption(captioner, clip, captioner.run.vocab.encode(CAPTION, MAX_WORDS))
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +37,7 @@ def network():
     """Return the captioner's model, its parameters, and the tokens of the caption."""
     run = fake_captioner().run
     model = build_model(run.config, run.manifest, run.vocab)
-    token_L = padded(run.vocab.encode(CAPTION, MAX_WORDS)[1:5], MAX_WORDS)
+    token_L = pad_words(run.vocab.encode(CAPTION, MAX_WORDS)[1:5], MAX_WORDS)
     return model, fake_captioner().params, token_L
 
 
@@ -71,7 +71,7 @@ def test_recomputed_attention_reads_what_the_layer_reads():
     @jax.jit
     def both(batch):
         token_BKL = batch['tokens'][..., :-1]
-        _, layers, sequence = attention.passed(model, params, batch, token_BKL, 'object')
+        _, layers, sequence = attention.capture_attention(model, params, batch, token_BKL, 'object')
         weights = [attention.weight_BKHLS(layer, sequence.mask_BS) for layer in layers]
         read = [
             jnp.einsum('BKHLS,BSHE->BKLHE', weight, layer['value'])
@@ -126,7 +126,7 @@ def test_relevance_follows_its_object_and_is_zero_without_one(explanation, clip)
     order = [2, 0, 1]
     fields = ('object', 'box', 'score', 'label', 'object_mask')
     moved = dataclasses.replace(clip, **{key: getattr(clip, key)[:, order] for key in fields})
-    found = explain(captioner, moved, captioner.run.vocab.encode(CAPTION, MAX_WORDS))
+    found = explain_caption(captioner, moved, captioner.run.vocab.encode(CAPTION, MAX_WORDS))
     np.testing.assert_allclose(
         found.relevance_LTN, explanation.relevance_LTN[..., order], atol=1e-5
     )
@@ -230,7 +230,7 @@ def test_each_part_names_a_branch_that_the_run_has(clip):
     tokens = fake_captioner().run.vocab.encode(CAPTION, MAX_WORDS)
     # Two positions of the sequence belong to each frame here.
     of_scene = fake_captioner(model__branches='scene', model__scene_fusion='time')
-    scene = explain(of_scene, clip, tokens)
+    scene = explain_caption(of_scene, clip, tokens)
     assert (scene.teacher, scene.student) == (None, 'scene')
     assert scene.links is scene.relevance_LTN is scene.disagreement_L is None
     assert scene.attention['scene'].shape == scene.saliency_LT.shape == (4, FRAMES)
@@ -251,15 +251,15 @@ def test_one_decoder_over_both_branches_is_teacher_and_student():
 def test_special_tokens_and_what_follows_the_end_are_no_words(explanation, clip):
     captioner = fake_captioner()
     ids = captioner.run.vocab.encode(CAPTION, MAX_WORDS)[1:]
-    found = explain(captioner, clip, [*ids, 5, 0, 0])
+    found = explain_caption(captioner, clip, [*ids, 5, 0, 0])
     assert found.words == explanation.words
-    assert explain(captioner, clip, [2, 0, 0]).relevance_LTN.shape == (0, FRAMES, OBJECTS)
+    assert explain_caption(captioner, clip, [2, 0, 0]).relevance_LTN.shape == (0, FRAMES, OBJECTS)
 
 
 def test_features_of_another_width_are_refused(clip):
     narrow = dataclasses.replace(clip, appearance=clip.appearance[:, 1:])
     with pytest.raises(UserError, match='appearance has shape'):
-        explain(fake_captioner(), narrow, [4])
+        explain_caption(fake_captioner(), narrow, [4])
 
 
 def test_links_are_raw_overlaps_and_cosines():

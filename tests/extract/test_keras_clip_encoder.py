@@ -37,7 +37,7 @@ def test_embeddings_are_those_of_the_model_itself(preset, encoder):
 
 
 def test_the_window_is_odd_and_holds_all_frames_of_the_model(encoder):
-    assert encoder.window % 2 == 1 and encoder.window - WINDOW in (0, 1)
+    assert encoder.context % 2 == 1 and encoder.context - WINDOW in (0, 1)
 
 
 def test_a_window_does_not_depend_on_the_others_but_on_the_order_of_its_frames(encoder):

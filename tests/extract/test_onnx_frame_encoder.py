@@ -114,7 +114,7 @@ def test_the_scale_of_the_file_goes_before_imagenet(tmp_path, metadata, config, 
     ('metadata', 'config', 'message'),
     [
         ({'mean': '[1, 2]', 'std': '[1, 1, 1]'}, None, 'not three numbers'),
-        ({'mean': 'import os', 'std': '[1, 1, 1]'}, None, 'no JSON lists'),
+        ({'mean': 'import os', 'std': '[1, 1, 1]'}, None, 'not JSON lists'),
         ({'mean': '[0, 0, 0]', 'std': '[1, 1, 0]'}, None, 'not above zero'),
         ({}, {'image_mean': ['a', 'b', 'c'], 'image_std': [1, 1, 1]}, 'not three numbers'),
         ({}, {'image_mean': [0, 0, 0], 'image_std': [1, 1, 1], 'rescale_factor': 0}, 'not above'),
@@ -173,7 +173,7 @@ def test_the_difference_of_frames_is_that_of_their_embeddings(tmp_path):
     expected = np.stack(
         [np.subtract(*encoder.encode([after, before])[0]) for before, _, after in windows]
     )
-    assert (motion.width, motion.window) == (3, 3)
+    assert (motion.width, motion.context) == (3, 3)
     np.testing.assert_allclose(motion.encode(windows), expected, atol=1e-6)
     backwards = motion.encode([window[::-1] for window in windows])
     np.testing.assert_allclose(backwards, -expected, atol=1e-6)

@@ -68,7 +68,7 @@ class NoMap(Brightness):
 
 class Change:
     width = 1
-    window = 3
+    context = 3
 
     def encode(self, windows):
         return np.float32(
@@ -85,8 +85,10 @@ def fake_video(brightness, size=(8, 16)):
     """Return a video of four sampled frames, each ten brighter to the right."""
     frames = np.add.outer(np.float32(brightness), np.repeat(np.arange(4) * 10, size[1] // 4))
     frames = np.broadcast_to(frames[:, None, :, None], (4, size[0], size[1], 3)).astype(np.uint8)
-    windows = np.stack([frames, frames, frames + 2], axis=1)
-    return Video(windows, np.arange(4), 4, 25.0, *size)
+    contexts = np.stack([frames, frames, frames + 2], axis=1)
+    times = {'second_T': np.arange(4) / 25, 'start': 0.0, 'end': 4 / 25}
+    shape = {'fps': 25.0, 'height': size[0], 'width': size[1]}
+    return Video(contexts, np.arange(4), num_frames=4, **times, **shape)
 
 
 def test_objects_are_the_detections_with_the_map_inside_their_boxes():
@@ -167,7 +169,9 @@ def test_another_model_under_the_same_name_is_refused(tmp_path):
 @pytest.mark.parametrize('part', ['detector', 'frame_encoder', 'clip_encoder'])
 def test_a_mistyped_part_is_one_sentence(part):
     models = dataclasses.replace(MODELS, **{part: 'torch:resnet'})
-    with pytest.raises(UserError, match=r'must be keras:PRESET or onnx:FILE.*torch:resnet'):
+    with pytest.raises(
+        UserError, match=r'must be the name of a model such as .*onnx:FILE.*torch:resnet'
+    ):
         models.settings()
 
 

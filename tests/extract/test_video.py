@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stg_jax.data.frame_sampling import sample_index, window_index
+from stg_jax.data.frame_sampling import context_index, sample_index
 from stg_jax.errors import UserError
 from stg_jax.extract.video.frames import read_frames
 from tests.fakes.fake_video import grey_ramp, ranks, write_video
@@ -64,9 +64,9 @@ def test_samples_are_spread_evenly(num_frames, num_samples):
 
 def test_windows_repeat_the_ends():
     index = np.array([0, 4, 8])
-    assert window_index(index, 3, 9).tolist() == [[0, 0, 1], [3, 4, 5], [7, 8, 8]]
-    assert window_index(index, 2, 9).tolist() == [[0, 0], [3, 4], [7, 8]]
-    assert window_index(index, 4, 9).tolist() == [[0, 0, 0, 1], [2, 3, 4, 5], [6, 7, 8, 8]]
+    assert context_index(index, 3, 9).tolist() == [[0, 0, 1], [3, 4, 5], [7, 8, 8]]
+    assert context_index(index, 2, 9).tolist() == [[0, 0], [3, 4], [7, 8]]
+    assert context_index(index, 4, 9).tolist() == [[0, 0, 0, 1], [2, 3, 4, 5], [6, 7, 8, 8]]
 
 
 @pytest.mark.parametrize('window', [1, 2, 3, 16])
@@ -74,10 +74,10 @@ def test_windows_repeat_the_ends():
 def test_frames_come_in_presentation_order(tmp_path, num_frames, window):
     options = {'bf': '3', 'b-adapt': '0', 'g': '12'}
     path = write_video(tmp_path / 'ramp.mp4', grey_ramp(), options=options)
-    video = read_frames(path, num_frames, window=window)
+    video = read_frames(path, num_frames, context=window)
     assert video.num_frames == 40
     np.testing.assert_array_equal(video.index, sample_index(40, num_frames))
-    np.testing.assert_array_equal(ranks(video.windows), window_index(video.index, window, 40))
+    np.testing.assert_array_equal(ranks(video.contexts), context_index(video.index, window, 40))
     np.testing.assert_array_equal(ranks(video.frames), video.index)
     assert (video.fps, video.height, video.width) == (10, 32, 48)
 
@@ -292,13 +292,13 @@ def test_damage_anywhere_gives_frames_or_one_sentence(
         path = Path(folder) / f'damaged.{name}'
         path.write_bytes(content)
         try:
-            video = read_frames(path, 3, window=2, max_side=32)
+            video = read_frames(path, 3, context=2, max_side=32)
         except UserError as error:
             assert 'damaged' in str(error)
             assert '\n' not in str(error)
         else:
-            assert video.windows.shape[:2] == (3, 2)
-            assert max(video.windows.shape[2:4]) <= 32
+            assert video.contexts.shape[:2] == (3, 2)
+            assert max(video.contexts.shape[2:4]) <= 32
             assert video.num_frames >= 1
             assert 0 <= video.index[0] <= video.index[-1] < video.num_frames
 

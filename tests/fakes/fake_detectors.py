@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from stg_jax.extract.onnx.boxes import grid_cells
 from stg_jax.extract.onnx.detector import OnnxDetector
-from stg_jax.extract.onnx.layouts import grid_cells
 
 # On a canvas of 64 x 64, x y w h of the object of a frame of 40 x 80 that is placed in the corner
 # or in the centre.

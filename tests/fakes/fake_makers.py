@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import signal
+import time
+from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class NumberMaker:
 class DeadlyMaker:
     """Makes a clip of zeros of every request, and kills its process at those called deadly."""
 
-    settings = {}  # noqa: RUF012 - as `work.Maker` wants it
+    settings = {}  # noqa: RUF012 - as `workers.Maker` wants it
 
     def __init__(self, deadly):
         self._deadly = deadly
@@ -61,3 +63,17 @@ class DeadlyMaker:
             )
             for request in chunk
         ]
+
+
+class WaitingMaker:
+    """Writes the number of its process to a folder, and never ends."""
+
+    def __init__(self, folder):
+        self.settings = {'folder': str(folder)}
+
+    def load(self, chunk):
+        Path(self.settings['folder'], str(os.getpid())).touch()
+        time.sleep(600)
+
+    def make(self, chunk, loaded):
+        raise AssertionError('it never ends')

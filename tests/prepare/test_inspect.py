@@ -31,7 +31,7 @@ def test_tells_everything_about_rows_of_two_networks(tmp_path):
     assert '  feats: float32 (4, 26, 2560)' in lines
     assert "3 clips: '0', '1', '3'" in lines
     assert 'width: 2560' in lines
-    assert 'steps: 9 to 26 (in 3 clips that were looked at)' in lines
+    assert 'steps: 9 to 26 (in 3 sampled clips)' in lines
     assert 'note: 1 rows have no valid step: left out' in lines
     assert 'ids: index0; 2 of 3 captioned clips are here' in lines
     assert "captioned clips that are not here: 1: 'c_2_7'" in lines
@@ -45,7 +45,7 @@ def test_tells_everything_about_objects(tmp_path):
     path = fake.write_hdf5(tmp_path / 'x.h5', clips, height=120, width=160)
     lines = inspect(path, CAPTIONED, None).splitlines()
     assert any('feats float32 (3, 4, 5)' in line and 'height = 120' in line for line in lines)
-    assert 'objects in a step: 1 to 4 (in 3 clips that were looked at)' in lines
+    assert 'objects in a step: 1 to 4 (in 3 sampled clips)' in lines
     assert 'ids: vidK; 2 of 3 captioned clips are here' in lines
     assert "keys that mean no clip: 1: 'vid7'" in lines
     assert lines[-1] == f'pass it as: --objects={path}'
@@ -103,7 +103,7 @@ def test_knows_the_files_beside_region_features(tmp_path):
     assert f'as: --objects={feats}' in inspect(feats, None, None)
     nodes = {f'vid{clip}-{frame}': np.ones((9, 5)) for clip in (1, 2) for frame in range(3)}
     text = inspect(fake.write_hdf5(tmp_path / 'z.h5', nodes), CAPTIONED, None)
-    assert 'steps: 3 (in 2 clips' in text and 'ids: vidK; 2 of 3' in text
+    assert 'steps: 3 (in 2 sampled clips)' in text and 'ids: vidK; 2 of 3' in text
 
 
 def test_numbered_clips_are_no_frames(tmp_path):

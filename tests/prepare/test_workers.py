@@ -1,7 +1,13 @@
 """Clips come out in order and the same, whoever makes them and whatever was done before."""
 
 import dataclasses
+import errno
 import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from stg_jax.prepare import workers
 from stg_jax.prepare.resume_store import ClipStore
 from stg_jax.prepare.workers import Failure, Request, chunked, make_all
 from stg_jax.prepare.write import Runner, write_data
+from tests.fakes import fake_run
 from tests.fakes.contents import contents
 from tests.fakes.fake_data import fake_clips
 from tests.fakes.fake_makers import DeadlyMaker, NumberMaker
@@ -209,3 +216,86 @@ def test_a_clip_that_cannot_be_written_is_a_failure():
     clip.appearance[0, 0] = np.nan
     result = workers.attempt(lambda request: clip, Request('c0', (), path='/videos/c0.mp4'))
     assert isinstance(result, Failure) and 'NaN' in result.reason
+
+
+WAIT = """
+import sys
+from stg_jax.prepare.workers import Request, chunked, make_all
+from tests.fakes.fake_makers import WaitingMaker
+
+if __name__ == '__main__':
+    requests = [Request(str(i), ()) for i in range(16)]
+    list(make_all(WaitingMaker(sys.argv[1]), chunked(requests), workers=2))
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, '-c', WAIT, str(tmp_path)],
+        cwd=fake_run.ROOT,
+        env=fake_run.environment(),
+    )
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    parent.kill()
+    parent.wait()
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    wait_until(lambda: not any(Path(f'/proc/{pid}').exists() for pid in pids))
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize('content', [b'', b'half a file', b'PK\x03\x04 without a directory'])
+def test_a_half_written_file_of_the_work_folder_is_made_again(tmp_path, content):
+    with pytest.raises(KeyboardInterrupt):
+        write_data(tmp_path / 'out', plan(Stopped()), Runner())
+    finished = sorted((tmp_path / '.out.work').glob('*.npz'))
+    finished[0].write_bytes(content)
+    maker = NumberMaker()
+    write_data(tmp_path / 'out', plan(maker), Runner())
+    write_data(tmp_path / 'whole', plan(NumberMaker()), Runner())
+    assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+    assert maker.made == 3  # chunks: the damaged one, and the two that were not finished
+
+
+def test_a_changed_file_of_the_work_folder_stops_one_start_only(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write_data(tmp_path / 'out', plan(Stopped()), Runner())
+    first = min((tmp_path / '.out.work').glob('*.npz'))
+    changed = bytearray(first.read_bytes())
+    changed[200:210] = bytes(10)
+    first.write_bytes(changed)
+    with pytest.raises(UserError, match=r'was damaged .* is deleted: run the same command again'):
+        write_data(tmp_path / 'out', plan(NumberMaker()), Runner())
+    write_data(tmp_path / 'out', plan(NumberMaker()), Runner())
+    write_data(tmp_path / 'whole', plan(NumberMaker()), Runner())
+    assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+
+
+def test_a_full_disk_loses_no_finished_clip(tmp_path, monkeypatch):
+    save, saved = ClipStore.save, []
+
+    def save_two(self, chunk, results):
+        if len(saved) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'a file')
+        saved.append(save(self, chunk, results))
+
+    monkeypatch.setattr(ClipStore, 'save', save_two)
+    with pytest.raises(OSError, match='No space left'):
+        write_data(tmp_path / 'out', plan(NumberMaker()), Runner())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.out.work']
+    monkeypatch.undo()
+    maker = NumberMaker()
+    write_data(tmp_path / 'out', plan(maker), Runner())
+    assert maker.made == 2  # of four chunks
+
+
+def test_a_work_folder_that_cannot_be_written_is_refused_before_any_clip_is_made(tmp_path):
+    maker = NumberMaker()
+    with pytest.raises(UserError, match=r'/proc/.* cannot be written'):
+        write_data(tmp_path / 'out', plan(maker), Runner(work_dir='/proc/work'))
+    assert maker.made == 0 and list(tmp_path.iterdir()) == []

@@ -46,6 +46,11 @@ def test_another_checkpoint_is_said_to_be_asked_for(folder, which):
     assert f'asked for as {which!r}' in choose_params(folder, tree(0), which).why
 
 
+def test_a_checkpoint_that_is_not_there_is_refused(folder):
+    with pytest.raises(UserError, match="no checkpoint '99'"):
+        choose_params(folder, tree(0), '99')
+
+
 def test_an_average_is_the_mean_of_the_best(folder):
     choice = choose_params(folder, tree(0), average=3)
     assert choice.steps == [2, 4, 3]
@@ -63,10 +68,9 @@ def test_an_average_of_more_than_was_kept_is_refused(folder):
 
 def test_every_look_at_the_test_split_counts_even_at_the_same_time(tmp_path):
     run = RunFolder(tmp_path, None, None, None)
-    assert count_look(run, 'val', {'step': 1}) is None
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda step: count_look(run, 'test', {'step': step}), range(20)))
-    assert count_look(run, 'test', {'step': 20}) == 21
+        list(pool.map(lambda step: count_look(run, {'step': step}), range(20)))
+    assert count_look(run, {'step': 20}) == 21
     looks = [json.loads(path.read_text()) for path in (tmp_path / 'eval/test_looks').iterdir()]
     assert sorted(look['step'] for look in looks) == list(range(21))
 

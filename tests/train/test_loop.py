@@ -239,9 +239,30 @@ def test_clips_without_any_object_train_and_caption(tmp_path):
         assert len(captioner.caption_clips(empty)) == 8
 
 
-def test_a_batch_size_that_cannot_be_split_is_refused(data, tmp_path):
-    with pytest.raises(UserError, match='multiple of 6'):
-        train(fake_run.tiny_config(data, train__batch_size=8, train__accumulate=3), tmp_path)
+@pytest.mark.parametrize(
+    ('overrides', 'sentence'),
+    [
+        ({'data__dir': '/no/such/folder'}, '/no/such/folder.*prepare.py'),
+        ({'data__appearance_dim': 77}, '--config.data.appearance_dim=8'),
+        ({'data__objects': 9}, '--config.data.objects=3'),
+        ({'model__graph': 'star'}, 'config.model.graph.*spatial'),
+        ({'train__batch_size': 8, 'train__accumulate': 3}, 'multiple of 6'),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    data, tmp_path, overrides, sentence
+):
+    with pytest.raises(UserError, match=sentence):
+        train(fake_run.tiny_config(data, **overrides), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_cut_shard_is_named(tmp_path):
+    data = fake_data.fake_data_folder(tmp_path)
+    shard = next(data.glob('*train.tfrecord*'))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(UserError, match=rf'{shard.name}.*record'):
+        train(scene_config(data), tmp_path / 'run')
 
 
 @pytest.mark.slow

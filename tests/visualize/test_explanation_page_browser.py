@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stg_jax.visualize import to_jpeg, write_page
-from tests.fakes.fake_shown import ATTACK, WORDS, fake_shown, grid_shown, joint_shown
+from tests.fakes.fake_report import ATTACK, WORDS, fake_entry, grid_entry, joint_entry
 
 webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is absent')
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -37,7 +37,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope='module')
 def address(tmp_path_factory):
     path = tmp_path_factory.mktemp('report') / 'page.html'
-    write_page(path, [fake_shown(), fake_shown(teacher=False), grid_shown()])
+    write_page(path, [fake_entry(), fake_entry(teacher=False), grid_entry()])
     return path.as_uri()
 
 
@@ -47,7 +47,7 @@ def film(tmp_path_factory):
     path = tmp_path_factory.mktemp('film') / 'page.html'
     rng = np.random.default_rng(0)
     noise = [to_jpeg(x) for x in rng.integers(0, 255, (60, 270, 480, 3), dtype=np.uint8)]
-    write_page(path, [dataclasses.replace(fake_shown(60, 20), frames=noise), *[fake_shown()] * 12])
+    write_page(path, [dataclasses.replace(fake_entry(60, 20), frames=noise), *[fake_entry()] * 12])
     return path
 
 
@@ -104,15 +104,15 @@ def test_texts_with_markup_are_shown_as_they_are(page):
 
 
 def test_pointing_at_a_word_lights_its_object_and_its_frames(page):
-    shown = fake_shown()
+    entry = fake_entry()
     assert lit_boxes(page) == []
     ActionChains(page).move_to_element(words(page)[1]).perform()
     ((t, left),) = lit_boxes(page)
     assert t == 1
-    assert left == pytest.approx(shown.explanation.box_TN4[1, 1, 0], abs=0.01)
+    assert left == pytest.approx(entry.explanation.box_TN4[1, 1, 0], abs=0.01)
     tag = all_of(page, '.tag')[0].text
     assert len(tag) == 28 and f'thing {ATTACK}'.startswith(tag[:-1])
-    saliency_T = shown.explanation.saliency_LT[1]
+    saliency_T = entry.explanation.saliency_LT[1]
     bars = all_of(page, '.film .bar.saliency')
     assert max(bars, key=lambda bar: bar.size['width']) == bars[saliency_T.argmax()]
     ActionChains(page).move_to_element(all_of(page, 'h2')[0]).perform()
@@ -129,7 +129,7 @@ def widths(page, name):
 
 
 def test_bars_and_sentence_of_all_words_are_on_one_scale(page):
-    explanation = fake_shown().explanation
+    explanation = fake_entry().explanation
     rows = {
         'teacher': explanation.attention['object'],
         'student': explanation.attention['scene'],
@@ -265,7 +265,7 @@ def test_the_page_is_light_or_dark_as_the_reader_s_system_is(page):
 
 
 def test_one_decoder_tells_its_attention_once(browser, tmp_path):
-    write_page(tmp_path / 'page.html', [joint_shown()])
+    write_page(tmp_path / 'page.html', [joint_entry()])
     browser.get((tmp_path / 'page.html').as_uri())
     words(browser)[0].click()
     text = told(browser)

@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from stg_jax.datasets.toy.scenes import MAX_THINGS, SPLITS, Scene, compose
+from stg_jax.datasets.toy.scenes import MAX_THINGS, SPLITS, USUAL, Difficulty, Scene, compose
 from stg_jax.datasets.toy.things import COLOURS, Thing
 from stg_jax.errors import UserError
 
@@ -40,7 +40,11 @@ class ToyClip:
 
 
 def render(
-    folder: str | os.PathLike[str], *, seed: int, num_clips: Mapping[str, int]
+    folder: str | os.PathLike[str],
+    *,
+    seed: int,
+    num_clips: Mapping[str, int],
+    difficulty: Difficulty = USUAL,
 ) -> Iterator[ToyClip]:
     """Write `folder/<split>/<id>.mp4` clip by clip, and yield each once it is written.
 
@@ -51,6 +55,7 @@ def render(
       folder: created where needed.
       seed: of the whole world, not negative.
       num_clips: clips of each split; its keys are among 'train', 'val', 'test'.
+      difficulty: of the scenes.
 
     Raises:
       UserError: a split has another name.
@@ -58,7 +63,7 @@ def render(
     check_splits(num_clips)
     for split, count in num_clips.items():
         for index in range(count):
-            yield render_clip(folder, split, index, seed)
+            yield render_clip(folder, split, index, seed, difficulty)
 
 
 def check_splits(num_clips: Mapping[str, int]) -> None:
@@ -76,9 +81,15 @@ def clip_id(split: str, index: int) -> str:
     return f'{split}{index:05d}'
 
 
-def render_clip(folder: str | os.PathLike[str], split: str, index: int, seed: int) -> ToyClip:
+def render_clip(
+    folder: str | os.PathLike[str],
+    split: str,
+    index: int,
+    seed: int,
+    difficulty: Difficulty = USUAL,
+) -> ToyClip:
     """Write and return clip `index` of a split; see `render`."""
-    scene = compose(split, index, seed)
+    scene = compose(split, index, seed, difficulty)
     path = Path(folder) / split / f'{clip_id(split, index)}.mp4'
     path.parent.mkdir(parents=True, exist_ok=True)
     background = _background(np.random.default_rng([seed, SPLITS.index(split), index, 1]))

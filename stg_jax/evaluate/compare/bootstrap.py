@@ -38,6 +38,7 @@ def paired_bootstrap(
     """Compute the difference of `other` to `base` in each metric, on the same clips."""
     num_clips = len(base.clips)
     once_1C = np.ones((1, num_clips))
+    # The observed difference is that of the sample with every clip once.
     observed = _differences(base, other, once_1C)
     samples = [
         _differences(base, other, weight_YC) for weight_YC in _draws(num_clips, rounds, seed)
@@ -50,6 +51,7 @@ def paired_bootstrap(
 
 def _draws(num_clips: int, rounds: int, seed: int) -> Iterator[np.ndarray]:
     """Yield rows of how many times each clip is drawn in `num_clips` draws."""
+    # The counts of a draw with replacement are multinomial; no list of clips is ever built.
     rng = np.random.default_rng(seed)
     even_C = np.full(num_clips, 1 / num_clips)
     for start in range(0, rounds, _AT_ONCE):

@@ -66,6 +66,7 @@ def load_system(path: str, split: str) -> System:
     else:
         files = [found]
     system = System(path.rstrip('/'), [_read(file) for file in files])
+    # Scores of different clips or tokens must not be averaged over seeds.
     for result, file in zip(system.results, files, strict=True):
         check_alike(system.results[0], result, str(files[0]), str(file))
         if differs := decoded_differently(system.results[0], result):
@@ -133,6 +134,7 @@ def _read(path: epath.Path) -> Mapping[str, Any]:
         raise UserError(f'{path} does not exist: {_remedy(path)}')
     result = read_json(path)
     found = result.keys() if isinstance(result, dict) else set()
+    # Files of older versions lack the counts that the bootstrap resamples.
     if not found >= (_NEEDED | _EVALUATED if 'checkpoints' in found else _NEEDED):
         raise UserError(f'{path} holds no scores of this version of stg_jax: evaluate it again')
     return result
@@ -155,6 +157,7 @@ def _resampled(
     result: Mapping, clips: Sequence[str], weight_YC: np.ndarray
 ) -> dict[str, np.ndarray]:
     per_clip = result['per_clip']
+    # BLEU and METEOR of a corpus are no means over clips: they follow from summed counts below.
     names = [name for name in per_clip[clips[0]] if name not in (*_BLEU, 'METEOR')]
     value_CM = np.array([[per_clip[clip][name] for name in names] for clip in clips])
     value_MY = (weight_YC @ value_CM.reshape(len(clips), len(names)) / len(clips)).T

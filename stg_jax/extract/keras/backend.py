@@ -1,4 +1,4 @@
-"""The one import of Keras Hub: on JAX, silent, and with TensorFlow blind to accelerators."""
+"""The only import of Keras Hub: on JAX, without log messages, TensorFlow restricted to the CPU."""
 
 from types import ModuleType
 
@@ -6,12 +6,13 @@ from stg_jax.errors import UserError
 
 
 def import_keras_hub() -> ModuleType:
-    """Return the module keras_hub, running on JAX.
+    """Import keras_hub with JAX as its backend.
 
     Raises:
       UserError: it is not installed, or Keras runs on something else in this process already.
     """
-    # Keras Hub imports TensorFlow, which must be blind to accelerators and have chosen JAX by then.
+    # Keras Hub imports TensorFlow. Our door to it must come first: it hides accelerators, whose
+    # memory TensorFlow would reserve, and selects JAX for Keras.
     from stg_jax.data import tf  # noqa: F401
 
     try:

@@ -1,6 +1,7 @@
-"""Describe motion by a video model of Keras Hub."""
+"""Embed motion with a video model of Keras Hub."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,56 +9,55 @@ import numpy as np
 
 from stg_jax.errors import UserError
 from stg_jax.extract.keras.backend import import_keras_hub
-from stg_jax.extract.keras.preset import KerasProgram, compute_in, load_preset, picture_format
+from stg_jax.extract.keras.preset import KerasProgram, load_preset, picture_format
 from stg_jax.extract.letterbox import resize
 
 
 class KerasClipEncoder:
-    """A clip encoder (see `parts.ClipEncoder`) from a VideoPrism preset of Keras Hub.
+    """A VideoPrism preset of Keras Hub, see `base.ClipEncoder`.
 
-    The embedding is the pooled output of a preset with text, else the mean over all tokens. A
-    window holds one frame more than the model takes where that number is even; the last frame is
-    left out then.
+    The embedding is the pooled output of a preset with text, otherwise the mean over all tokens.
+    A context has an odd number of frames, to be centred; a model for an even number ignores the
+    last one.
 
     Args:
       preset: name or folder of a VideoPrism backbone.
-      batch_size: windows that the model sees at once.
+      batch_size: contexts per call.
       dtype: 'float32' or 'bfloat16', of the computation.
 
     Raises:
-      UserError: Keras Hub is missing, or the preset cannot be loaded or is no VideoPrism.
+      UserError: Keras Hub is missing, or the preset cannot be loaded or is not a VideoPrism.
     """
 
     def __init__(self, preset: str, *, batch_size: int, dtype: str):
-        backbone = load_preset('Backbone', preset)
+        backbone: Any = load_preset('Backbone', preset, dtype)
         if not isinstance(backbone, import_keras_hub().models.VideoPrismBackbone):
             raise UserError(
                 f"'{preset}' is a {type(backbone).__name__}, which describes no motion: name a "
                 "preset of VideoPrism, or 'difference'"
             )
-        compute_in(dtype, backbone)
         import keras
 
         shape = (backbone.num_frames, *backbone.image_shape)
-        window = keras.Input(shape)
-        model = keras.Model(window, backbone.get_vision_embeddings(window))
-        self.window = backbone.num_frames | 1
+        frames = keras.Input(shape)
+        model = keras.Model(frames, backbone.get_vision_embeddings(frames))
+        self.context = backbone.num_frames | 1
         self._num_frames = backbone.num_frames
         self._format = picture_format(preset, backbone.image_shape)
         self._program = KerasProgram(model, self._format, _pool, batch_size=batch_size)
         ((self.width,),) = self._program.shapes(shape)
 
-    def encode(self, windows: Sequence[np.ndarray]) -> np.ndarray:
-        """See `parts.ClipEncoder`."""
-        (embeddings,) = self._program.run(map(self._fit, windows))
+    def encode(self, contexts: Sequence[np.ndarray]) -> np.ndarray:
+        """See `base.ClipEncoder`."""
+        (embeddings,) = self._program.run(map(self._fit, contexts))
         return embeddings
 
-    def _fit(self, window: np.ndarray) -> np.ndarray:
-        """Return as many frames as the model takes, of the size that it takes."""
-        return np.stack([resize(frame, self._format.size) for frame in window[: self._num_frames]])
+    def _fit(self, context: np.ndarray) -> np.ndarray:
+        """Cut and resize to the number and size of frames that the model was built for."""
+        return np.stack([resize(frame, self._format.size) for frame in context[: self._num_frames]])
 
 
 def _pool(features: jax.Array) -> tuple[jax.Array]:
-    """Return (B, width) float32 from (B, width), or from tokens (B, frames, patches, width)."""
+    """Average tokens (B, frames, patches, width) to (B, width); pooled outputs stay as they are."""
     features = features.astype(jnp.float32)
     return (features.reshape(len(features), -1, features.shape[-1]).mean(axis=1),)

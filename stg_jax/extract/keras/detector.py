@@ -1,7 +1,7 @@
-"""Find objects by a detector of Keras Hub."""
+"""Find objects with a detector of Keras Hub."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,32 +15,29 @@ from stg_jax.extract.keras.preset import KerasProgram, compute_in, load_preset, 
 from stg_jax.extract.letterbox import fit_frame, to_frame
 from stg_jax.extract.nms import MAX_OVERLAP, best_detections
 
-if TYPE_CHECKING:
-    import keras
-
-_CANDIDATES = 300  # boxes a frame, before duplicates are dropped: what D-FINE has at all
+_CANDIDATES = 300  # boxes of a frame before duplicates are dropped: the queries of D-FINE
 
 Decoder = Callable[[dict[str, jax.Array]], tuple[jax.Array, jax.Array]]
 
 
 class KerasDetector:
-    """A detector (see `parts.Detector`) from a Keras Hub preset of D-FINE or RetinaNet.
+    """A D-FINE or RetinaNet preset of Keras Hub, see `base.Detector`.
 
-    The suppression of duplicates is this project's: Keras Hub's own does not look at classes and
-    fixes the lowest score.
+    Duplicates are suppressed by `nms.best_detections`: Keras Hub's own suppression ignores classes
+    and has a fixed lowest score.
 
     Args:
       preset: name or folder of an object detector.
       min_score: lowest confidence of an object.
-      batch_size: frames that the model sees at once.
-      dtype: 'float32', or 'bfloat16' for the picture network: boxes need more digits than it has.
+      batch_size: frames per call.
+      dtype: 'float32', or 'bfloat16' for the backbone only: boxes need more digits than that.
 
     Raises:
       UserError: Keras Hub is missing, or the preset cannot be loaded or is another detector.
     """
 
     def __init__(self, preset: str, *, min_score: float, batch_size: int, dtype: str):
-        task = load_preset('ObjectDetector', preset)
+        task: Any = load_preset('ObjectDetector', preset)
         compute_in(dtype, getattr(task.backbone, 'backbone', task.backbone))
         self._format = picture_format(preset, task.backbone.image_shape)
         decode, self._max_overlap = _find_decoder(task, self._format.size, preset)
@@ -53,7 +50,7 @@ class KerasDetector:
         self._program = KerasProgram(task, self._format, finish, batch_size=batch_size)
 
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
-        """See `parts.Detector`."""
+        """See `base.Detector`."""
         places = []
 
         def fit(frame: np.ndarray) -> np.ndarray:
@@ -75,17 +72,15 @@ class KerasDetector:
         ]
 
 
-def _find_decoder(
-    task: 'keras.Model', size: tuple[int, int], preset: str
-) -> tuple[Decoder, float | None]:
-    """Return a function from a model's outputs to boxes and class logits, and its max_overlap."""
+def _find_decoder(task: Any, size: tuple[int, int], preset: str) -> tuple[Decoder, float | None]:
+    """Choose the function from a model's outputs to boxes and class logits, and its max_overlap."""
     models = import_keras_hub().models
     if isinstance(task, models.DFineObjectDetector):
         return lambda outputs: _decode_d_fine(outputs, size), None
     if isinstance(task, models.RetinaNetObjectDetector):
         return lambda outputs: _decode_retinanet(task, outputs, size), MAX_OVERLAP
     raise UserError(
-        f"'{preset}' is a {type(task).__name__}, whose boxes are not known here: name a preset of "
+        f"'{preset}' is a {type(task).__name__}, whose boxes cannot be read here: name a preset of "
         'D-FINE or RetinaNet'
     )
 
@@ -93,7 +88,7 @@ def _find_decoder(
 def _decode_d_fine(
     outputs: dict[str, jax.Array], size: tuple[int, int]
 ) -> tuple[jax.Array, jax.Array]:
-    """Return (B, K, 4) x1 y1 x2 y2 in pixels of the picture, and (B, K, classes) logits."""
+    """Decode boxes (B, K, 4) x1 y1 x2 y2 in pixels of the picture, and logits (B, K, classes)."""
     centre, extent = jnp.split(outputs['pred_boxes'], 2, axis=-1)
     corners = jnp.concatenate([centre - extent / 2, centre + extent / 2], axis=-1)
     return corners * jnp.tile(jnp.array(size[::-1]), 2), outputs['logits']
@@ -102,11 +97,11 @@ def _decode_d_fine(
 def _decode_retinanet(
     task: Any, outputs: dict[str, jax.Array], size: tuple[int, int]
 ) -> tuple[jax.Array, jax.Array]:
-    """Return (B, K, 4) x1 y1 x2 y2 in pixels of the picture, and (B, K, classes) logits."""
+    """Decode boxes (B, K, 4) x1 y1 x2 y2 in pixels of the picture, and logits (B, K, classes)."""
     from keras.utils import bounding_boxes
 
     levels = task.anchor_generator(jnp.zeros((1, *size, 3)))
-    box = bounding_boxes.decode_deltas_to_boxes(
+    box: Any = bounding_boxes.decode_deltas_to_boxes(
         anchors=jnp.concatenate(list(levels.values())),
         boxes_delta=outputs['bbox_regression'],
         anchor_format=task.anchor_generator.bounding_box_format,
@@ -118,7 +113,7 @@ def _decode_retinanet(
 
 
 def _best_candidates(box: jax.Array, logits: jax.Array) -> tuple[jax.Array, ...]:
-    """Return box (B, K, 4), score (B, K) and class (B, K) of the best candidates of each frame."""
+    """Select box (B, K, 4), score (B, K) and class (B, K) of each frame's best candidates."""
     score = jax.nn.sigmoid(logits.astype(jnp.float32).max(axis=-1))
     score, index = jax.lax.top_k(score, min(_CANDIDATES, score.shape[1]))
     label = jnp.take_along_axis(logits.argmax(axis=-1), index, axis=1)

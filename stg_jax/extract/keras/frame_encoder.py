@@ -1,4 +1,4 @@
-"""Describe pictures by an image model of Keras Hub."""
+"""Embed frames with an image model of Keras Hub."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from stg_jax.errors import UserError
 from stg_jax.extract.keras.backend import import_keras_hub
-from stg_jax.extract.keras.preset import KerasProgram, compute_in, load_preset, picture_format
+from stg_jax.extract.keras.preset import KerasProgram, load_preset, picture_format
 from stg_jax.extract.letterbox import resize
 
 if TYPE_CHECKING:
@@ -17,46 +17,46 @@ if TYPE_CHECKING:
 
 
 class KerasFrameEncoder:
-    """A frame encoder (see `parts.FrameEncoder`) from a Keras Hub preset.
+    """An image preset of Keras Hub, see `base.FrameEncoder`.
 
-    The map of a convolutional network is its last feature map and the embedding the mean of that;
-    the map of a transformer is its last patch tokens and the embedding its class token (DINOv2,
+    For a convolutional network the map is the last feature map and the embedding its mean. For a
+    transformer the map is the last layer's patch tokens; the embedding is the class token (DINOv2,
     DINOv3, ViT, DeiT), the projection into the space shared with text (CLIP), the pooled output
-    (SigLIP), or the mean of the map where there is nothing of these.
+    (SigLIP), or else the mean of the map.
 
     Args:
       preset: name or folder of an image backbone.
-      batch_size: pictures that the model sees at once.
+      batch_size: pictures per call.
       dtype: 'float32' or 'bfloat16', of the computation.
 
     Raises:
-      UserError: Keras Hub is missing, or the preset cannot be loaded or describes no pictures.
+      UserError: Keras Hub is missing, or the preset cannot be loaded or is not an image model.
     """
 
     def __init__(self, preset: str, *, batch_size: int, dtype: str):
-        backbone = load_preset('Backbone', preset)
-        compute_in(dtype, backbone)
+        backbone = load_preset('Backbone', preset, dtype)
         model = _picture_model(backbone, preset)
         self._format = picture_format(preset, model.input_shape[1:])
         patch = getattr(getattr(backbone, 'vision_encoder', backbone), 'patch_size', None)
-        grid = patch and tuple(np.array(self._format.size) // patch)
+        height, width = self._format.size
+        grid = (height // patch, width // patch) if patch else None
 
         def finish(outputs: Any) -> tuple[jax.Array, jax.Array]:
-            # Keras takes a list of one output apart.
+            # Keras unwraps a list of one output.
             return _embedding_and_map(jax.tree.leaves(outputs), grid)
 
         self._program = KerasProgram(model, self._format, finish, batch_size=batch_size)
         (self.width,), (*_, self.map_width) = self._program.shapes((*self._format.size, 3))
 
     def encode(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """See `parts.FrameEncoder`."""
-        # Never cropped or padded: a map has to cover the whole frame and nothing else.
+        """See `base.FrameEncoder`."""
+        # Stretched, never cropped or padded: a map must cover the whole frame and nothing else.
         embeddings, maps = self._program.run(resize(frame, self._format.size) for frame in frames)
         return embeddings, maps
 
 
-def _picture_model(backbone: 'keras.Model', preset: str) -> 'keras.Model':
-    """Return the part from one picture to its features, and to its embedding where it has one."""
+def _picture_model(backbone: Any, preset: str) -> 'keras.Model':
+    """Build the model from a picture to its features and, if it has one, its embedding."""
     import keras
 
     models = import_keras_hub().models
@@ -84,16 +84,17 @@ def _picture_model(backbone: 'keras.Model', preset: str) -> 'keras.Model':
 def _embedding_and_map(
     outputs: list[jax.Array], grid: tuple[int, int] | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Return (B, width) and (B, h, w, map_width) float32 from features and perhaps an embedding.
+    """Derive embeddings (B, width) and maps (B, h, w, map_width), float32, from a model's outputs.
 
     Args:
-      outputs: a map, or tokens of the patches after any number of others, the first of them the
-        class token; then the embedding where the model makes one itself.
-      grid: patches in a column and in a row, where there are tokens.
+      outputs: a map, or tokens: a class token and registers, if any, then the patches. Then the
+        embedding, if the model computes one itself.
+      grid: rows and columns of patches, if there are tokens.
     """
     features, *embedding = (output.astype(jnp.float32) for output in outputs)
     class_token = []
     if features.ndim == 3:
+        assert grid is not None  # transformers have a patch size
         first = features.shape[1] - grid[0] * grid[1]
         class_token = [features[:, 0]] if first else []
         features = features[:, first:].reshape(len(features), *grid, -1)

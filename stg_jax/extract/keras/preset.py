@@ -1,4 +1,4 @@
-"""Run a Keras model on pictures as one compiled JAX program of one batch shape."""
+"""Presets of Keras Hub: load them, and run them on pictures as one compiled JAX program."""
 
 import dataclasses
 import difflib
@@ -18,19 +18,19 @@ from stg_jax.extract.letterbox import Fit
 if TYPE_CHECKING:
     import keras
 
-_SIDE = 224  # of pictures where neither the model nor its preset says so
+_SIDE = 224  # pixels, if neither the model nor its preset fixes the size of pictures
 
 
 @dataclasses.dataclass(frozen=True)
 class PictureFormat:
-    """What a preset asks of its pictures.
+    """How a preset wants its pictures.
 
     Attributes:
       size: height and width in pixels.
-      fit: 'centre' where the preset keeps the aspect and pads, else 'stretch': a preset that crops
-        would not see all of a frame.
-      scale: factor of pixels in 0 to 255, a number or one for each channel.
-      offset: what is added after that.
+      fit: 'centre' if the preset keeps the aspect ratio and pads, otherwise 'stretch', also for
+        presets that crop: they would miss the borders of a frame.
+      scale: factor of pixels in 0 to 255, one number or one for each channel.
+      offset: added after that.
     """
 
     size: tuple[int, int]
@@ -39,16 +39,17 @@ class PictureFormat:
     offset: np.ndarray
 
     def normalise(self, pictures: jax.Array) -> jax.Array:
-        """Return (..., h, w, 3) uint8 pictures as the model wants them, float32."""
+        """Scale pictures (..., h, w, 3) uint8 to the float32 range of the model."""
         return pictures.astype(jnp.float32) * self.scale + self.offset
 
 
-def load_preset(kind: str, preset: str) -> 'keras.Model':
-    """Return a model with its weights.
+def load_preset(kind: str, preset: str, dtype: str = 'float32') -> 'keras.Model':
+    """Load a model with its weights.
 
     Args:
       kind: class of `keras_hub.models`, which finds the right subclass.
       preset: name that Keras Hub knows or downloads (kaggle://, hf://), or a folder.
+      dtype: see `compute_in`.
 
     Raises:
       UserError: there is no such preset, it is broken or of another kind, or the download fails.
@@ -56,17 +57,19 @@ def load_preset(kind: str, preset: str) -> 'keras.Model':
     check_preset(kind, preset)
     model_class = getattr(import_keras_hub().models, kind)
     try:
-        return model_class.from_preset(preset)
-    # What the library, its downloaders and a broken file raise; TypeError is a task without head.
+        model = model_class.from_preset(preset)
+    # Raised by the library, its downloaders and broken files; TypeError by a task without head.
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise UserError(
             f"'{preset}' cannot be loaded as Keras Hub {kind} ({first_line(error)}): name a "
             'preset of that kind, and check the connection if it must be downloaded'
         ) from None
+    compute_in(dtype, model)
+    return model
 
 
 def check_preset(kind: str, preset: str) -> None:
-    """Refuse a preset that is neither known nor a folder of one, without loading it.
+    """Refuse a preset that is neither known nor a folder, without loading it.
 
     Raises:
       UserError: there is no such preset. One of another kind is found only by `load_preset`.
@@ -75,44 +78,46 @@ def check_preset(kind: str, preset: str) -> None:
 
 
 def picture_format(preset: str, image_shape: tuple[int | None, ...]) -> PictureFormat:
-    """Return what the image converter of a preset asks for.
+    """Read the picture format from the image converter of a preset.
 
-    Without a converter pictures are scaled to 0-1, of 224 x 224 pixels unless the model is built
-    for one size.
+    Without a converter pictures are scaled to 0-1 and 224 x 224 pixels, unless the model is built
+    for another size.
 
     Args:
-      preset: that `load_preset` has loaded.
-      image_shape: height, width and channels that the model is built for, None where any.
+      preset: one that `load_preset` has loaded.
+      image_shape: height, width and channels that the model is built for, None if any.
     """
     converter = _load_converter(preset)
-    size = image_shape[:2]
-    if None in size:
-        size = getattr(converter, 'image_size', None) or (_SIDE, _SIDE)
+    height, width = image_shape[:2]
+    if height is None or width is None:
+        height, width = getattr(converter, 'image_size', None) or (_SIDE, _SIDE)
     if converter is None:
-        return PictureFormat(tuple(size), 'stretch', np.float32(1 / 255), np.float32(0))
+        return PictureFormat(
+            (height, width), 'stretch', np.array(1 / 255, np.float32), np.zeros((), np.float32)
+        )
     return PictureFormat(
-        size=tuple(size),
+        size=(height, width),
         fit='centre' if converter.pad_to_aspect_ratio else 'stretch',
-        scale=np.float32(1 if converter.scale is None else converter.scale),
-        offset=np.float32(0 if converter.offset is None else converter.offset),
+        scale=np.array(1 if converter.scale is None else converter.scale, np.float32),
+        offset=np.array(0 if converter.offset is None else converter.offset, np.float32),
     )
 
 
 def compute_in(dtype: str, model: 'keras.Model') -> None:
-    """Let a loaded model compute in 'float32' or 'bfloat16'; its weights stay as they are."""
+    """Make a loaded model compute in 'float32' or 'bfloat16'; its weights keep their dtype."""
     if dtype == 'bfloat16':
-        # `from_preset(dtype=...)` does not reach models within models, and nothing public reaches
-        # the layers within layers.
+        # `from_preset(dtype=...)` does not reach models inside of models, and no public function
+        # reaches the layers inside of layers.
         for layer in model._flatten_layers():
             layer.dtype_policy = 'mixed_bfloat16'
 
 
 def _check_name(preset: str, known: dict[str, dict]) -> None:
-    """Tell a mistyped name from everything else that can go wrong."""
+    """Refuse mistyped names with a hint; other problems show when the preset is loaded."""
     if Path(preset).is_dir():
         if not (Path(preset) / 'config.json').is_file():
             raise UserError(
-                f'the folder {preset} holds no Keras Hub preset (config.json is missing): name a '
+                f'the folder {preset} is not a Keras Hub preset (config.json is missing): name a '
                 'folder written by save_to_preset'
             )
     elif preset not in known and '://' not in preset:
@@ -121,27 +126,23 @@ def _check_name(preset: str, known: dict[str, dict]) -> None:
         raise UserError(f"Keras Hub has no preset '{preset}' of this kind{hint}")
 
 
-def _load_converter(preset: str) -> 'keras.layers.Layer | None':
+def _load_converter(preset: str) -> Any:
     converter_class = import_keras_hub().layers.ImageConverter
     try:
         return converter_class.from_preset(preset)
-    # No file, or no converter for this kind of model.
+    # The preset has no such file, or its kind of model has no converter.
     except (FileNotFoundError, ValueError):
         return None
 
 
-if TYPE_CHECKING:
-    import keras
-
-
 class KerasProgram:
-    """A model with the arithmetic before and after it.
+    """A model, the scaling before it and the arithmetic after it, compiled together.
 
     Args:
-      model: takes one batch of normalised pictures.
-      pictures: how they are normalised.
-      finish: from the model's outputs to arrays of one row for each picture.
-      batch_size: pictures a batch.
+      model: takes one batch of scaled pictures.
+      pictures: how they are scaled.
+      finish: from the model's outputs to arrays with one row for each picture.
+      batch_size: pictures per call.
     """
 
     def __init__(
@@ -154,11 +155,11 @@ class KerasProgram:
     ):
         def program(variables: list[list[jax.Array]], batch: jax.Array) -> Sequence[jax.Array]:
             inputs = pictures.normalise(batch)
-            outputs, _ = model.stateless_call(*variables, inputs, training=False)
+            outputs, *_ = model.stateless_call(*variables, inputs, training=False)
             return finish(outputs)
 
         self._program = jax.jit(program)
-        # Weights are arguments: as constants they would be compiled into the program.
+        # Weights are passed as arguments: constants would be copied into the compiled program.
         self._variables = [
             [variable.value for variable in group]
             for group in (model.trainable_variables, model.non_trainable_variables)
@@ -166,15 +167,15 @@ class KerasProgram:
         self._batch_size = batch_size
 
     def shapes(self, picture_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return the shape of each array that `run` returns, without the axis of the pictures."""
+        """Infer the shape of each array that `run` returns, without the axis of pictures."""
         batch = jax.ShapeDtypeStruct((self._batch_size, *picture_shape), np.uint8)
         return [array.shape[1:] for array in jax.eval_shape(self._program, self._variables, batch)]
 
     def run(self, pictures: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Return what `finish` returns for one or more uint8 pictures, all of one shape.
+        """Run the program on one or more uint8 pictures of one shape.
 
-        The last batch repeats its last picture, so that the model is compiled once and what it
-        returns for a picture does not depend on how many there are.
+        The last batch repeats its last picture, so that the model is compiled once and the result
+        for a picture does not depend on the number of pictures.
         """
         pictures, parts = iter(pictures), []
         while group := list(islice(pictures, self._batch_size)):

@@ -1,4 +1,4 @@
-"""Open a picture network in an ONNX file and run it in batches of one fixed shape."""
+"""Open an image network in an ONNX file and run it in batches of one shape."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stg_jax.errors import UserError, first_line
-from stg_jax.extract.onnx.normalization import BYTES, PixelScale
+from stg_jax.extract.onnx.normalization import BYTES, PixelFormat
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(uint8)': 'uint8'}
-# Detectors ask for the size to scale their boxes to, or for the mask of real pixels: with ones the
-# boxes come as fractions of the picture, and all of the picture is real.
+# Detectors ask for the size to scale their boxes to, or for the mask of real pixels. Ones make the
+# boxes fractions of the picture, and all of its pixels real.
 _FILLED_WITH_ONES = {'orig_target_sizes', 'pixel_mask'}
-# One builds engines for minutes at every start, the other sends pictures to a server.
+# TensorRT builds engines for minutes at every start; Azure would send pictures to a server.
 _UNWANTED = {'TensorrtExecutionProvider', 'AzureExecutionProvider'}
 
 
 class OnnxModel:
-    """A network with one picture input, run by ONNX Runtime on the best device it knows.
+    """A network with one image input, run by ONNX Runtime on the best available device.
 
     Attributes:
       path: the file.
-      size: height and width of the pictures it takes.
-      metadata: what the exporter wrote into the file, untrusted text.
+      size: height and width of its input.
+      metadata: written by the exporter, untrusted text.
 
     Args:
       path: ONNX file.
-      batch_size: pictures a batch, unless the file fixes their number.
-      side: height and width of the pictures, unless the file fixes them.
+      batch_size: pictures per call, unless the file fixes it.
+      side: height and width of the input, unless the file fixes them.
 
     Raises:
       UserError: ONNX Runtime is not installed, or the file is missing, broken, or takes other
@@ -48,32 +48,32 @@ class OnnxModel:
         self._name, self._dtype = picture.name, _DTYPES[picture.type]
         self._channels_last = picture.shape[-1] == 3
         sides = picture.shape[1:3] if self._channels_last else picture.shape[2:]
-        self.size = tuple(_fixed(n, side) for n in sides)
+        height, width = (_fixed(n, side) for n in sides)
+        self.size = height, width
         self._batch_size = _fixed(picture.shape[0], batch_size)
         self._constants = self._constant_inputs()
 
     def run(
-        self, pictures: Iterable[np.ndarray], *, scale: PixelScale = BYTES, order: str = 'rgb'
+        self, pictures: Iterable[np.ndarray], *, pixels: PixelFormat
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the outputs by name, without the batch axis, of each picture.
+        """Yield the outputs of each picture by name, without the batch axis.
 
         Args:
           pictures: (*size, 3) uint8 RGB.
-          scale: of the pixels; left out where the network takes bytes.
-          order: 'rgb' or 'bgr', of the channels that the network takes.
+          pixels: format of the input; networks with uint8 input scale by themselves.
 
         Raises:
           UserError: the network fails on pictures of this size.
         """
         pictures = iter(pictures)
         while group := list(islice(pictures, self._batch_size)):
-            outputs = self._run_batch(self._to_batch(group, scale, order))
+            outputs = self._run_batch(self._to_batch(group, pixels))
             for row in range(len(group)):
                 yield {name: value[row] for name, value in outputs.items()}
 
     def try_out(self) -> dict[str, np.ndarray]:
-        """Return the outputs for a grey picture, from which shapes and layouts can be read."""
-        return next(self.run([np.full((*self.size, 3), 114, np.uint8)]))
+        """Run the network on a grey picture, to learn the shapes and layout of its outputs."""
+        return next(self.run([np.full((*self.size, 3), 114, np.uint8)], pixels=BYTES))
 
     def _picture_input(self) -> 'onnxruntime.NodeArg':
         pictures = [x for x in self._session.get_inputs() if len(x.shape) == 4]
@@ -86,30 +86,31 @@ class OnnxModel:
         return pictures[0]
 
     def _constant_inputs(self) -> dict[str, np.ndarray]:
-        """Return the inputs besides the pictures."""
+        """Prepare the inputs other than the picture."""
         constants = {}
         for other in self._session.get_inputs():
             if other.name == self._name:
                 continue
             if other.name not in _FILLED_WITH_ONES:
                 raise UserError(
-                    f"{self.path} needs an input '{other.name}' besides pictures: export the image "
-                    'part of the model alone'
+                    f"{self.path} needs an input '{other.name}' besides pictures: export only the "
+                    'image part of the model'
                 )
             free = (self._batch_size, *self.size)
             shape = [_fixed(n, free[axis]) for axis, n in enumerate(other.shape)]
             constants[other.name] = np.ones(shape, np.int64)
         return constants
 
-    def _to_batch(self, group: list[np.ndarray], scale: PixelScale, order: str) -> np.ndarray:
-        """Return pictures as a full batch in the network's own type and order of axes."""
+    def _to_batch(self, group: list[np.ndarray], pixels: PixelFormat) -> np.ndarray:
+        """Build a full batch in the network's own dtype and order of axes."""
+        mean, std = np.array(pixels.mean, np.float32), np.array(pixels.std, np.float32)
         batch = np.zeros((self._batch_size, *self.size, 3), self._dtype)
         for row, picture in zip(batch, group, strict=False):
             if self._dtype == 'uint8':
                 row[:] = picture
             else:
-                row[:] = (picture - np.float32(scale.mean)) / np.float32(scale.std)
-        batch = batch[..., ::-1] if order == 'bgr' else batch
+                row[:] = (picture - mean) / std
+        batch = batch[..., ::-1] if pixels.order == 'bgr' else batch
         return np.ascontiguousarray(batch if self._channels_last else np.moveaxis(batch, -1, 1))
 
     def _run_batch(self, batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -135,7 +136,9 @@ def _open_session(
     """Open an ONNX file; also return the errors that ONNX Runtime raises."""
     try:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
+        from onnxruntime.capi import (
+            onnxruntime_pybind11_state as state,  # pyright: ignore[reportAttributeAccessIssue] - C
+        )
     except ImportError:
         raise UserError(
             f"{path} needs ONNX Runtime, which is not installed: pip install -e '.[extract]'"
@@ -145,22 +148,22 @@ def _open_session(
     kinds = [x for x in vars(state).values() if isinstance(x, type)]
     errors = tuple(x for x in kinds if issubclass(x, Exception))
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # exporters' oddities are no news to a user
-    # Left to itself it pins threads to cores, also to those that a container may not use.
+    options.log_severity_level = 3  # warnings about the exporter do not help users
+    # By default it pins threads to cores, even to those that a container may not use.
     options.intra_op_num_threads = _num_cores()
-    # Threads that spin while they wait take the cores from the decoder.
+    # Threads that spin while waiting take the cores from the video decoder.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     providers = [x for x in onnxruntime.get_available_providers() if x not in _UNWANTED]
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers), errors
     except errors as error:
         raise UserError(
-            f'{path} is no readable ONNX model ({first_line(error)}): export or download it again'
+            f'{path} is not a readable ONNX model ({first_line(error)}): export it again'
         ) from None
 
 
 def _fixed(length: int | str | None, default: int) -> int:
-    """Return the length of an axis; free axes have a name, None or no positive number."""
+    """Return the length of an axis; free axes have a name, None or a number below 1."""
     return length if isinstance(length, int) and length > 0 else default
 
 

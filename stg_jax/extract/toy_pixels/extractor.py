@@ -1,5 +1,6 @@
 """The extractor of the toy world: regions and small pixel descriptors, without any weights."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -19,9 +20,11 @@ from stg_jax.extract.toy_pixels.descriptors import (
     moving_pixels,
     optical_flow,
 )
+from stg_jax.extract.toy_pixels.detector_noise import DetectorNoise
 from stg_jax.extract.toy_pixels.regions import find_regions
 from stg_jax.extract.video.frames import Video
 
+NO_NOISE = DetectorNoise()
 SIDE = 112  # pixels a side to which every frame is scaled
 
 
@@ -36,9 +39,17 @@ class PixelExtractor(Extractor):
     version = 1
     widths = WIDTHS
 
-    def __init__(self, num_frames: int, num_objects: int, *, with_grid: bool = False):
+    def __init__(
+        self,
+        num_frames: int,
+        num_objects: int,
+        *,
+        with_grid: bool = False,
+        noise: DetectorNoise = NO_NOISE,
+    ):
         self._num_frames = num_frames
         self._with_grid = with_grid
+        self._noise = noise
         self._num_objects = num_objects
         self.settings = {
             'name': self.name,
@@ -48,16 +59,28 @@ class PixelExtractor(Extractor):
         }
         if with_grid:  # absent from data folders of before there were grids
             self.settings['grid'] = True
+        if noise != NO_NOISE:
+            self.settings['noise'] = dataclasses.asdict(noise)
+
+    @classmethod
+    def choose(cls, frames: int, objects: int, **options: Any) -> dict[str, Any]:
+        """See `Extractor`."""
+        return cls(frames, objects).settings
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """See `Extractor`."""
-        return cls(settings['frames'], settings['objects'], with_grid=settings.get('grid', False))
+        return cls(
+            settings['frames'],
+            settings['objects'],
+            with_grid=settings.get('grid', False),
+            noise=DetectorNoise(**settings.get('noise', {})),
+        )
 
     @property
     def sampling(self) -> dict[str, Any]:
         """See `Extractor`."""
-        return {'num_frames': self._num_frames, 'window': 3, 'size': (SIDE, SIDE)}
+        return {'num_frames': self._num_frames, 'context': 3, 'size': (SIDE, SIDE)}
 
     def describe(
         self, videos: Sequence[Video], stages: Stages | None = None
@@ -67,7 +90,7 @@ class PixelExtractor(Extractor):
             return list(map(self._describe, videos))
 
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
-        before, now, after = (_to_lab(video.windows[:, k]) for k in range(3))
+        before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
         moving = map(moving_pixels, before, after)
         ground = np.stack(list(map(ground_colour, now)))
@@ -86,7 +109,8 @@ class PixelExtractor(Extractor):
     ) -> dict[str, np.ndarray]:
         """Return the padded object arrays of a clip, best region first in every frame."""
         arrays = no_objects(self._num_frames, self._num_objects, WIDTHS['object'])
-        for t, regions in enumerate(find_regions(lab, self._num_objects, contrast)):
+        found = find_regions(lab, self._num_objects, contrast)
+        for t, regions in enumerate(self._noise.spoil(found, lab)):
             for n, region in enumerate(regions):
                 arrays['object'][t, n] = describe_region(region, lab[t], ground[t], flow[t])
                 arrays['box'][t, n] = region.box

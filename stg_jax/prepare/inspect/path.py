@@ -74,10 +74,10 @@ def _captions(path: str) -> list[str]:
 def _videos(path: str, annotations: Annotations | None, ids: str | None) -> list[str]:
     if not Path(path).is_dir():
         return _video(path)
-    from stg_jax.prepare.from_videos import find_videos
+    from stg_jax.prepare.from_videos import keyed_videos
 
     try:
-        stems = list(find_videos(path))
+        stems = list(keyed_videos(path))
     except UserError as error:
         raise UserError(f'{refuse_other(path, "folder")}; and {error}') from None
     return [

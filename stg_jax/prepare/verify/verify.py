@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 from stg_jax import files
 from stg_jax.data.manifest import NAME, Manifest
 from stg_jax.errors import UserError
+from stg_jax.extract.video.files import find_videos
 from stg_jax.extract.video.frames import read_frames
-from stg_jax.prepare.from_videos import find_videos
 from stg_jax.prepare.verify import contact_sheet
 from stg_jax.prepare.verify.card import NAME as CARD_NAME
 from stg_jax.prepare.verify.card import DataCard, SplitCard
@@ -70,12 +71,12 @@ def verify(
 def _videos(data_dir: Path, manifest: Manifest, videos: Path | None) -> list[str]:
     """Find the video files, none if the folder has been moved."""
     if videos is not None:
-        return list(find_videos(videos).values())
+        return list(map(os.fspath, find_videos(videos)))
     stated = manifest.sources.get('videos')
     if not isinstance(stated, str):
         return []
     with contextlib.suppress(UserError):  # they may have been moved since
-        return list(find_videos(data_dir / stated).values())
+        return list(map(os.fspath, find_videos(data_dir / stated)))
     return []
 
 

@@ -81,7 +81,7 @@ def test_calls_take_turns_after_one_that_does_not_count():
 
 def test_the_peak_of_a_call_is_its_own():
     small = timing.in_own_process('builtins', 'len', b'')
-    large = timing.in_own_process('tests.benchmark.test_benchmark', 'fill_memory', 300)
+    large = timing.in_own_process('tests.benchmark.test_input', 'fill_memory', 300)
     assert small.value == 0
     assert large.value == 300
     assert large.peak_mb - large.before_mb == pytest.approx(300, rel=0.1)

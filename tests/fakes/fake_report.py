@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 
 from stg_jax.explain import Explanation, Links
-from stg_jax.visualize import Shown, to_jpeg
+from stg_jax.visualize import ReportEntry, to_jpeg
 
 ATTACK = '</script><script>window.broken = 1</script><img src=x onerror="window.broken = 1">'
 WORDS = ('a', 'red', 'ball', ATTACK)
 
 
-def fake_shown(
+def fake_entry(
     num_frames=4, num_objects=3, *, words=WORDS, name=f'clip {ATTACK}.mp4', teacher=True
 ):
     """Return a clip whose word l is spoken for by object l % N of frame l % T above all."""
@@ -45,36 +45,36 @@ def fake_shown(
     )
     frames = [to_jpeg(x) for x in rng.integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8)]
     captions = [(' '.join(words), -1.25), (f'another {ATTACK}', -2.5)]
-    return Shown(
+    return ReportEntry(
         name, frames, captions, explanation, np.arange(num_frames) / 2, (f'thing {ATTACK}',)
     )
 
 
-def joint_shown():
+def joint_entry():
     """Return a clip of a run whose one decoder is teacher and student."""
-    shown = fake_shown()
+    entry = fake_entry()
     of_joint = {
-        field: {'joint': getattr(shown.explanation, field)['scene']}
+        field: {'joint': getattr(entry.explanation, field)['scene']}
         for field in ('log_p', 'attention')
     }
     explanation = dataclasses.replace(
-        shown.explanation, teacher='joint', student='joint', disagreement_L=None, **of_joint
+        entry.explanation, teacher='joint', student='joint', disagreement_L=None, **of_joint
     )
-    return dataclasses.replace(shown, explanation=explanation)
+    return dataclasses.replace(entry, explanation=explanation)
 
 
-def grid_shown(side=3):
+def grid_entry(side=3):
     """Return a clip whose objects are cells of a grid."""
-    shown = fake_shown(2, side * side)
+    entry = fake_entry(2, side * side)
     edge = np.arange(side) / side
     y_N, x_N = (corner.ravel() for corner in np.meshgrid(edge, edge, indexing='ij'))
     box_N4 = np.stack([x_N, y_N, x_N + 1 / side, y_N + 1 / side], -1).astype(np.float16)
     loss_LTN = np.zeros((len(WORDS), 2, side * side))
     loss_LTN[:, 1, 5] = 0.2
     explanation = dataclasses.replace(
-        shown.explanation, box_TN4=np.stack([box_N4] * 2), saliency_LTN=loss_LTN
+        entry.explanation, box_TN4=np.stack([box_N4] * 2), saliency_LTN=loss_LTN
     )
-    return dataclasses.replace(shown, explanation=explanation)
+    return dataclasses.replace(entry, explanation=explanation)
 
 
 def _links(rng, mask_TN):

@@ -1,0 +1,24 @@
+"""Damaged files are read, or refused in one sentence: no traceback, no crash, no hang."""
+
+import pytest
+
+from tests.fuzz.harness import fuzz
+from tests.fuzz.targets import TARGETS
+
+_SHORT = 15  # cases of each format in `make test`
+# Those of the slow test; a case of a checkpoint or a network takes longer than one of text.
+_LONG = {'checkpoint': 300, 'onnx': 600, 'videos': 600, 'data_folder': 600, 'run_folder': 1500}
+_OTHERS = 1100
+_ROOM_FOR_NEW_CASES = 10_000
+
+
+@pytest.mark.parametrize('target', TARGETS)
+def test_damaged_files_are_refused_in_one_sentence(target):
+    assert not fuzz(target, range(_SHORT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('target', TARGETS)
+def test_thousands_of_damaged_files_are_refused_in_one_sentence(target):
+    first = _ROOM_FOR_NEW_CASES
+    assert not fuzz(target, range(first, first + _LONG.get(target, _OTHERS)))
