@@ -149,6 +149,8 @@ class Features:
 
     def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0):
         _check_memory(table)
+        # The whole table on every device: a batch then costs a gather on the device, and only some
+        # row numbers are sent from the host.
         self._table = replicate(table, mesh)
         self._rows = mapped_over_clips(
             lambda table, batch: {name: x[batch['row']] for name, x in table.items()},
@@ -168,6 +170,7 @@ def _check_memory(table: Mapping[str, np.ndarray]) -> None:
     stats = jax.local_devices()[0].memory_stats() or {}  # None on a CPU
     needed = sum(array.nbytes for array in table.values())
     free = stats.get('bytes_limit', math.inf) - stats.get('bytes_in_use', 0)
+    # Before the transfer, which would fail after minutes and without naming the remedy.
     if needed > free:
         raise UserError(
             f'the features take {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB of an accelerator '

@@ -107,8 +107,3 @@ def ballot(mesh: Mesh) -> Callable[[bool], jax.Array]:
     return lambda wish: count(
         jax.make_array_from_process_local_data(split, np.full(num_votes, wish))
     )
-
-
-def round_up(num_clips: int, mesh: Mesh) -> int:
-    """Round a batch size up to a multiple of the number of devices."""
-    return -(-num_clips // mesh.size) * mesh.size
