@@ -31,7 +31,7 @@ def load(
       average: number of checkpoints, the best on validation, whose parameters are averaged.
 
     Raises:
-      UserError: no run, no such branch, or no readable checkpoint.
+      UserError: the run, the branch or the checkpoint does not exist or cannot be read.
     """
     from stg_jax.captioning.video_captioner import VideoCaptioner
 

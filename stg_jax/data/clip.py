@@ -131,6 +131,11 @@ def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
             f'clip {clip_id}: {kind} features reach {largest:g}, but float16 ends at '
             f'{FLOAT16_MAX:g}: scale the features down'
         )
+    if largest and not values.astype(np.float16).any():
+        raise UserError(
+            f'clip {clip_id}: {kind} features reach only {largest:g}, which float16 rounds to 0: '
+            'scale the features up'
+        )
 
 
 def _check_objects(clip: Clip) -> None:

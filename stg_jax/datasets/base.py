@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from stg_jax.errors import UserError
 
 Clean = Callable[[str], str]  # applied to every caption
 Splits = Mapping[str, Mapping[str, Sequence[str]]]
@@ -56,6 +59,21 @@ def differences(splits: Splits, published: Mapping[str, tuple[int, int]]) -> lis
                 f'{num_clips:,} with {num_captions:,} are published'
             )
     return notes
+
+
+_NOT_IN_IDS = ('Cc', 'Cs', 'Zl', 'Zp')  # controls, halves of characters, line separators
+
+
+def check_clip_id(where: str, clip_id: str) -> None:
+    """Refuse names of clips that could not be written to a file of their own.
+
+    Raises:
+      UserError: the name is blank, or holds a control character or half of a character.
+    """
+    if not clip_id.strip():
+        raise UserError(f'{where}: the clip has no name')
+    if any(unicodedata.category(character) in _NOT_IN_IDS for character in clip_id):
+        raise UserError(f'{where}: the clip name {clip_id!r} holds a control character: rename it')
 
 
 SPLITS = ('train', 'val', 'test')

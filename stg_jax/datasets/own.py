@@ -14,6 +14,7 @@ from stg_jax.datasets.base import (
     SPLITS,
     Annotations,
     Clean,
+    check_clip_id,
     split_by_hash,
     without_wordless,
 )
@@ -24,7 +25,6 @@ _VAL = ('val', 'valid', 'validation', 'validate', 'dev')
 _SPLIT_OF_NAME = {'train': 'train', 'training': 'train', 'test': 'test'} | dict.fromkeys(
     _VAL, 'val'
 )
-_NOT_IN_IDS = ('Cc', 'Cs', 'Zl', 'Zp')  # controls, halves of characters, line separators
 _COLUMNS = ('clip', 'caption', 'split')
 
 Row = tuple[str, str, list[str], str]  # where it is, clip id, captions, split or ''
@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
     for where, clip_id, texts, split in _rows(path):
         # macOS decomposes accents in file names: one clip may be written in two forms.
         clip_id = unicodedata.normalize('NFC', clip_id.strip())
-        _check_id(where, clip_id)
+        check_clip_id(where, clip_id)
         captions.setdefault(clip_id, []).extend(map(clean, texts))
         if split_of.setdefault(clip_id, split) != split:
             both = ' and '.join(name or 'none' for name in (split_of[clip_id], split))
@@ -148,13 +148,6 @@ def _split(where: str, name: str) -> str:
     if name and name not in _SPLIT_OF_NAME:
         raise UserError(f'{where}: the split is {name!r}, expected {", ".join(SPLITS)}')
     return _SPLIT_OF_NAME.get(name, '')
-
-
-def _check_id(where: str, clip_id: str) -> None:
-    if not clip_id.strip():
-        raise UserError(f'{where}: the clip has no name')
-    if any(unicodedata.category(character) in _NOT_IN_IDS for character in clip_id):
-        raise UserError(f'{where}: the clip name {clip_id!r} holds a control character: rename it')
 
 
 def _divide(

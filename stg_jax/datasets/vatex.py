@@ -16,6 +16,7 @@ from stg_jax.datasets.base import (
     SPLITS,
     Annotations,
     Clean,
+    check_clip_id,
     split_by_hash,
     without_wordless,
 )
@@ -92,4 +93,6 @@ def _clips(where: str, document: Any) -> Iterator[tuple[str, list[str]]]:
         texts = entry.get('enCap') or []
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise UserError(f'{where}: enCap of {entry["videoID"]} is no list of captions')
-        yield entry['videoID'].strip(), texts
+        clip = entry['videoID'].strip()
+        check_clip_id(where, clip)
+        yield clip, texts

@@ -60,6 +60,7 @@ def _features(captioner: Captioner, clips: Sequence[Clip]) -> Mapping[str, np.nd
 
 def _candidates(captioner: Captioner, hypotheses: Hypotheses) -> list[list[Candidate]]:
     """Decode the hypotheses of each clip; a search may find fewer than it has beams."""
+    # One transfer for the whole batch: indexing device arrays would make one for every caption.
     decode = captioner.run.vocab.decode
     token_BKL, score_BK = np.asarray(hypotheses.token_BKL), np.asarray(hypotheses.score_BK)
     return [

@@ -74,8 +74,9 @@ class Captioner:
           average: number of checkpoints, the best on validation, whose parameters are averaged.
 
         Raises:
-          UserError: no run, no such branch, or no readable checkpoint.
+          UserError: the run, the branch or the checkpoint does not exist or cannot be read.
         """
+        # The branch is checked before parameters are read, which can take a minute in a bucket.
         run = RunFolder.open(workdir)
         model = build_model(run.config, run.manifest, run.vocab)
         branch = model.config.decoder(branch)
@@ -108,6 +109,7 @@ class Captioner:
         Raises:
           UserError: an array is missing, has another shape than the run's, or holds NaN or Inf.
         """
+        # One hypothesis is enough here; a larger num_best would keep more prefixes alive.
         token_BKL = self.search(features, beam_size, length_penalty).token_BKL
         return [self.run.vocab.decode(token_L) for token_L in np.asarray(token_BKL)[:, 0]]
 
@@ -153,6 +155,7 @@ class Captioner:
     ) -> Hypotheses:
         """Draw `number` captions of each clip at random, see `decode.sampling`."""
         program = self._sampling_program(number, temperature, length_penalty)
+        # The seed is an argument of the program, so that another seed compiles nothing.
         params_and_seed = self.params, replicate(np.uint32(seed), self.mesh)
         return on_all_devices(program, params_and_seed, self.inputs(features), self.mesh)
 

@@ -89,6 +89,7 @@ class Ensemble:
     ) -> ClipFn:
         """Build the jitted `search(params, batch)`, mapped over the devices."""
         options = self.search_options(beam_size, length_penalty)
+        # Members may differ in every model setting, so each has a program of its own to encode.
         models = [member.model for member in self.members]
 
         def search(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
@@ -137,6 +138,7 @@ def joint_logits_fn(logits_fns: Sequence[LogitsFn]) -> LogitsFn:
 
     def logits_fn(prefixes, position, cache):
         found = [fn(prefixes, position, each) for fn, each in zip(logits_fns, cache, strict=True)]
+        # Normalized per member: the mean of raw logits would weight members by their scale.
         logp_MRV = [jax.nn.log_softmax(jnp.float32(logits_RV)) for logits_RV, _ in found]
         entry = tuple(entry for _, entry in found)
         return _completed(jnp.mean(jnp.stack(logp_MRV), axis=0)), entry
@@ -150,5 +152,6 @@ def _completed(logp_RV: jax.Array) -> jax.Array:
     The mean of log-probabilities sums to less than one where members disagree. The search
     normalizes logits: without PAD, the words would share that mass and score above their mean.
     """
+    # Clipped at 0 because the sum can exceed 1 by rounding.
     others_R = jnp.sum(jnp.exp(logp_RV.at[:, PAD].set(-jnp.inf)), axis=-1)
     return logp_RV.at[:, PAD].set(jnp.log(jnp.maximum(1 - others_R, 0)))

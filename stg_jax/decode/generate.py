@@ -64,7 +64,7 @@ def make_search(
       num_best: captions of each clip that are returned, at most `beam_size`.
 
     Raises:
-      UserError: the model has no such branch.
+      UserError: the model does not have this branch.
     """
     # Now, so that an unknown branch is reported before anything is compiled.
     branch = model.config.decoder(branch)
@@ -95,7 +95,7 @@ def make_sampler(
     """Build `draw((params, seed), batch) -> Hypotheses`, a pure function; see `sample`.
 
     Raises:
-      UserError: the model has no such branch.
+      UserError: the model does not have this branch.
     """
     branch = model.config.decoder(branch)
 

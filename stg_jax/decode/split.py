@@ -16,6 +16,7 @@ def clips_per_batch(clips: Clips, mesh: Mesh, per_device: int) -> int:
 
     Batches are few and of about equal size, because a row of padding costs as much as a clip.
     """
+    # Per device, because that is what limits it: the memory of one device.
     return even_batch_size(clips.source.part.num_clips, per_device * mesh.size, mesh.size)
 
 

@@ -51,6 +51,7 @@ def align(
 
 
 def _refuse(clips: Collection[str], lack: str, remedy: str) -> None:
+    # A few names show the pattern; thousands would hide the sentence.
     if clips:
         named = ', '.join(map(repr, sorted(clips)[:_NUM_NAMED]))
         more = f' and {len(clips) - _NUM_NAMED} more' if len(clips) > _NUM_NAMED else ''

@@ -61,6 +61,7 @@ def clip_name(where: str, clip: Any) -> str:
 
 def caption_text(where: str, clip: str, caption: Any) -> str:
     """Check that a value is the one caption of a clip, perhaps inside a list or an object."""
+    # {clip: [{"image_id": ..., "caption": ...}]} is common, as some evaluation code wants it.
     if isinstance(caption, list) and len(caption) == 1:
         (caption,) = caption
     if isinstance(caption, dict):
@@ -80,8 +81,7 @@ def caption_text(where: str, clip: str, caption: Any) -> str:
 def json_rows(where: str, document: Any) -> Iterator[Row]:
     """Yield the rows of a JSON list of objects, or of {clip: caption}.
 
-    Either may be inside of {"predictions": ...}, as training code for PyTorch writes it beside the
-    scores.
+    Either may be inside {"predictions": ...}, which PyTorch captioning code writes beside scores.
     """
     if isinstance(document, dict) and isinstance(document.get('predictions'), list | dict):
         document = document['predictions']
@@ -102,11 +102,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
 
 
 def caption_row(where: str, entry: Any) -> Row:
-    """Read the clip and its caption or captions from a JSON object.
-
-    Raises:
-      UserError: it is no such object.
-    """
+    """Read the clip and its caption or captions from a JSON object."""
     keys = [key for key in CLIP_KEYS if key in entry] if isinstance(entry, dict) else []
     captions = [key for key in ('caption', 'captions') if keys and key in entry]
     if len(captions) != 1:
@@ -130,7 +126,7 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
 def _cell(text: str) -> Any:
     """Parse a cell that holds JSON, such as [{"caption": ..., "conf": ...}]; keep other text.
 
-    SwinBERT and its kin write such cells; scored as text, the braces would count as words.
+    SwinBERT writes such cells. Scored as text, the keys would count as words.
     """
     if not text.lstrip().startswith(('[', '{')):
         return text
@@ -156,7 +152,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 if row:
                     yield where, row[clip_column], row[caption_column]
         except csv.Error as error:
-            raise UserError(f'{path} is no CSV ({error})') from None
+            raise UserError(f'{path} is not valid CSV ({error})') from None
         except UnicodeDecodeError as error:
             raise UserError(f'{path} is not UTF-8 text ({error}): save it as UTF-8') from None
 

@@ -141,6 +141,7 @@ def count_look(run: RunFolder, about: Mapping[str, Any]) -> int:
 def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> str:
     """Name the folder of an evaluation after its split and every non-default option."""
     usual, rule = captioner.search_options(), about['checkpoint']
+    # In a fixed order, so that equal settings always give the same name.
     parts = [
         (about['branch'], captioner.is_deployed),
         (f'average{about["average"]}', about['average'] == 1),
@@ -179,6 +180,7 @@ def facts(scores: dict[str, Any]) -> list[str]:
 
 
 def _write(evaluation: Evaluation) -> None:
+    # COCO results format: other evaluation code reads it, as launch/score.py does.
     coco = [
         {'image_id': clip_id, 'caption': caption}
         for clip_id, caption in evaluation.predictions.items()

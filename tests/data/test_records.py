@@ -124,6 +124,10 @@ BROKEN = [
     (change(CLIP, box=((0, 0, 3), np.nan)), 'clip0: box leaves'),
     (change(CLIP, score=((0, 0), 1.5)), 'clip0: score leaves'),
     (dataclasses.replace(CLIP, motion=CLIP.motion[:3]), r'clip0: motion has shape \(3, 6\)'),
+    (
+        dataclasses.replace(CLIP, motion=np.full_like(CLIP.motion, 1e-9)),
+        'clip0: motion features reach only 1e-09, which float16 rounds to 0',
+    ),
     (dataclasses.replace(CLIP, captions=()), 'clip0 of the train split has no caption'),
     (dataclasses.replace(CLIP, captions=('!',)), 'clip0 of the train split has no caption'),
     (dataclasses.replace(CLIP, id=''), 'empty id'),

@@ -101,7 +101,7 @@ def test_a_caption_may_begin_as_json_does(tmp_path):
         ('p.csv', 'clip,video_id,caption\n1,2,x\n', 'names 2 columns of clips'),
         ('p.csv', 'clip,caption,caption\n1,x,y\n', 'names 2 columns of captions'),
         ('p.csv', 'clip,caption\na,one, two\n', 'line 2 has 3 fields and line 1 has 2'),
-        ('p.csv', 'clip,caption\na,"one\n', 'is no CSV'),
+        ('p.csv', 'clip,caption\na,"one\n', 'is not valid CSV'),
         ('p.csv', 'clip,caption\n', 'holds no caption'),
         ('p.csv', '', 'names 0 columns'),
     ],
@@ -135,6 +135,12 @@ def test_vatex_references_are_english(tmp_path):
     clip = {'videoID': 'abc_000001_000011', 'enCap': ['A man runs.'], 'chCap': ['x']}
     path = write(tmp_path / 'vatex_test.json', [clip])
     assert read_references(path, 'test').captions == {'abc_000001_000011': ['A man runs.']}
+
+
+def test_a_vatex_clip_with_half_of_a_character_in_its_name_is_refused(tmp_path):
+    path = write(tmp_path / 'r.json', '[{"videoID": "a\\ud800_1_2", "enCap": ["x"]}]')
+    with pytest.raises(UserError, match='holds a control character'):
+        read_references(path)
 
 
 @pytest.fixture

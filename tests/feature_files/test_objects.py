@@ -176,6 +176,7 @@ def test_a_picture_that_comes_twice_counts_once(tmp_path):
         ({'feats': np.full((3, 4, 5), np.inf)}, 'b holds NaN or infinity'),
         ({'boxes': np.zeros((3, 3, 4))}, r'b has features \(3, 4, 5\) and boxes \(3, 3, 4\)'),
         ({'labels': np.full((3, 4), b'dog')}, r'b/labels holds .S3, expected numbers'),
+        ({'labels': np.full((3, 4), 10**12)}, 'b has classes beyond 16777216'),
         ({'scores': np.ones((3, 3))}, r'and scores \(3, 3\), expected scores \(3, 4\)'),
         ({'scores': np.full((3, 4), 2)}, r'b has scores outside \[0, 1\]'),
         ({'boxes': np.full((3, 4, 4), np.nan)}, 'b holds NaN'),

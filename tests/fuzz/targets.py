@@ -83,6 +83,19 @@ def _make_hdf5_objects(folder):
     fake_features.write_hdf5(folder / 'f.hdf5', fake_features.fake_objects(_clips()))
 
 
+def _make_hdf5_rows(folder):
+    from tests.fakes import fake_features
+
+    rows = {'feats': np.ones((3, 4, 5), np.float32), 'lens': np.array([4, 2, 1])}
+    fake_features.write_hdf5(folder / 'f.hdf5', rows)
+
+
+def _make_npz_frames(folder):
+    from tests.fakes import fake_features
+
+    np.savez_compressed(folder / 'f.npz', **fake_features.fake_frames(_clips()))
+
+
 def _make_npy(folder):
     from tests.fakes import fake_features
 
@@ -165,6 +178,17 @@ _ANNOTATIONS = {
     'msvd': _write_texts(
         youtube_mapping__txt='a_1_2 vid1\nb_1_2 vid2\n',
         sents_train_lc_nopunc__txt='vid1\ta man runs\nvid2\ta dog barks\n',
+    ),
+    'msvd_corpus': _write_texts(
+        youtube_mapping__txt='a_1_2\tvid1\nb_1_2\tvid2\n',
+        corpus__csv='VideoID,Start,End,Language,Description\n'
+        'a,1,2,English,"A man, running"\nb,1,2,English,a dog\n',
+        AllVideoDescriptions__txt='# x\na_1_2 a man runs\nb_1_2 a dog\n',
+    ),
+    'msrvtt_coco': _write_texts(
+        coco__json=json.dumps(
+            {'images': [{'id': 0}], 'annotations': [{'image_id': 0, 'id': 0, 'caption': 'x'}]}
+        )
     ),
     'msrvtt': _write_texts(
         videodatainfo__json=json.dumps({'videos': _VIDEOS, 'sentences': _SENTENCES})
@@ -317,6 +341,8 @@ TARGETS = {
     'data_folder': Target(_make_data_folder, _read_data_folder),
     'hdf5_frames': Target(_make_hdf5_frames, _read_frames('f.hdf5')),
     'hdf5_objects': Target(_make_hdf5_objects, _read_objects('f.hdf5')),
+    'hdf5_rows': Target(_make_hdf5_rows, _read_frames('f.hdf5')),
+    'npz_frames': Target(_make_npz_frames, _read_frames('f.npz')),
     'npy': Target(_make_npy, _read_frames('f')),
     'npz': Target(_make_npz, _read_objects('f')),
     'tsv': Target(_make_tsv('f.tsv'), _read_objects('f.tsv')),

@@ -43,6 +43,7 @@ class System:
         Args:
           weight_YC: the number of times that each of the C clips is in each sample.
         """
+        # The same clips for all seeds: the spread over seeds is reported separately.
         per_seed = [_resampled(result, self.clips, weight_YC) for result in self.results]
         return {name: np.mean([each[name] for each in per_seed], axis=0) for name in per_seed[0]}
 
@@ -61,7 +62,7 @@ def load_system(path: str, split: str) -> System:
             files = [run / 'eval' / split / 'scores.json' for run in runs]
         if not files:
             raise UserError(
-                f'{path} holds no scores of split {split!r}: it is no run, and no run is in it'
+                f'{path} holds no scores of split {split!r}: it is not a run and contains none'
             )
     else:
         files = [found]
@@ -89,6 +90,7 @@ def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str
             f'{first_name} and {other_name} are of different clips, such as {min(different)!r}: '
             'score both on the same split'
         )
+    # Each of these moves scores by more than systems usually differ.
     for what, of_first, of_other in (
         ('number of references', first['num_references'], other['num_references']),
         ('tokenizer', first['versions']['tokenizer'], other['versions']['tokenizer']),
@@ -116,6 +118,7 @@ def decoded_differently(first: Mapping, other: Mapping) -> list[str]:
 
 
 def _how_decoded(result: Mapping) -> dict[str, Any]:
+    # Scores of launch/score.py hold no settings: the captions came from a file.
     if 'checkpoints' not in result:
         return {}
     return {
@@ -157,7 +160,7 @@ def _resampled(
     result: Mapping, clips: Sequence[str], weight_YC: np.ndarray
 ) -> dict[str, np.ndarray]:
     per_clip = result['per_clip']
-    # BLEU and METEOR of a corpus are no means over clips: they follow from summed counts below.
+    # BLEU and METEOR of a corpus are not means over clips: they follow from summed counts, below.
     names = [name for name in per_clip[clips[0]] if name not in (*_BLEU, 'METEOR')]
     value_CM = np.array([[per_clip[clip][name] for name in names] for clip in clips])
     value_MY = (weight_YC @ value_CM.reshape(len(clips), len(names)) / len(clips)).T

@@ -44,6 +44,7 @@ def made_with_line(systems: Sequence[System]) -> str:
 
 
 def _mean_and_spread(system: System, metric: str) -> str:
+    # The sample standard deviation (ddof=1): the seeds are a sample of all seeds.
     score_S = system.corpus(metric)
     if len(score_S) == 1:
         return f'{score_S[0]:.2f}'
