@@ -81,6 +81,7 @@ def main(names: list[str]) -> int:
             print(f'caption.py: {error}', file=sys.stderr)
             failed += 1
             continue
+        _explain_empty(path, captioned, captioner)
         if subtitles:
             write_subtitles(subtitles[path], captioned)
         if _BURN.value is not None:
@@ -121,6 +122,19 @@ def _print(captioned: Any, captioner: Any, report: Any) -> Any:
     print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
     # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
     return dataclasses.replace(captioned, frames=())
+
+
+def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
+    """Report why captions of a video are empty, if any are."""
+    empty = sum(not each.caption for each in captioned)
+    if empty:
+        print(
+            f'caption.py: {path}: {empty} of {len(captioned)} captions are empty: the model '
+            'ended the sentence before the first word, as it does after too little training. Its '
+            f'parameters are those of {captioner.why}. Train for more epochs or on more clips, or '
+            'try --checkpoint=latest',
+            file=sys.stderr,
+        )
 
 
 def _burn(path: Path, out: str, captioned: Sequence[Any]) -> None:

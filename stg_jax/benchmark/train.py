@@ -13,10 +13,10 @@ from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
-from stg_jax.train.bucketing import compact, fullest
-from stg_jax.train.feed import CLIP_AXIS, stacked
+from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
+from stg_jax.train.multistep import in_sequence
 from stg_jax.train.optim import make_optimizer
-from stg_jax.train.step import in_turn, init_state, make_train_step
+from stg_jax.train.step import init_state, make_train_step
 
 _BATCHES = 2  # minimum of a round: a single draw of caption lengths would decide the result
 _ROUNDS = 5
@@ -55,11 +55,15 @@ class Training:
         executions = [batches[i : i + at_once] for i in range(0, len(batches), at_once)]
         if packed:
             executions = [_packed(part, mesh.size * accumulate) for part in executions]
-        self._executions = [
-            sharding.shard_batch(stacked(list(map(sharding.own_rows, part))), mesh, CLIP_AXIS)
+        on_devices = [
+            tuple(sharding.shard_batch(sharding.own_rows(batch), mesh) for batch in part)
             for part in executions
         ]
-        step_fn = mapped.pmapped(in_turn(train_step), mesh, CLIP_AXIS)
+        if at_once > 1:
+            self._executions, step_fn = on_devices, in_sequence(train_step)
+        else:
+            self._executions, step_fn = [batch for (batch,) in on_devices], train_step
+        step_fn = mapped.pmapped(step_fn, mesh)
         self._programs = list(_programs(step_fn, self._state, self._executions))
         self.num_captions = sum(batch['tokens'][..., 0].size for batch in batches)
         self.num_tokens = sum(int((batch['tokens'][..., 1:] != PAD).sum()) for batch in batches)
@@ -112,17 +116,19 @@ def run(config: Config) -> list[Stage]:
 
 
 def _packed(batches, num_parts):
-    """Pack the batches of an execution to the shape that the fullest one needs."""
-    targets_SB = np.stack([(batch['tokens'][..., 1:] != PAD).sum((1, 2)) for batch in batches])
-    most = fullest(targets_SB, num_parts).max()
-    return [compact(batch, num_parts=num_parts, fullest=most) for batch in batches]
+    """Pack the batches of an execution, all to the size that the fullest part needs."""
+    num_tokens_SB = np.stack([(batch['tokens'][..., 1:] != PAD).sum((1, 2)) for batch in batches])
+    num_positions = batches[0]['tokens'][..., 1:].size // num_parts
+    fullest_S = fullest_parts(num_tokens_SB, num_parts)
+    size = fitting_size(fullest_S.max(), choose_sizes(fullest_S, num_positions))
+    return [add_packing(batch, num_parts=num_parts, size=size) for batch in batches]
 
 
 def _programs(train_step, state, batches):
     """Yield the compiled program of each batch; batches of equal shapes share one."""
     programs = {}
     for batch in batches:
-        shapes = tuple(x.shape for x in batch.values())
+        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
         if shapes not in programs:
             programs[shapes] = train_step.lower(state, batch).compile()
         yield programs[shapes]

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from stg_jax.errors import UserError, first_line
 from stg_jax.ops.platform import is_for_cpu, traced_for
 from stg_jax.parallel.processes import num_hosts
-from stg_jax.parallel.sharding import AXIS, by_clips, local_rows, replicate, shard_batch
+from stg_jax.parallel.sharding import AXIS, local_rows, replicate, shard_batch
 
 # Threefry as one kernel on NVIDIA GPUs. As plain arithmetic, XLA would inline it into every fusion
 # that reads random numbers: a third of the code that is compiled for a step with dropout.
@@ -35,13 +35,13 @@ _GPU_OPTIONS = {
 }
 
 
-def pmapped(step_fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
     """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
 
-    Equivalent to `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, clip_axis), out_axes=None)`, on
-    global arrays.
+    Equivalent to `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, 0), out_axes=None)`, on global
+    arrays.
     """
-    return _mapped(step_fn, mesh, P(), clip_axis, donate_argnums=0)
+    return _mapped(step_fn, mesh, P(), donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
@@ -56,12 +56,12 @@ def over_devices(tree: PyTree) -> PyTree:
     return restored(jax.lax.psum(flat, AXIS))
 
 
-def _mapped(fn: Callable, mesh: Mesh, out_specs: P, clip_axis: int = 0, **options: Any) -> Callable:
+def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
     """Map `fn(replicated, batch)` over the devices; the batch is split by clips."""
     mapped = jax.shard_map(
         _traced_for(mesh, fn),
         mesh=mesh,
-        in_specs=(P(), by_clips(clip_axis)),
+        in_specs=(P(), P(AXIS)),
         out_specs=out_specs,
         check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
     )
@@ -101,9 +101,9 @@ def _traced_for(mesh: Mesh, fn: Callable) -> Callable:
     return traced
 
 
-def mapped_over_clips(fn: Callable, mesh: Mesh, clip_axis: int = 0) -> Callable:
+def mapped_over_clips(fn: Callable, mesh: Mesh) -> Callable:
     """Map `fn(params, batch)` over the devices; outputs are split by clips, as the batch is."""
-    return _mapped(fn, mesh, by_clips(clip_axis), clip_axis)
+    return _mapped(fn, mesh, P(AXIS))
 
 
 def on_all_devices(
@@ -141,13 +141,12 @@ class Features:
     Args:
       table: arrays with one row for each clip; empty where batches bring their own features.
       mesh: the devices.
-      clip_axis: the axis of the batches that is split over the devices.
 
     Raises:
       UserError: the devices have too little memory.
     """
 
-    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0):
+    def __init__(self, table: Mapping[str, np.ndarray], mesh: Mesh):
         _check_memory(table)
         # The whole table on every device: a batch then costs a gather on the device, and only some
         # row numbers are sent from the host.
@@ -155,7 +154,6 @@ class Features:
         self._rows = mapped_over_clips(
             lambda table, batch: {name: x[batch['row']] for name, x in table.items()},
             mesh,
-            clip_axis,
         )
 
     def of(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:

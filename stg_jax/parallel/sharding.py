@@ -35,11 +35,6 @@ def describe(mesh: Mesh) -> str:
     return devices if num_hosts() == 1 else f'{devices} of {num_hosts()} hosts'
 
 
-def by_clips(clip_axis: int) -> P:
-    """Partition arrays along their axis `clip_axis`; every other axis stays whole."""
-    return P(*[None] * clip_axis, AXIS)
-
-
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Put a copy of every array of `tree`, which all hosts have, on every device."""
     everywhere = NamedSharding(mesh, P())
@@ -51,11 +46,9 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     )
 
 
-def shard_batch(
-    batch: Mapping[str, np.ndarray], mesh: Mesh, clip_axis: int = 0
-) -> dict[str, jax.Array]:
+def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Make global arrays, split by clips, of the rows of all hosts; arrays of text are left out."""
-    sharding = NamedSharding(mesh, by_clips(clip_axis))
+    sharding = NamedSharding(mesh, P(AXIS))
     return {
         key: jax.make_array_from_process_local_data(sharding, value)
         for key, value in batch.items()

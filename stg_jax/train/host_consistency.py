@@ -1,4 +1,8 @@
-"""Whether all hosts are about to do the same work; asked once, before the first step."""
+"""Check before the first step that all hosts are about to do the same work.
+
+Hosts that differ would not fail: each would compute its part of another gradient, and the run would
+train to something that no config describes.
+"""
 
 import hashlib
 import importlib.metadata
@@ -15,37 +19,37 @@ from stg_jax.train.plan import Plan
 
 # Packages that decide which program runs and which clips it sees.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'tensorflow')
-_MAY_DIFFER = ('data.dir',)  # a path can be another on each host; what lies there may not
+_MAY_DIFFER = ('data.dir',)  # hosts may mount the same data at different paths
 
 
-def check_same_world(config: Config, plan: Plan) -> None:
-    """Compare config, data, vocabulary and versions of all hosts, and say which host is which.
+def check_same_on_all_hosts(config: Config, plan: Plan) -> None:
+    """Compare config, data, vocabulary and versions of all hosts, and print their names.
 
     Raises:
-      UserError: a host differs from host 0; the sentence names it and what differs.
+      UserError: a host differs from host 0; the message names it and what differs.
     """
     if processes.num_hosts() == 1:
         return
-    worlds = processes.gather({'name': platform.node(), 'facts': _facts(config, plan)})
-    first = worlds[0]['facts']
-    for host, world in enumerate(worlds):
+    hosts = processes.gather({'name': platform.node(), 'facts': _facts(config, plan)})
+    first = hosts[0]['facts']
+    for number, host in enumerate(hosts):
         different = [
-            f'{key} is {world["facts"].get(key)!r}, on host 0 {first.get(key)!r}'
-            for key in sorted(first.keys() | world['facts'].keys())
-            if world['facts'].get(key) != first.get(key)
+            f'{key} is {host["facts"].get(key)!r}, on host 0 {first.get(key)!r}'
+            for key in sorted(first.keys() | host['facts'].keys())
+            if host['facts'].get(key) != first.get(key)
         ]
         if different:
             raise UserError(
-                f'host {host} ({world["name"]}) is not like host 0 ({worlds[0]["name"]}): '
+                f'host {number} ({host["name"]}) is not like host 0 ({hosts[0]["name"]}): '
                 f'{"; ".join(different)}: give all hosts the same config, data and packages'
             )
     if processes.is_first():
-        names = ', '.join(f'{host} on {world["name"]}' for host, world in enumerate(worlds))
-        print(f'{len(worlds)} hosts: {names}', file=sys.stderr)
+        names = ', '.join(f'{number} on {host["name"]}' for number, host in enumerate(hosts))
+        print(f'{len(hosts)} hosts: {names}', file=sys.stderr)
 
 
 def _facts(config: Config, plan: Plan) -> dict[str, Any]:
-    """Return all that must be equal, by the name under which a user knows it."""
+    """Collect everything that must be equal on all hosts, by the name that a user knows it by."""
     from stg_jax.data.shards import open_split  # loads TensorFlow, which one host may do without
 
     facts = {f'config.{key}': v for key, v in config.flat().items() if key not in _MAY_DIFFER}

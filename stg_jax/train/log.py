@@ -101,7 +101,7 @@ class ProgressLine:
             f'step {step}/{self._num_steps}  epoch {epoch}  loss {metrics["loss"]:.3f}  '
             f'{metrics["captions_per_second"]:.0f} captions/s  '
             f'data wait {metrics["data_wait"]:.0%}  '
-            f'ETA {clock(per_step * (self._num_steps - step))}'
+            f'ETA {format_duration(per_step * (self._num_steps - step))}'
         )
         self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
 
@@ -116,7 +116,7 @@ class ProgressLine:
         sys.stderr.flush()
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,4 +1,4 @@
-"""Which clips may have spoiled a step."""
+"""Name the clips that may have made the loss of a step infinite or NaN."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from stg_jax.parallel import processes
 Batch = dict[str, np.ndarray]
 
 
-def suspects(batch: Batch) -> str:
+def name_suspects(batch: Batch) -> str:
     """Name the clips of a batch whose features are not finite, or all of them; on all hosts."""
     bad = [
         f'clip {clip_id} has NaN or Inf in {kind}'
         for kind in ('appearance', 'motion', 'object', 'grid', 'box')
-        if kind in batch  # and not on the devices alone
+        if kind in batch  # absent if the features are only on the devices
         for clip_id, value in zip(batch['id'], batch[kind], strict=True)
         if not np.isfinite(value).all()
     ]

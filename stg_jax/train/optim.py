@@ -1,4 +1,4 @@
-"""Parameters in twelve letters, to compare runs at a glance."""
+"""The optimizer, and a digest of parameters to compare runs at a glance."""
 
 import hashlib
 from typing import Any
@@ -12,7 +12,7 @@ from stg_jax.config import OptimConfig
 
 
 def make_optimizer(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
-    """Build the chain that `config.optim` describes for a run of `num_steps` steps."""
+    """Build Adam with clipped gradients for a run of `num_steps` steps."""
     rate = _learning_rate(config, num_steps)
     adam = optax.adam(rate)
     if config.weight_decay:
@@ -26,7 +26,7 @@ def _learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
     warmup_steps = max(1, round(config.warmup * num_steps))
 
     def rate(step):
-        # From 1, not 0: the first step moves too, and without warm-up it moves fully.
+        # From 1, not 0, so that the first step counts, and fully without warm-up.
         warm = jnp.minimum(1.0, (step + 1) / warmup_steps)
         if config.decay == 'none':
             return config.lr * warm
@@ -41,7 +41,7 @@ def _is_matrix(params: Any) -> Any:
 
 
 def digest(tree: Any) -> str:
-    """Return a hash of every bit of every array."""
+    """Hash every bit of every array to twelve hexadecimal digits."""
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         total.update(np.asarray(leaf).tobytes())

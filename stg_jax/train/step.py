@@ -50,7 +50,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Return `train_step(state, batch)` for the devices of axis `AXIS`.
 
-    A batch that was made compact is worked on at its words alone, any other at every position.
+    If a batch has 'packed_position', only real tokens are computed; otherwise all padded positions
+    are.
 
     Args:
       model: the network.
@@ -78,23 +79,6 @@ def make_train_step(
     return train_step
 
 
-def in_turn(train_step: Callable) -> Callable:
-    """Return `train_steps(state, batches)`: a step on each batch in turn, as one program.
-
-    Args:
-      train_step: from `make_train_step`.
-
-    Returns:
-      A function of batches with a leading axis of steps S, whose metrics are (S,). The host then
-      looks at all arrays of a state, of which there are hundreds, once in S steps.
-    """
-
-    def train_steps(state: TrainState, batches: Batch):
-        return jax.lax.scan(train_step, state, batches)
-
-    return train_steps
-
-
 def make_eval_step(
     model: CaptioningModel, loss: LossConfig
 ) -> Callable[[PyTree, Batch], dict[str, jax.Array]]:
@@ -119,7 +103,7 @@ def _objective(params, model, loss, batch, dropout_rng):
     """Return the weighted sum of the loss terms, and the sums themselves."""
     token_BKL = batch['tokens']
     target_BKL, real_BKL = token_BKL[..., 1:], _is_real(batch)
-    packing = Packing.of(batch.get('slot'), target_BKL.shape)
+    packing = Packing.of(batch.get('packed_position'), target_BKL.shape)
     states = model.apply(
         {'params': params},
         batch,

@@ -1,6 +1,7 @@
 """Every command line of the documentation is one that the commands understand."""
 
 import ast
+import importlib
 import itertools
 import re
 import shlex
@@ -13,6 +14,7 @@ from tests.fakes import fake_run
 
 # Notes keep the commands of their day.
 PAGES = [*fake_run.ROOT.glob('*.md'), *(fake_run.ROOT / 'docs').glob('*.md')]
+OURS = ('stg_jax', 'configs')  # packages of this checkout
 # What a synopsis adds to a command line: `(--videos FOLDER | --appearance FILE ...)`.
 NOTATION = re.compile(r'\.\.\.|[(|)\[\]]')
 
@@ -92,3 +94,21 @@ def test_every_config_value_is_documented_with_its_default():
     assert {key: repr(value) for key, value in defaults.items()} == {
         key: repr(ast.literal_eval(text)) for key, text in rows.items()
     }
+
+
+def names_of(text):
+    """Yield the module and the name of every import of this project in a page's Python blocks."""
+    for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.partition('.')[0] in OURS:
+                yield from ((node.module, alias.name) for alias in node.names)
+            elif isinstance(node, ast.Import):
+                yield from ((a.name, None) for a in node.names if a.name.partition('.')[0] in OURS)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_python_of_the_pages_imports_what_there_is(page):
+    for module, name in names_of(page.read_text()):
+        found = importlib.import_module(module)
+        if name and not hasattr(found, name):
+            importlib.import_module(f'{module}.{name}')

@@ -14,7 +14,7 @@ from stg_jax.model.losses import Words, objective
 from stg_jax.model.network import BranchOutput
 from stg_jax.ops import chunked_loss as module
 from stg_jax.ops.packing import Packing
-from stg_jax.train.bucketing import compact
+from stg_jax.train.bucketing import add_packing
 from tests.fakes.fake_network import (
     VOCAB_SIZE,
     fake_batch,
@@ -53,8 +53,8 @@ def uneven_batch():
 
 
 def packed_batch():
-    batch = compact(uneven_batch(), num_parts=1)
-    assert len(batch['slot']) < batch['tokens'][..., 1:].size
+    batch = add_packing(uneven_batch(), num_parts=1)
+    assert len(batch['packed_position']) < batch['tokens'][..., 1:].size
     return batch
 
 
@@ -64,7 +64,7 @@ def words_of(batch):
 
 
 def packing_of(batch):
-    return Packing.of(batch.get('slot'), batch['tokens'][..., 1:].shape)
+    return Packing.of(batch.get('packed_position'), batch['tokens'][..., 1:].shape)
 
 
 def weighted(spec, terms):

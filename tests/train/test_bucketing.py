@@ -1,10 +1,8 @@
-import itertools
-
 import numpy as np
 import pytest
 
 from stg_jax.data.vocab import BOS, EOS, PAD
-from stg_jax.train.bucketing import compact, fullest, sizes
+from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
 
 MAX_WORDS = 20
 
@@ -25,61 +23,66 @@ def like_msvd(clips, per_clip, seed=0):
 
 
 def parts_of(batch, num_parts):
-    """Return for each part its targets and the targets its slots name, PAD at empty slots."""
+    """Return the targets of each part, and those at its packed positions, PAD at empty ones."""
     targets = batch['tokens'][..., 1:].reshape(num_parts, -1)
-    slots = batch['slot'].reshape(num_parts, -1)
+    positions = batch['packed_position'].reshape(num_parts, -1)
     padded = np.pad(targets, ((0, 0), (0, 1)), constant_values=PAD)
-    return targets, np.take_along_axis(padded, slots, axis=1)
+    return targets, np.take_along_axis(padded, positions, axis=1)
 
 
 @pytest.mark.parametrize('num_parts', [1, 2, 8])
-def test_the_slots_of_a_part_name_its_words_in_order(num_parts):
-    batch = compact(like_msvd(16, 4), num_parts=num_parts)
+def test_packed_positions_name_the_words_of_a_part_in_order(num_parts):
+    batch = add_packing(like_msvd(16, 4), num_parts=num_parts)
     for targets, named in zip(*parts_of(batch, num_parts), strict=True):
         words = targets[targets != PAD]
         assert named[: len(words)].tolist() == words.tolist()
         assert not named[len(words) :].any()
 
 
-def test_absent_captions_and_padding_clips_take_no_slot():
-    batch = compact(captions([[3, 0], [0, 0], [2, 2]]), num_parts=1)
+def test_absent_captions_and_padding_clips_are_not_packed():
+    batch = add_packing(captions([[3, 0], [0, 0], [2, 2]]), num_parts=1)
     _, [named] = parts_of(batch, 1)
     assert (named != PAD).sum() == 4 + 3 + 3
 
 
-def test_less_than_a_tenth_of_the_slots_is_empty_in_batches_like_those_of_msvd():
-    shapes, shares = set(), []
-    for seed in range(300):
-        batch = compact(like_msvd(16, 4, seed), num_parts=1)
-        num_words = (batch['tokens'][..., 1:] != PAD).sum()
-        shapes.add(batch['slot'].shape)
-        shares.append(1 - num_words / len(batch['slot']))
-    assert max(shares) < 0.1
-    assert len(shapes) <= 5
+def test_few_packed_tokens_are_empty_in_an_epoch_like_those_of_msvd():
+    def tokens_of(seed):
+        return (like_msvd(16, 4, seed)['tokens'][..., 1:] != PAD).sum()
+
+    num_positions = 16 * 4 * (MAX_WORDS + 1)
+    sizes = choose_sizes(np.array([tokens_of(seed) for seed in range(300)]), num_positions)
+    assert len(sizes) == 4
+    later = [tokens_of(seed) for seed in range(300, 900)]
+    empty = [1 - tokens / fitting_size(tokens, sizes) for tokens in later]
+    assert np.mean(empty) < 0.06
+    assert max(empty) < 0.2  # none has to take the size that fits anything
 
 
 @pytest.mark.parametrize('num_positions', [1, 12, 168, 1344, 21504])
-def test_sizes_are_few_and_reach_from_a_quarter_to_all_positions(num_positions):
-    found = sizes(num_positions)
-    assert found == sorted(set(found))
-    assert found[-1] == num_positions
-    assert len(found) <= 15
-    for smaller, larger in itertools.pairwise(found):
-        assert larger <= 1.1 * smaller + 8
+def test_sizes_are_few_multiples_and_fit_any_batch(num_positions):
+    fullest_S = np.random.default_rng(0).integers(0, num_positions + 1, 7)
+    sizes = choose_sizes(fullest_S, num_positions)
+    assert sizes == sorted(set(sizes))
+    assert 1 <= len(sizes) <= 4
+    assert sizes[-1] == num_positions
+    assert all(size % 8 == 0 for size in sizes[:-1])
+    for tokens in [*fullest_S, 0, num_positions]:
+        assert fitting_size(tokens, sizes) >= tokens
 
 
 @pytest.mark.parametrize('num_words', [0, MAX_WORDS])
 def test_empty_and_full_batches_fit(num_words):
-    batch = compact(captions(np.full((4, 2), num_words)), num_parts=2)
+    batch = add_packing(captions(np.full((4, 2), num_words)), num_parts=2)
     targets, named = parts_of(batch, 2)
     assert (named != PAD).sum() == (targets != PAD).sum()
 
 
-def test_hosts_that_know_the_fullest_part_of_all_make_equally_many_slots():
+def test_hosts_that_know_the_fullest_part_of_all_pack_to_one_size():
     batch = like_msvd(16, 4)
-    targets_SB = (batch['tokens'][None, ..., 1:] != PAD).sum((2, 3))
+    num_tokens_SB = (batch['tokens'][None, ..., 1:] != PAD).sum((2, 3))
     hosts = [{'tokens': part} for part in np.split(batch['tokens'], 4)]
-    most = max(int(fullest(part_SB, 2)[0]) for part_SB in np.split(targets_SB, 4, axis=1))
-    slots = [compact(part, num_parts=2, fullest=most)['slot'] for part in hosts]
-    whole = compact(batch, num_parts=8)['slot']
-    np.testing.assert_array_equal(np.concatenate(slots), whole)
+    most = max(int(fullest_parts(part_SB, 2)[0]) for part_SB in np.split(num_tokens_SB, 4, axis=1))
+    size = fitting_size(most, choose_sizes(np.array([most]), 2 * 4 * (MAX_WORDS + 1)))
+    packed = [add_packing(part, num_parts=2, size=size)['packed_position'] for part in hosts]
+    whole = add_packing(batch, num_parts=8, size=size)['packed_position']
+    np.testing.assert_array_equal(np.concatenate(packed), whole)

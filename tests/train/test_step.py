@@ -17,9 +17,9 @@ from stg_jax.data.vocab import PAD
 from stg_jax.ops.platform import traced_for
 from stg_jax.parallel.mapped import pmapped
 from stg_jax.parallel.sharding import AXIS, data_mesh, replicate, shard_batch
-from stg_jax.train.bucketing import compact
-from stg_jax.train.feed import CLIP_AXIS, stacked
-from stg_jax.train.step import in_turn, init_state, make_eval_step, make_train_step, mean_terms
+from stg_jax.train.bucketing import add_packing
+from stg_jax.train.multistep import in_sequence, metrics_by_step
+from stg_jax.train.step import init_state, make_eval_step, make_train_step, mean_terms
 from tests.fakes.fake_network import fake_batch, loss_spec, small_network
 
 RATE = 0.1
@@ -76,19 +76,17 @@ def take_steps(step_fn, batches, mesh):
 
 def take_steps_at_once(batches, mesh):
     """Return what `take_steps` does of steps that are one program."""
-    step_fn = pmapped(in_turn(train_step()), mesh, CLIP_AXIS)
+    step_fn = pmapped(in_sequence(train_step()), mesh)
     state = replicate(fresh_state(), mesh)
-    state, metrics = step_fn(state, shard_batch(stacked(batches), mesh, CLIP_AXIS))
-    metrics = jax.device_get(metrics)
-    of_steps = [{key: x[index] for key, x in metrics.items()} for index in range(len(batches))]
-    return jax.device_get(state), of_steps
+    state, metrics = step_fn(state, tuple(shard_batch(batch, mesh) for batch in batches))
+    return jax.device_get(state), metrics_by_step(metrics)
 
 
 def packed(batches, num_parts):
-    """Return the batches with longer padding, and slots that leave some of it out in all parts."""
+    """Return the batches with longer padding, packed so that every part leaves some of it out."""
     batches = [batch | {'tokens': np.pad(batch['tokens'], WIDER)} for batch in batches]
-    batches = [compact(batch, num_parts=num_parts) for batch in batches]
-    assert all(len(batch['slot']) < batch['tokens'][..., 1:].size for batch in batches)
+    batches = [add_packing(batch, num_parts=num_parts) for batch in batches]
+    assert all(len(batch['packed_position']) < batch['tokens'][..., 1:].size for batch in batches)
     return batches
 
 

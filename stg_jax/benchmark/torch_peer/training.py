@@ -14,7 +14,7 @@ from stg_jax.benchmark.torch_peer.inputs import state_of
 from stg_jax.benchmark.train import Training
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
-from stg_jax.train.bucketing import compact
+from stg_jax.train.bucketing import add_packing
 from stg_jax.train.step import init_state, make_train_step
 
 _BATCHES = 2
@@ -127,7 +127,7 @@ def _our_gradient(config, model, params, batch):
     mesh, loss_spec = sharding.data_mesh(), config.loss
     train_step = make_train_step(model, loss_spec, keep, seed=0, accumulate=1)
     state = sharding.replicate(init_state(params, keep), mesh)
-    packed = sharding.shard_batch(compact(batch, num_parts=mesh.size), mesh)
+    packed = sharding.shard_batch(add_packing(batch, num_parts=mesh.size), mesh)
     state, metrics = mapped.pmapped(train_step, mesh)(state, packed)
     return float(metrics['loss']), state.opt_state
 

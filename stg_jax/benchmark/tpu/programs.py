@@ -11,7 +11,7 @@ from stg_jax.data.vocab import PAD
 from stg_jax.decode.generate import mapped_search
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import build_model_without_data, feature_shapes, param_shapes
-from stg_jax.train.bucketing import compact
+from stg_jax.train.bucketing import add_packing
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import init_state, make_train_step
 
@@ -47,7 +47,7 @@ def training(config: Config, mesh: sharding.Mesh, vocab_size: int, *, packed: bo
     clips_per_chip = config.train.batch_size // num_captions
     num_parts = mesh.size * config.train.accumulate
     tokens = {'tokens': random_tokens(config, clips_per_chip * mesh.size, seed=0)}
-    batch = compact(tokens, num_parts=num_parts) if packed else tokens
+    batch = add_packing(tokens, num_parts=num_parts) if packed else tokens
     optimizer = make_optimizer(config.optim, num_steps=1)
     state = jax.eval_shape(
         lambda params: init_state(params, optimizer), param_shapes(model, config.data)
