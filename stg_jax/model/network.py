@@ -24,6 +24,8 @@ from stg_jax.model.language_decoder import (
 )
 from stg_jax.ops.packing import WHOLE, Packing
 
+DeviceBatch = Mapping[str, jax.Array]  # arrays by name, a row per clip
+
 
 @struct.dataclass
 class BranchOutput:
@@ -91,7 +93,7 @@ class CaptioningModel(nn.Module):
         }
 
     def __call__(
-        self, batch: Mapping[str, jax.Array], token_BKL: jax.Array, train: bool
+        self, batch: DeviceBatch, token_BKL: jax.Array, train: bool
     ) -> dict[str, BranchOutput]:
         """Return, by decoder name, the logits of the word after each of `token_BKL`."""
         return {
@@ -101,7 +103,7 @@ class CaptioningModel(nn.Module):
 
     def states(
         self,
-        batch: Mapping[str, jax.Array],
+        batch: DeviceBatch,
         token_BKL: jax.Array,
         train: bool,
         packing: Packing = WHOLE,
@@ -117,7 +119,7 @@ class CaptioningModel(nn.Module):
             )
         return states
 
-    def encode(self, batch: Mapping[str, jax.Array], branch: str) -> Memory:
+    def encode(self, batch: DeviceBatch, branch: str) -> Memory:
         """Encode clips for stepwise decoding with the decoder named `branch`."""
         return self.decoders[branch].encode(*self.sequence(batch, branch), train=False)
 
@@ -142,7 +144,7 @@ class CaptioningModel(nn.Module):
         """Read one token of R prefixes; see `LanguageDecoder.step`."""
         return self.decoders[branch].step(token_R, position, cache, trail_RL, memory, clip_R)
 
-    def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> tuple[jax.Array, jax.Array]:
+    def sequence(self, batch: DeviceBatch, branch: str) -> tuple[jax.Array, jax.Array]:
         """Return the sequence (B, S, D) that a decoder reads, and which of it is real (B, S)."""
         if branch == 'scene':
             return self._scene(batch)
