@@ -28,17 +28,20 @@ def logits_and_attention(
     weights = [weight_BKHLS(layer, mask_BS) for layer in layers]
     mean_BKLS = jnp.mean(jnp.stack(weights), axis=(0, 3))
     num_frames = batch['appearance'].shape[1]
+    # Memory positions are ordered by kind first: position s belongs to frame s % T.
     by_frame = (*mean_BKLS.shape[:-1], mean_BKLS.shape[-1] // num_frames, num_frames)
     return logits_BKLV, mean_BKLS.reshape(by_frame).sum(-2)
 
 
 def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Array:  # noqa: N802
     """Compute one layer's attention weights from its 'query' and 'key'; they sum to 1 over S."""
+    # The same formula as `transformer.Attention`; a test holds the two equal.
     query_BKLHE, key_BSHE = layer['query'], layer['key']
     scale = query_BKLHE.shape[-1] ** -0.5
     logit_BKHLS = jnp.einsum(
         'BKLHE,BSHE->BKHLS', query_BKLHE * scale, key_BSHE, preferred_element_type=jnp.float32
     )
+    # MASKED is finite: with -inf a row without any position would become NaN.
     return jax.nn.softmax(jnp.where(mask_BS[:, None, None, None], logit_BKHLS, MASKED))
 
 
@@ -52,6 +55,8 @@ def capture_attention(
       mask (B, S) of the memory.
     """
 
+    # Only these intermediates are kept: capturing everything would hold every activation of the
+    # network in memory.
     def is_wanted(module: nn.Module, method: str) -> bool:
         inside = 'cross_attention' in module.path and method in ('__call__', 'attend')
         return inside or method == 'sequence'

@@ -96,6 +96,7 @@ def explain_caption(
     features = stack_clips([clip], run.config.data.objects)
     captioner.inputs(features)  # refuses features that do not fit
     batch = forward.as_batch(features)
+    # Longer captions are cut, as references are in training.
     ids = word_ids(token_L)[: model.max_words]
     has_cells = cells_make_frames(run.manifest.extractor, batch)
     # Linen modules are dataclasses that hash by their fields.
@@ -107,6 +108,7 @@ def explain_caption(
     return Explanation(
         words=tuple(run.vocab.words[i] for i in ids),
         box_TN4=features['box'][0],
+        # The network reads a fixed N: clips with more objects lose the least certain ones.
         score_TN=_fit_objects(clip.score, num_objects, 0),
         label_TN=_fit_objects(clip.label, num_objects, -1),
         object_mask_TN=features['object_mask'][0],
@@ -143,6 +145,7 @@ def pad_words(ids: Sequence[int], max_words: int) -> np.ndarray:
     return token_L
 
 
+# Compiling takes far longer than explaining, and a report explains many captions of one run.
 @functools.lru_cache(maxsize=4)
 def _explain_fn(
     model: CaptioningModel, has_cells: bool

@@ -63,6 +63,7 @@ def logits(
         # With every position masked, softmax attends uniformly. Zeros keep the hidden frames from
         # being read after all.
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
+    # Deterministic: explanations are of the network without dropout.
     decoder = model.decoders[branch]
     memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False))
     return decoder.logits(decoder.hidden(token_BKL, memory, False))

@@ -44,6 +44,8 @@ def log_p_of_shown(
         logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch, frames)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
+    # A vmap over all versions would hold P copies of the activations; a loop in Python would pay
+    # the dispatch of every operation P times.
     return jax.lax.map(log_p, shown_P, batch_size=_AT_ONCE)
 
 
@@ -71,6 +73,7 @@ def cell_saliency(
 
     def log_p(cell: jax.Array) -> jax.Array:
         t, n = jnp.divmod(cell, N)
+        # The mean without one of N equal cells follows from the mean of all.
         rest_C = (N * appearance_TC[t] - object_TNC[t, n]) / (N - 1)
         seen = dict(batch) | {
             'appearance': appearance_TC.at[t].set(rest_C)[None],

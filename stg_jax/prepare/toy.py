@@ -41,6 +41,7 @@ def prepare_toy(
 
     extractor = PixelExtractor(num_frames, num_objects)
     with files.write_folder(out) as folder:
+        # The videos are part of the data folder: they are what the captioner is shown at the end.
         films = toy.render(folder / 'videos', seed=seed, num_clips=num_clips)
         films = progress(films, sum(num_clips.values()), 'toy world: rendered')
         clips = film_clips(films, extractor, workers or os.cpu_count() or 1)
@@ -73,7 +74,10 @@ def film_clips(
     def requests() -> Iterator[Request]:
         for film in films:
             index = sample_index(len(film.true_box), extractor.settings['frames'])
+            # The renderer knows where the objects are. The extractor must not, so the boxes are
+            # added only afterwards, for tests of grounding.
             true_box[film.id] = film.true_box[index]
+            # Rendering runs in this process, while the workers extract the films before it.
             yield Request(film.id, film.captions, path=os.fspath(film.path))
 
     for results in make_all(VideoMaker(extractor.settings), chunked(requests()), workers):
