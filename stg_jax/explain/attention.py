@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import BranchSequence, CaptioningModel
 from stg_jax.ops.cached_attention import MASKED
 
 
 def logits_and_attention(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_BKL: jax.Array, branch: str
 ) -> tuple[jax.Array, jax.Array]:
     """Compute a branch's logits (B, K, L, V) and its attention (B, K, L, T) over frames.
 
@@ -45,7 +45,7 @@ def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Arra
 
 
 def capture_attention(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_BKL: jax.Array, branch: str
 ) -> tuple[jax.Array, list[dict[str, jax.Array]], BranchSequence]:
     """Run a branch and capture the inputs and outputs of each cross-attention.
 

@@ -26,6 +26,8 @@ from stg_jax.model.language_decoder import (
 from stg_jax.model.layout import Layout
 from stg_jax.ops.packing import Packing
 
+DeviceBatch = Mapping[str, jax.Array]  # arrays by name, a row per clip
+
 
 @struct.dataclass
 class BranchOutput:
@@ -117,7 +119,7 @@ class CaptioningModel(nn.Module):
         }
 
     def __call__(
-        self, batch: Mapping[str, jax.Array], token_BKL: jax.Array, train: bool
+        self, batch: DeviceBatch, token_BKL: jax.Array, train: bool
     ) -> dict[str, BranchOutput]:
         """Compute, by decoder name, the logits of the word after each of `token_BKL`."""
 
@@ -130,7 +132,7 @@ class CaptioningModel(nn.Module):
 
     def states(
         self,
-        batch: Mapping[str, jax.Array],
+        batch: DeviceBatch,
         token_BKL: jax.Array,
         train: bool,
         packing: Packing | None = None,
@@ -145,7 +147,7 @@ class CaptioningModel(nn.Module):
             states[name] = BranchStates(hidden_MD, decoder.word_vectors(), sequence.mean_BD)
         return states
 
-    def encode(self, batch: Mapping[str, jax.Array], branch: str) -> Memory:
+    def encode(self, batch: DeviceBatch, branch: str) -> Memory:
         """Encode clips for stepwise decoding with the decoder named `branch`."""
         sequence = self.sequence(batch, branch)
         return self.decoders[branch].encode(
@@ -173,7 +175,7 @@ class CaptioningModel(nn.Module):
         """Read one token of R prefixes; see `LanguageDecoder.step`."""
         return self.decoders[branch].step(token_R, position, cache, trail_RL, memory, clip_R)
 
-    def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> BranchSequence:
+    def sequence(self, batch: DeviceBatch, branch: str) -> BranchSequence:
         """Return the sequence that a decoder reads."""
         if branch == 'scene':
             return self._scene(batch)
