@@ -156,7 +156,9 @@ def _items(explanation: Explanation) -> list[tuple[str, np.ndarray, np.ndarray]]
     return items
 
 
-def _log_p_fn(captioner: Captioner, batch: forward.Batch, ids: list[int], branch: str) -> LogPFn:
+def _log_p_fn(
+    captioner: Captioner, batch: forward.DeviceBatch, ids: list[int], branch: str
+) -> LogPFn:
     """Build the function from versions of a clip to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
@@ -180,7 +182,7 @@ def _clip_pointings(captioner: Captioner, clip: Clip) -> list[pointing_game.Poin
     run = captioner.run
     if run.manifest.data_set != 'toy':
         return []
-    scene = pointing_game.toy_scene(clip, run.manifest.sources['seed'])
+    scene = pointing_game.toy_scene(clip, run.manifest.sources)
     found = []
     for caption in clip.captions:
         token_L = run.vocab.encode(caption, run.config.data.max_words)

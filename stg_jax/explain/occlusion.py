@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import CaptioningModel
 
 _AT_ONCE = 64  # versions of a clip that are in memory together
@@ -18,7 +18,7 @@ _AT_ONCE = 64  # versions of a clip that are in memory together
 def log_p_of_shown(
     model: CaptioningModel,
     params: PyTree,
-    batch: Batch,
+    batch: DeviceBatch,
     token_L: jax.Array,
     branch: str,
     shown_P: jax.Array,
@@ -60,7 +60,7 @@ def shown_log_p_fn(model: CaptioningModel, branch: str) -> Callable[..., jax.Arr
 
 
 def cell_saliency(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_L: jax.Array, branch: str
 ) -> jax.Array:
     """Compute how much log-probability each word loses when a grid cell is hidden, (L - 1, T, N).
 
@@ -88,7 +88,7 @@ def cell_saliency(
     return (whole_1L - log_p_PL).T.reshape(-1, T, N)
 
 
-def cells_make_frames(extractor: Mapping[str, Any], batch: Batch) -> bool:
+def cells_make_frames(extractor: Mapping[str, Any], batch: DeviceBatch) -> bool:
     """Check whether the clip's objects are grid cells that average to the frame's appearance.
 
     They do for pooled maps of convolutional networks, but not for class tokens of transformers.
@@ -108,7 +108,7 @@ def cells_make_frames(extractor: Mapping[str, Any], batch: Batch) -> bool:
 
 
 def frame_saliency(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_L: jax.Array, branch: str
 ) -> jax.Array:
     """Compute how much log-probability each word loses when a frame is hidden, (L - 1, T).
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import CaptioningModel
 
 # Midpoints of 8 equal steps on the path from no objects (0) to all of them (1).
@@ -15,7 +15,7 @@ PATH = (np.arange(8) + 0.5) / 8
 def object_relevance(
     model: CaptioningModel,
     params: PyTree,
-    batch: Batch,
+    batch: DeviceBatch,
     token_L: jax.Array,
     branch: str,
     factor_P: np.ndarray,
