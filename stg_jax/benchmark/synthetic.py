@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stg_jax.config import Config, DataConfig
-from stg_jax.data.batches import Clips, keeper
+from stg_jax.data.batches import Batch, Clips, keeper
 from stg_jax.data.captions import Captions, append_captions, read_captions
 from stg_jax.data.manifest import NAME, Manifest
 from stg_jax.data.sampler import Order, Sampling
@@ -21,8 +21,6 @@ VOCAB_SIZE = 9462 + len(SPECIAL)  # MSVD's words
 # captions. The mean is 7.0 words. Uniform lengths would overstate the gain of packing.
 LENGTHS = (8, 54, 269, 993, 1584, 2146, 1579, 1183, 800, 487, 296, 189, 122, 81, 57, 33, 29, 22)
 LENGTHS += (19, 49)
-
-Batch = dict[str, np.ndarray]
 
 
 def make_model(config: Config) -> CaptioningModel:

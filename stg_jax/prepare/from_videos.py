@@ -13,7 +13,7 @@ from stg_jax.datasets.clip_ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.registry import build_extractor
-from stg_jax.extract.video.files import VIDEO_SUFFIXES, find_videos, printable, unknown_files
+from stg_jax.extract.video.files import VIDEO_SUFFIXES, find_videos, left_out_sentence
 from stg_jax.extract.video.frames import Video
 from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
@@ -80,7 +80,7 @@ def plan_videos(
         *annotations.notes,
         *mapping.warnings,
         f'{videos}: {len(found)} videos, named by {mapping.scheme}',
-        *_unknown(videos),
+        *filter(None, [left_out_sentence(videos)]),
         *left_out(annotations, path_of, 'video'),
     ]
     return DataPlan(
@@ -107,16 +107,6 @@ def keyed_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
         path.stem if count[path.stem] == 1 else path.relative_to(folder).as_posix(): os.fspath(path)
         for path in paths
     }
-
-
-def _unknown(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a sentence on files that are left out because of how they end."""
-    paths = unknown_files(folder)
-    if paths:
-        yield (
-            f'{folder}: {len(paths)} files do not end like a video and are left out, such as '
-            f'{printable(paths[0].name)}'
-        )
 
 
 def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, list[str]]:
