@@ -90,6 +90,18 @@ def _print_scores(results: list) -> None:
             + ''.join(f'{score["metrics"].get(name, math.nan):9.2f}' for score in scores)
         )
     print()
+    if 'attributes' in scores[0]:
+        _print_attributes(scores)
+
+
+def _print_attributes(scores: list[dict]) -> None:
+    """Print scores by meaning beside those of a linear probe of the scene features."""
+    from stg_jax.evaluate.toy import probe_scores, table
+    from stg_jax.run.folder import RunFolder
+
+    columns = {score['branch']: score['attributes'] for score in scores}
+    columns['probe'] = probe_scores(RunFolder.open(_WORKDIR.value[0]), scores[0]['split'])
+    print('\n'.join(table(columns)) + '\n')
 
 
 def _print_captions(results: list, number: int) -> None:

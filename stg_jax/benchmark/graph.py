@@ -9,7 +9,7 @@ from flax import struct
 from stg_jax.benchmark.synthetic import random_features
 from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
 from stg_jax.config import Config
-from stg_jax.model.encoders import ObjectEncoder
+from stg_jax.model.encoders import ObjectEncoder, mean_of_objects
 from stg_jax.model.graph import (
     build_graph,
     degree_scale,
@@ -169,11 +169,12 @@ def _encoder(model, batch, is_dense):
     def apply(method, params, batch):
         graph = _graph(model, batch, is_dense)
         node_BTNC = batch['object'].astype(model.dtype)
-        return method(params, node_BTNC, batch['object_mask'], graph)
+        return method(params, node_BTNC, graph)
 
     def loss(params, batch):
-        encoded: Any = apply(encoder.apply, params, batch)
-        return jnp.sum(encoded.astype(jnp.float32))
+        node_BTND: Any = apply(encoder.apply, params, batch)
+        frame_BTD = mean_of_objects(node_BTND, batch['object_mask'])
+        return jnp.sum(frame_BTD.astype(jnp.float32))
 
     params = jax.jit(lambda batch: apply(encoder.init, jax.random.key(0), batch))(batch)
     compiled = _compile(jax.value_and_grad(loss), params, batch)

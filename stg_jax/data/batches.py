@@ -180,7 +180,8 @@ class Epoch:
         Yields:
           Batches of B = clips_per_batch / num_hosts clips with K captions of L = max_words + 2
           tokens: id (B,) object, '' for a padding clip; appearance (B, T, C2), motion (B, T, C3)
-          and object (B, T, N, Co) float16; box (B, T, N, 4) float32; object_mask (B, T, N) bool;
+          and object (B, T, N, Co) float16, and grid (B, T, G, Cg) where the config asks for it;
+          box (B, T, N, 4) float32; object_mask (B, T, N) bool;
           tokens (B, K, L) int32: BOS, words, EOS, PAD, and all PAD where a clip has fewer than K
           captions.
 

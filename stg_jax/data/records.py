@@ -19,7 +19,7 @@ from absl import logging
 from stg_jax import files
 from stg_jax.data.captions import append_captions
 from stg_jax.data.clip import Clip, check_clip, check_same_shapes
-from stg_jax.data.manifest import KINDS, NAME, Manifest
+from stg_jax.data.manifest import KINDS, NAME, OPTIONAL_KINDS, Manifest
 from stg_jax.data.shards import naming_damage, open_split
 from stg_jax.data.text import normalise
 from stg_jax.data.tf import tfds
@@ -51,6 +51,11 @@ SHARD_BYTES = 128 * 2**20
 _EMPTY = MappingProxyType({})
 
 
+def kinds_of(clip: Clip) -> tuple[str, ...]:
+    """Return the kinds of features that a clip has."""
+    return (*KINDS, *(kind for kind in OPTIONAL_KINDS if getattr(clip, kind) is not None))
+
+
 def features_of(clip: Clip) -> tfds.features.FeaturesDict:
     """Make the record schema for clips of the shapes of `clip`."""
 
@@ -60,7 +65,7 @@ def features_of(clip: Clip) -> tfds.features.FeaturesDict:
             shape=shape or value.shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES
         )
 
-    features = {kind: array(getattr(clip, kind), np.float16) for kind in KINDS}
+    features = {kind: array(getattr(clip, kind), np.float16) for kind in kinds_of(clip)}
     return tfds.features.FeaturesDict(
         features
         | {
@@ -129,7 +134,7 @@ class _Writer:
         self._ids: set[str] = set()
         self._dropped: collections.Counter[str] = collections.Counter()
         self._splits: dict[str, dict[str, int]] = {}
-        self._spread = {kind: Spread() for kind in KINDS}
+        self._spread: dict[str, Spread] = {}
 
     def add(self, split: str, clip: Clip) -> None:
         """Append one clip to the shards of `split`."""
@@ -169,9 +174,10 @@ class _Writer:
         return {
             'frames': num_frames,
             'objects': num_objects,
-            'widths': {kind: getattr(self._first, kind).shape[-1] for kind in KINDS},
+            'widths': {kind: getattr(self._first, kind).shape[-1] for kind in self._spread},
             'scale': {kind: spread.deviation() for kind, spread in self._spread.items()},
             'splits': self._splits,
+            'cells': 0 if self._first.grid is None else self._first.grid.shape[1],
         }
 
     def _open(self, clip: Clip) -> None:
@@ -187,6 +193,7 @@ class _Writer:
         clip_bytes = sum(value.nbytes for value in arrays)
         self._shards = _RepeatableWriter(info, max(1, self._shard_bytes // clip_bytes))
         self._first = clip
+        self._spread = {kind: Spread() for kind in kinds_of(clip)}
 
     def _with_stored_captions(self, split: str, clip: Clip) -> Clip:
         captions = tuple(filter(None, map(normalise, clip.captions)))
@@ -201,7 +208,7 @@ class _Writer:
         append_captions(self._folder, split, clip.id, clip.captions)
 
     def _measure(self, clip_id: str, example: Mapping[str, np.ndarray]) -> None:
-        for kind in KINDS:
+        for kind in self._spread:
             if clip_id not in self._missing.get(kind, ()):
                 value = example[kind]
                 self._spread[kind].add(value[example['object_mask']] if kind == 'object' else value)
@@ -225,7 +232,9 @@ def example_of(clip: Clip) -> dict[str, Any]:
     """Convert a clip to what the record schema stores, features in float16."""
     example = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)}
     example['captions'] = list(clip.captions)
-    for kind in KINDS:
+    if clip.grid is None:
+        del example['grid']
+    for kind in kinds_of(clip):
         example[kind] = example[kind].astype(np.float16)
     return example
 

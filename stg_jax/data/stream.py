@@ -21,9 +21,9 @@ class Parser:
     TFDS parses one record at a time and all of it, at several times the cost.
     """
 
-    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int):
+    def __init__(self, features: tfds.features.FeaturesDict, num_objects: int, *, with_grid: bool):
         self._num_objects = num_objects
-        names = (*_OF_FRAMES, *_OF_OBJECTS)
+        names = (*_OF_FRAMES, *_OF_OBJECTS, *(['grid'] if with_grid else []))
         self._stored: dict[str, Any] = {name: features[name] for name in names}
         # Traced once here, not in every epoch.
         self.parse = tf.function(
@@ -81,7 +81,9 @@ class StreamedClips:
         if num_hosts > 1:
             self.part = Part.of_host(self.split, host, num_hosts)
         check_manifest(self.split.manifest, data_config)
-        self._parser = Parser(self.split.features, data_config.objects)
+        self._parser = Parser(
+            self.split.features, data_config.objects, with_grid=bool(data_config.grid_cells)
+        )
 
     def zeros(self, num_clips: int) -> dict[str, np.ndarray]:
         """Make a batch of padding, shaped as those of `features`."""

@@ -16,6 +16,7 @@ from stg_jax.decode.captioner import Captioner
 from stg_jax.decode.ensemble import Ensemble
 from stg_jax.decode.split import predict, split_batches
 from stg_jax.evaluate.metrics import made_with, score
+from stg_jax.evaluate.toy import meaning_scores
 from stg_jax.files import check_writable, write_json
 from stg_jax.parallel import processes
 from stg_jax.run.folder import RunFolder
@@ -33,7 +34,8 @@ class Evaluation:
       predictions: clip id to its caption.
       references: clip id to its captions.
       scores: what `stg_jax.evaluate.metrics.score` returns, how the captions were decoded, which
-        checkpoints were used and why, and the number of looks at the test split.
+        checkpoints were used and why, the number of looks at the test split, and for the toy world
+        what `stg_jax.evaluate.toy.meaning_scores` returns.
       folder: where predictions.json (COCO results format), scores.json and index.html were written.
     """
 
@@ -93,6 +95,7 @@ def evaluate_captioner(
     # Normalised captions are enough here: they are only compared with the words of captions.
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
+    scores |= meaning_scores(run, predictions, references)
     evaluation = Evaluation(predictions, references, scores, folder)
     _write_scores(evaluation)
     return evaluation

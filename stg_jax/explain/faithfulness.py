@@ -182,7 +182,7 @@ def _clip_pointings(captioner: Captioner, clip: Clip) -> list[pointing_game.Poin
     run = captioner.run
     if run.manifest.data_set != 'toy':
         return []
-    scene = pointing_game.toy_scene(clip, run.manifest.sources['seed'])
+    scene = pointing_game.toy_scene(clip, run.manifest.sources)
     found = []
     for caption in clip.captions:
         token_L = run.vocab.encode(caption, run.config.data.max_words)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.model.network import CaptioningModel, DeviceBatch
+from stg_jax.ops.packing import Packing
 
 PyTree = Any
 
@@ -56,17 +57,20 @@ def logits(
       branch: name of the decoder.
       shown_BT: False for frames to hide from the cross-attention.
     """
-    feature_BSD, mask_BS = model.sequence(batch, branch)
+    sequence = model.sequence(batch, branch)
+    feature_BSD, mask_BS = sequence.x_BSD, sequence.mask_BS
     if shown_BT is not None:
-        # A branch may read several vectors per frame: all of one kind, then all of the next.
-        mask_BS &= jnp.tile(shown_BT, (1, mask_BS.shape[1] // shown_BT.shape[1]))
+        # A position that describes several frames is hidden with any of them.
+        is_frame_ST = sequence.layout.is_frame
+        mask_BS &= (shown_BT[:, None] | ~is_frame_ST).all(-1)
         # With every position masked, softmax attends uniformly. Zeros keep the hidden frames from
         # being read after all.
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
     # Deterministic: explanations are of the network without dropout.
     decoder = model.decoders[branch]
-    memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False))
-    return decoder.logits(decoder.hidden(token_BKL, memory, False))
+    memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False, sequence.layout))
+    packing = Packing(token_BKL.shape)
+    return decoder.logits(packing.unpack(decoder.hidden(token_BKL, memory, False, packing)))
 
 
 def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:

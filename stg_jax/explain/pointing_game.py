@@ -1,12 +1,14 @@
 """The pointing game (Zhang et al., 2016) on the toy world: is a noun's best object a match?"""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets.toy.phrases import NOUNS
-from stg_jax.datasets.toy.scenes import Scene, compose
+from stg_jax.datasets.toy.scenes import Difficulty, Scene, compose
 from stg_jax.explain.explain import Explanation
 
 OVERLAP = 0.5  # IoU from which a detected box counts as a thing of the scene
@@ -31,11 +33,12 @@ class Pointing:
     meant_chance: float
 
 
-def toy_scene(clip: Clip, seed: int) -> Scene:
-    """Compose the scene of a toy clip again, from its id and the seed of the data."""
+def toy_scene(clip: Clip, sources: Mapping[str, Any]) -> Scene:
+    """Compose the scene of a toy clip again, from its id and the sources of the data."""
     # Ids are the split followed by a number, such as test12.
     split = clip.id.rstrip('0123456789')
-    return compose(split, int(clip.id[len(split) :]), seed)
+    difficulty = Difficulty(**sources.get('difficulty', {}))
+    return compose(split, int(clip.id[len(split) :]), sources['seed'], difficulty)
 
 
 def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:

@@ -21,6 +21,7 @@ _ARRAYS = (
     *('appearance', 'motion', 'object', 'box'),
     *('score', 'label', 'object_mask', 'true_box'),
 )
+_OPTIONAL = ('grid',)
 _FACTS = ('fps', 'height', 'width')
 # File names may have 255 bytes: 8 keys of 15 digits fit. 60 bits make a collision among a million
 # clips unlikely (5e-7).
@@ -99,7 +100,8 @@ class ClipStore:
             arrays = {
                 f'{rank}.{name}': getattr(clip, name)
                 for rank, (_, clip) in enumerate(made)
-                for name in _ARRAYS
+                for name in (*_ARRAYS, *_OPTIONAL)
+                if getattr(clip, name) is not None
             }
             facts = [{name: getattr(clip, name) for name in _FACTS} for _, clip in made]
             # Uncompressed: float features shrink by less than a tenth, at many times the cost.
@@ -159,6 +161,7 @@ def _load_clips(path: epath.Path, ranks: Mapping[Request, int]) -> list[Result]:
                 captions=request.captions,
                 source=request.source,
                 **{name: arrays[f'{rank}.{name}'] for name in _ARRAYS},
+                **{n: arrays[f'{rank}.{n}'] for n in _OPTIONAL if f'{rank}.{n}' in arrays},
                 **facts[rank],
             )
             for request, rank in ranks.items()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
+import cv2
+
 from stg_jax.cli import signals
 from stg_jax.data.clip import Clip, check_clip
 from stg_jax.errors import UserError
@@ -239,6 +241,8 @@ def _in_order(futures: Iterable[concurrent.futures.Future[_T]], most: int) -> It
 def _start_worker(maker: Maker) -> None:
     global _maker  # one maker per worker process, so that its models stay loaded
     _maker = maker
+    # One process a core: threads of OpenCV would take the cores from the other processes.
+    cv2.setNumThreads(1)
     # Ctrl-C reaches all processes of a terminal; the parent decides how to end.
     signals.ignore_interrupts()
     threading.Thread(target=_end_with_parent, daemon=True).start()

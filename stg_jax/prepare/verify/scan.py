@@ -10,7 +10,7 @@ from stg_jax.cli.progress import progress
 from stg_jax.data.captions import read_captions
 from stg_jax.data.clip import Clip, check_clip
 from stg_jax.data.frame_sampling import sample_index
-from stg_jax.data.manifest import KINDS, Manifest
+from stg_jax.data.manifest import Manifest
 from stg_jax.data.records import read_clips
 from stg_jax.datasets import Annotations
 from stg_jax.datasets.clip_ids import match_keys
@@ -57,7 +57,7 @@ class ClipCheck:
     def __init__(self, manifest: Manifest):
         self._shape = manifest.frames, manifest.objects
         self._widths = manifest.widths
-        self._missing = {kind: frozenset(manifest.missing.get(kind, ())) for kind in KINDS}
+        self._missing = {kind: frozenset(manifest.missing.get(kind, ())) for kind in manifest.kinds}
 
     def problems(self, clip: Clip) -> Iterator[str]:
         """Yield the problems of a clip, which make it unfit for training."""
@@ -69,7 +69,10 @@ class ClipCheck:
         if clip.object_mask.shape != self._shape:
             found = clip.object_mask.shape
             yield f'the manifest says {self._shape} frames and objects, but there are {found}'
-        for kind in KINDS:
+        if (clip.grid is None) != ('grid' not in self._widths):
+            yield 'the manifest and the clip differ in whether there is a grid'
+            return
+        for kind in self._missing:
             width, found = self._widths[kind], getattr(clip, kind).shape[-1]
             if width != found:
                 yield f'the manifest says {width} channels of {kind} features, but it is {found}'
