@@ -7,7 +7,7 @@ The name after the colon is one of ABLATIONS; the data set is MSVD.
 
 from ml_collections import ConfigDict
 
-from configs import msvd
+from configs import paper
 from stg_jax.errors import UserError
 
 ABLATIONS = {
@@ -25,6 +25,6 @@ def get_config(name: str = 'full') -> ConfigDict:
     """Return the config of the row called `name`."""
     if name not in ABLATIONS:
         raise UserError(f'configs/ablations.py has no {name!r}: it has {", ".join(ABLATIONS)}')
-    config = msvd.get_config()
+    config = paper.get_config()
     config.update_from_flattened_dict(ABLATIONS[name])
     return config

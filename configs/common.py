@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = _data()
+    config.toy = _toy()
     config.model = _model()
     config.loss = _loss()
     config.kd = _kd()
@@ -31,6 +32,8 @@ def _data() -> ConfigDict:
     data.appearance_dim = 2048  # C2, ResNet-101 [2]
     data.motion_dim = 1024  # C3, I3D [2]
     data.object_dim = 2048  # Co, RoI features [R]
+    data.grid_cells = 0  # G, cells of the grid of a frame; 0: the grid is not read [D]
+    data.grid_dim = 0  # Cg, numbers of a cell
     data.captions_per_clip = 4  # K: a clip is encoded once and decoded K times [D]
     data.eval_captions = 5  # captions of a clip that enter the validation loss [D]
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
@@ -39,6 +42,17 @@ def _data() -> ConfigDict:
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
     data.cache = 'none'  # none: stream | host: keep in its memory | device: in accelerators' [D]
     return data
+
+
+def _toy() -> ConfigDict:
+    toy = ConfigDict()  # of the rendered world, where data.toy_clips asks for one
+    toy.seed = 0  # another one gives other scenes
+    toy.distractors = 0  # things added to those that are drawn, up to six in a picture
+    toy.captions = 6  # of a clip, at most
+    toy.held_out = 'triples'  # triples | kinds: what is unseen in training, events or things
+    toy.detector_dropout = 0.0  # share of the objects that the detector misses
+    toy.detector_jitter = 0.0  # displacement of its boxes, as a share of their size
+    return toy
 
 
 def _model() -> ConfigDict:
@@ -56,6 +70,11 @@ def _model() -> ConfigDict:
     model.graph_layers = 3  # [2]
     model.graph_norm = 'none'  # none | layer: inside the graph convolution [P: none]
     model.temporal_direction = 'literal'  # literal | forward | both
+    # What the decoders read: 'mean' and 'frames', one vector a frame, are the paper's [P].
+    model.object_memory = 'mean'  # mean | nodes: the objects of a frame averaged, or each of them
+    model.scene_tokens = 'frames'  # frames | grid: vectors of frames, or the cells before them
+    model.grid_frames = 1  # frames in a row whose cells one token joins [D]
+    model.grid_mixings = 1  # 3 x 3 convolutions of cells; the first halves both sides [D]
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
     return model
 
@@ -80,6 +99,8 @@ def _kd() -> ConfigDict:
 def _optim() -> ConfigDict:
     optim = ConfigDict()
     optim.lr = 1e-4  # Adam, constant after warm-up [R]
+    optim.decay = 'none'  # none | cosine: of the learning rate, down to zero at the last step [D]
+    optim.weight_decay = 0.0  # of matrices, decoupled from the gradient (AdamW) [D]
     optim.warmup = 0.05  # share of all steps [D]
     optim.clip = 1.0  # global gradient norm [D]
     return optim

@@ -10,15 +10,30 @@ def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.update(
         dir='data/toy',
-        toy_clips='train=1500,val=60,test=60',
+        toy_clips='train=5000,val=60,test=300',  # variety teaches more than epochs do
         objects=6,
         appearance_dim=219,
         motion_dim=108,
         object_dim=91,
+        grid_cells=49,
+        grid_dim=37,
         max_words=12,
         captions_per_clip=2,  # of about five: more clips a step teach more than more captions
     )
-    config.model.update(width=128, heads=4, feedforward=256, dropout=0.0)
-    config.optim.lr = 1e-3
-    config.train.update(epochs=12, patience=0)
+    config.model.update(
+        width=128,
+        heads=4,
+        feedforward=256,
+        encoder_layers=1,
+        dropout=0.0,
+        # Means hide which color belongs to which shape.
+        object_memory='nodes',
+        scene_tokens='grid',
+        grid_frames=2,  # as good as tokens of single frames, in two thirds of the time
+    )
+    # Joint distillation drags the teacher down to the student.
+    config.loss.kd_weight = 1.0
+    config.kd.update(direction='teacher', detach_teacher=True)
+    config.optim.update(lr=1e-3, decay='cosine')
+    config.train.update(epochs=5, patience=0)
     return config

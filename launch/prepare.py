@@ -155,6 +155,7 @@ def _config(source: str) -> str:
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
+    from stg_jax.config import parse_config
     from stg_jax.prepare.toy import prepare_toy, read_counts
 
     _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
@@ -162,7 +163,8 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
     if _DRY_RUN.value:
         print(f'would render {num_clips} into {out}, extract {size} and write shards')
         return None
-    return prepare_toy(out, num_clips=num_clips, seed=_SEED.value, workers=_WORKERS.value, **size)
+    world = dataclasses.replace(parse_config(config).toy, seed=_SEED.value)
+    return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from stg_jax.captioning.video_captioner import VideoCaptioner
-    from stg_jax.config import DataConfig
+    from stg_jax.config import Config
     from stg_jax.evaluate.evaluate import Evaluation
 
 RunPath = str | Path
@@ -60,7 +60,7 @@ def train(config: 'ConfigDict', workdir: RunPath) -> bool:
     # Before a toy world is rendered with values that training would refuse.
     typed = processes.together(lambda: parse_config(config))
     # One host after the other: of those that share a folder, the first renders.
-    processes.one_host_at_a_time(lambda: _render_toy_world(typed.data))
+    processes.one_host_at_a_time(lambda: _render_toy_world(typed))
     return train_run(typed, workdir)
 
 
@@ -106,8 +106,9 @@ def evaluate(
     )
 
 
-def _render_toy_world(data: 'DataConfig') -> None:
+def _render_toy_world(config: 'Config') -> None:
     """Render the embedded data set if the config names one and it is not there yet."""
+    data = config.data
     if not data.toy_clips or Path(data.dir).exists():
         return
     from stg_jax.prepare.toy import prepare_toy, read_counts
@@ -115,7 +116,7 @@ def _render_toy_world(data: 'DataConfig') -> None:
     prepare_toy(
         Path(data.dir),
         num_clips=read_counts(data.toy_clips),
-        seed=0,
+        world=config.toy,
         num_frames=data.frames,
         num_objects=data.objects,
     )

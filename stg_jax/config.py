@@ -49,6 +49,8 @@ class DataConfig(_Section):
     appearance_dim: Width
     motion_dim: Width
     object_dim: Width
+    grid_cells: Annotated[int, (0, 10_000)]
+    grid_dim: Annotated[int, (0, 1_000_000)]
     captions_per_clip: Count
     eval_captions: Count
     max_words: Annotated[int, (1, 1_000)]
@@ -56,6 +58,18 @@ class DataConfig(_Section):
     order: str
     shuffle_buffer: Annotated[int, (1, 1_000_000_000)]
     cache: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig(_Section):
+    """`config.toy`: the rendered world, used where `config.data.toy_clips` asks for one."""
+
+    seed: Annotated[int, (0, 2**32 - 1)]
+    distractors: Annotated[int, (0, 4)]
+    captions: Annotated[int, (1, 6)]
+    held_out: Literal['triples', 'kinds']
+    detector_dropout: Annotated[float, (0.0, 1.0)]
+    detector_jitter: Annotated[float, (0.0, 10.0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +89,10 @@ class ModelConfig(_Section):
     graph_layers: Layers
     graph_norm: Literal['none', 'layer']
     temporal_direction: Literal['literal', 'forward', 'both']
+    object_memory: Literal['mean', 'nodes']
+    scene_tokens: Literal['frames', 'grid']
+    grid_frames: Count
+    grid_mixings: Layers
     dtype: Literal['float32', 'bfloat16']
 
     def __post_init__(self):
@@ -87,6 +105,11 @@ class ModelConfig(_Section):
             )
         if self.fusion == 'concat' and self.branches != 'full':
             raise UserError("config.model.fusion = 'concat' needs config.model.branches = 'full'")
+
+    @property
+    def reads_grid(self) -> bool:
+        """Whether a decoder reads the cells of frames."""
+        return self.scene_tokens == 'grid' and self.branches != 'object'
 
     @property
     def decoders(self) -> tuple[str, ...]:
@@ -130,6 +153,8 @@ class OptimConfig(_Section):
     """`config.optim`."""
 
     lr: Weight
+    decay: Literal['none', 'cosine']
+    weight_decay: Weight
     warmup: Annotated[float, (0.0, 1.0)]
     clip: Annotated[float, (1e-30, 1e30)]
 
@@ -171,6 +196,7 @@ class Config(_Section):
 
     seed: Annotated[int, (0, 2**32 - 1)]  # of a larger one JAX would drop bits: 2 ** 32 would be 0
     data: DataConfig
+    toy: ToyConfig
     model: ModelConfig
     loss: LossConfig
     optim: OptimConfig
@@ -193,12 +219,30 @@ class Config(_Section):
 
 _SECTIONS = {
     'data': DataConfig,
+    'toy': ToyConfig,
     'model': ModelConfig,
     'loss': LossConfig,
     'optim': OptimConfig,
     'train': TrainConfig,
     'profile': ProfileConfig,
     'decode': DecodeConfig,
+}
+# Entries added since runs were first saved, with the values that describe those earlier runs.
+_ADDED = {
+    'data.grid_cells': 0,
+    'data.grid_dim': 0,
+    'toy.seed': 0,
+    'toy.distractors': 0,
+    'toy.captions': 6,
+    'toy.held_out': 'triples',
+    'toy.detector_dropout': 0.0,
+    'toy.detector_jitter': 0.0,
+    'model.object_memory': 'mean',
+    'model.scene_tokens': 'frames',
+    'model.grid_frames': 1,
+    'model.grid_mixings': 1,
+    'optim.decay': 'none',
+    'optim.weight_decay': 0.0,
 }
 _KD = ('kind', 'direction', 'detach_teacher', 'temperature')  # fields of LossConfig in config.kd
 
@@ -236,6 +280,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_flat(values: Mapping[str, Any]) -> Config:
+    values = _ADDED | dict(values)
     fields = list(_fields())
     known = {key for key, _, _ in fields}
     for key in sorted(known ^ values.keys()):

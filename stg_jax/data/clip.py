@@ -26,6 +26,7 @@ class Clip:
       fps: frames per second of the video, 0 where unknown.
       height: frame height of the video in pixels, 0 where unknown.
       width: frame width of the video in pixels, 0 where unknown.
+      grid: (T, G, Cg) float, features of the cells of each frame, row by row; None without them.
       source: the longer video that the clip was cut from (untrusted text), '' where unknown: clips
         of one source in two splits are a leak.
     """
@@ -43,11 +44,12 @@ class Clip:
     fps: float = 0.0
     height: int = 0
     width: int = 0
+    grid: np.ndarray | None = None
     source: str = ''
 
 
 def no_objects(num_frames: int, num_objects: int, width: int) -> dict[str, np.ndarray]:
-    """Return the object arrays of a clip without any object: T, N and Co, see `Clip`."""
+    """Make the object arrays of a clip without any object: T, N and Co, see `Clip`."""
     shape = (num_frames, num_objects)
     return {
         'object': np.zeros((*shape, width), np.float32),
@@ -59,7 +61,7 @@ def no_objects(num_frames: int, num_objects: int, width: int) -> dict[str, np.nd
 
 
 FLOAT16_MAX = 65504.0
-_FEATURES = ('appearance', 'motion', 'object')
+_FEATURES = ('appearance', 'motion', 'object', 'grid')
 _SHAPED = (*_FEATURES, 'box', 'score', 'label', 'object_mask')
 
 
@@ -73,7 +75,8 @@ def check_clip(clip: Clip) -> None:
         raise UserError('a clip has an empty id: give every clip a name')
     _check_shapes(clip)
     for kind in _FEATURES:
-        _check_values(clip.id, kind, getattr(clip, kind))
+        if getattr(clip, kind) is not None:
+            _check_values(clip.id, kind, getattr(clip, kind))
     _check_objects(clip)
 
 
@@ -84,12 +87,17 @@ def check_same_shapes(clip: Clip, first: Clip) -> None:
       UserError: naming both clips, the kind and both shapes.
     """
     for kind in _SHAPED:
-        shape, expected = getattr(clip, kind).shape, getattr(first, kind).shape
+        shape, expected = _shape(clip, kind), _shape(first, kind)
         if shape != expected:
             raise UserError(
                 f'clip {clip.id}: {kind} has shape {shape}, but clip {first.id} has {expected}: '
                 'all clips of a data folder must have the same shapes'
             )
+
+
+def _shape(clip: Clip, kind: str) -> tuple[int, ...] | None:
+    value = getattr(clip, kind)
+    return None if value is None else value.shape
 
 
 def _check_shapes(clip: Clip) -> None:
@@ -103,6 +111,8 @@ def _check_shapes(clip: Clip) -> None:
         'label': (num_frames, num_objects),
         'true_box': (num_frames, None, 4),
     }
+    if clip.grid is not None:
+        expected['grid'] = (num_frames, None, None)
     for kind, sizes in expected.items():
         shape = getattr(clip, kind).shape
         if len(shape) != len(sizes) or any(
@@ -113,6 +123,7 @@ def _check_shapes(clip: Clip) -> None:
 
 
 def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
+    # One NaN in one clip makes the loss of a whole batch NaN, days into a training.
     if not np.isfinite(values).all():
         raise UserError(f'clip {clip_id}: {kind} features hold NaN or infinity: extract them again')
     largest = np.abs(values).max(initial=0)
@@ -121,6 +132,7 @@ def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
             f'clip {clip_id}: {kind} features reach {largest:g}, but float16 ends at '
             f'{FLOAT16_MAX:g}: scale the features down'
         )
+    # Below 3e-8 a number becomes 0, so that a clip would look as if it had no such features.
     if largest and not values.astype(np.float16).any():
         raise UserError(
             f'clip {clip_id}: {kind} features reach only {largest:g}, which float16 rounds to 0: '
@@ -137,6 +149,7 @@ def _check_objects(clip: Clip) -> None:
         raise UserError(f'clip {clip.id}: box must be x1 y1 x2 y2 with x1 <= x2 and y1 <= y2')
     if not ((clip.score >= 0) & (clip.score <= 1)).all():
         raise UserError(f'clip {clip.id}: score leaves [0, 1]')
+    # The model masks absent objects, but statistics over shards count on zeros.
     for kind, empty in (('object', 0), ('score', 0), ('label', -1)):
         if (getattr(clip, kind)[~clip.object_mask] != empty).any():
             raise UserError(f'clip {clip.id}: {kind} must be {empty} where object_mask is False')

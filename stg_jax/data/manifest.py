@@ -13,6 +13,7 @@ from stg_jax.errors import UserError
 
 NAME = 'manifest.json'
 KINDS = ('appearance', 'motion', 'object')
+OPTIONAL_KINDS = ('grid',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +24,13 @@ class Manifest:
       data_set: name of the data set.
       frames: T, frames of every clip.
       objects: N, the most objects a frame can hold.
-      widths: channels of 'appearance', 'motion' and 'object' features.
+      widths: channels of 'appearance', 'motion' and 'object' features, and of 'grid' if stored.
       scale: standard deviation of the real entries of each kind over the train split, > 0.
       extractor: name and settings of what computed the features.
       splits: for each split the number of 'clips' and 'captions'.
       missing: for each kind the ids of clips without such features (they hold zeros).
       sources: the files the folder was made from.
+      cells: G, cells of the grid of a frame; 0 where no grid is stored.
     """
 
     data_set: str
@@ -40,6 +42,12 @@ class Manifest:
     splits: Mapping[str, Mapping[str, int]]
     missing: Mapping[str, Sequence[str]]
     sources: Mapping[str, Any]
+    cells: int = 0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of features that the folder holds."""
+        return (*KINDS, *(kind for kind in OPTIONAL_KINDS if kind in self.widths))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the manifest as JSON."""
@@ -58,6 +66,8 @@ class Manifest:
             raise UserError(f'{path} does not exist: write a data folder with launch/prepare.py')
         entries = files.read_json(path)
         fields = {field.name for field in dataclasses.fields(cls)}
+        if isinstance(entries, dict):
+            entries = {'cells': 0} | entries  # folders from before grids
         if not isinstance(entries, dict) or set(entries) != fields:
             raise UserError(f'{path} is not the manifest of a data folder: prepare the data again')
         for name, (is_sound, expected) in _ENTRIES.items():
@@ -90,13 +100,15 @@ def _is_names(value: Any) -> bool:
 
 
 def _of_each(is_sound: Callable[[Any], bool], keys: Sequence[str] = ()) -> Callable[[Any], bool]:
-    """Return what checks the values of an object, which must have `keys`."""
+    """Make a check of all values of an object, which must have `keys`."""
     return lambda value: (
         _is_object(value) and set(keys) <= set(value) and all(map(is_sound, value.values()))
     )
 
 
-_ENTRIES = {  # what each must be, in the file and for people
+# A check of each entry, and what it must be in words. A wrong type would otherwise surface as a
+# traceback in the middle of a training.
+_ENTRIES = {
     'data_set': (lambda value: isinstance(value, str), 'text'),
     'frames': (_is_count, 'a number'),
     'objects': (_is_count, 'a number'),
@@ -106,20 +118,24 @@ _ENTRIES = {  # what each must be, in the file and for people
     'splits': (_of_each(_is_counts), 'clips and captions for each split'),
     'missing': (_of_each(_is_names), 'lists of clips'),
     'sources': (_is_object, 'an object'),
+    'cells': (_is_count, 'a number'),
 }
 
 
 def overrides(manifest: Manifest, data_config: DataConfig) -> dict[str, int]:
-    """Return the entries of `config.data` that must change, and to what, to read the folder."""
+    """Find the entries of `config.data` that must change to read the folder, with new values."""
     stored = {'frames': manifest.frames}
     stored |= {f'{kind}_dim': manifest.widths[kind] for kind in KINDS}
+    # Fewer objects than are stored are a choice: the best ones are read.
     if data_config.objects > manifest.objects:
         stored['objects'] = manifest.objects
+    if data_config.grid_cells:
+        stored |= {'grid_cells': manifest.cells, 'grid_dim': manifest.widths.get('grid', 0)}
     return {key: value for key, value in stored.items() if getattr(data_config, key) != value}
 
 
 def as_flags(changes: Mapping[str, int]) -> str:
-    """Return changes of `config.data` as they are written on a command line."""
+    """Write changes of `config.data` as flags of a command line."""
     return ' '.join(f'--config.data.{key}={value}' for key, value in changes.items())
 
 

@@ -19,7 +19,7 @@ from absl import logging
 from stg_jax import files
 from stg_jax.data.captions import append_captions
 from stg_jax.data.clip import Clip, check_clip, check_same_shapes
-from stg_jax.data.manifest import KINDS, NAME, Manifest
+from stg_jax.data.manifest import KINDS, NAME, OPTIONAL_KINDS, Manifest
 from stg_jax.data.shards import naming_damage, open_split
 from stg_jax.data.text import normalise
 from stg_jax.data.tf import tfds
@@ -30,6 +30,7 @@ class Spread:
     """Count, sum and sum of squares in float64, kept while values come and go."""
 
     def __init__(self):
+        # Float64: the squares of a data set add up to 1e9, of which float32 keeps seven digits.
         self._sums = np.zeros(3)
 
     def add(self, values: np.ndarray) -> None:
@@ -38,18 +39,25 @@ class Spread:
         self._sums += values.size, values.sum(), np.square(values).sum()
 
     def deviation(self) -> float:
-        """Return the standard deviation, or 1 where nothing varies: features are divided by it."""
+        """Compute the standard deviation; 1 where nothing varies, as features are divided by it."""
         count, total, squares = self._sums
         variance = squares / count - (total / count) ** 2 if count else 0.0
         return float(np.sqrt(variance)) if variance > 0 else 1.0
 
 
+# Large enough that opening files costs nothing, small enough that a damaged one is copied again in
+# seconds.
 SHARD_BYTES = 128 * 2**20
 _EMPTY = MappingProxyType({})
 
 
+def kinds_of(clip: Clip) -> tuple[str, ...]:
+    """Return the kinds of features that a clip has."""
+    return (*KINDS, *(kind for kind in OPTIONAL_KINDS if getattr(clip, kind) is not None))
+
+
 def features_of(clip: Clip) -> tfds.features.FeaturesDict:
-    """Return the record schema for clips of the shapes of `clip`."""
+    """Make the record schema for clips of the shapes of `clip`."""
 
     def array(value: np.ndarray, dtype: Any, shape: tuple[int | None, ...] | None = None):
         # BYTES: the plain Example protocol would store float16 as float32 and bool as int64.
@@ -57,7 +65,7 @@ def features_of(clip: Clip) -> tfds.features.FeaturesDict:
             shape=shape or value.shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES
         )
 
-    features = {kind: array(getattr(clip, kind), np.float16) for kind in KINDS}
+    features = {kind: array(getattr(clip, kind), np.float16) for kind in kinds_of(clip)}
     return tfds.features.FeaturesDict(
         features
         | {
@@ -99,7 +107,7 @@ def write_records(
     them, and their zeros do not count in its scale. A split without clips is left out.
 
     Raises:
-      UserError: a clip is broken or differs in shape from the first one, two clips share an id, a
+      UserError: a clip is broken or differs in shape from the first one, two clips have one id, a
         train clip has no caption, or there is no clip at all.
     """
     writer = _Writer(folder, {kind: frozenset(ids) for kind, ids in missing.items()}, shard_bytes)
@@ -126,7 +134,7 @@ class _Writer:
         self._ids: set[str] = set()
         self._dropped: collections.Counter[str] = collections.Counter()
         self._splits: dict[str, dict[str, int]] = {}
-        self._spread = {kind: Spread() for kind in KINDS}
+        self._spread: dict[str, Spread] = {}
 
     def add(self, split: str, clip: Clip) -> None:
         """Append one clip to the shards of `split`."""
@@ -144,11 +152,13 @@ class _Writer:
         example = example_of(clip)
         self._shards.add_examples({split: [example]})
         self._count(split, clip)
+        # Only of train: scales computed with the test clips would leak them. Measured in float16,
+        # which is what training reads.
         if split == 'train':
             self._measure(clip.id, example)
 
     def missing(self) -> dict[str, list[str]]:
-        """Return for each kind the ids of written clips that lack it."""
+        """List for each kind the ids of written clips that lack it."""
         lacking = {kind: sorted(ids & self._ids) for kind, ids in self._missing.items()}
         return {kind: ids for kind, ids in lacking.items() if ids}
 
@@ -164,9 +174,10 @@ class _Writer:
         return {
             'frames': num_frames,
             'objects': num_objects,
-            'widths': {kind: getattr(self._first, kind).shape[-1] for kind in KINDS},
+            'widths': {kind: getattr(self._first, kind).shape[-1] for kind in self._spread},
             'scale': {kind: spread.deviation() for kind, spread in self._spread.items()},
             'splits': self._splits,
+            'cells': 0 if self._first.grid is None else self._first.grid.shape[1],
         }
 
     def _open(self, clip: Clip) -> None:
@@ -182,6 +193,7 @@ class _Writer:
         clip_bytes = sum(value.nbytes for value in arrays)
         self._shards = _RepeatableWriter(info, max(1, self._shard_bytes // clip_bytes))
         self._first = clip
+        self._spread = {kind: Spread() for kind in kinds_of(clip)}
 
     def _with_stored_captions(self, split: str, clip: Clip) -> Clip:
         captions = tuple(filter(None, map(normalise, clip.captions)))
@@ -196,7 +208,7 @@ class _Writer:
         append_captions(self._folder, split, clip.id, clip.captions)
 
     def _measure(self, clip_id: str, example: Mapping[str, np.ndarray]) -> None:
-        for kind in KINDS:
+        for kind in self._spread:
             if clip_id not in self._missing.get(kind, ()):
                 value = example[kind]
                 self._spread[kind].add(value[example['object_mask']] if kind == 'object' else value)
@@ -217,10 +229,12 @@ class _RepeatableWriter(tfds.core.SequentialWriter):
 
 
 def example_of(clip: Clip) -> dict[str, Any]:
-    """Return `clip` as the record schema wants it, features in float16."""
+    """Convert a clip to what the record schema stores, features in float16."""
     example = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip)}
     example['captions'] = list(clip.captions)
-    for kind in KINDS:
+    if clip.grid is None:
+        del example['grid']
+    for kind in kinds_of(clip):
         example[kind] = example[kind].astype(np.float16)
     return example
 

@@ -24,6 +24,8 @@ from stg_jax.run.selection import choose_params
 
 PyTree = Any
 
+SCENE_KEYS = ('appearance', 'motion', 'grid')  # what the scene branch reads, the last one perhaps
+
 
 class Captioner:
     """Caption batches of features with the parameters of a run.
@@ -192,7 +194,7 @@ class Captioner:
         shapes = feature_shapes(self.run.config.data)
         # The student needs no detector at test time; objects are not even sent to the devices.
         if self.branch == 'scene':
-            shapes = {key: shapes[key] for key in ('appearance', 'motion')}
+            shapes = {key: shapes[key] for key in SCENE_KEYS if key in shapes}
         for key, wanted in shapes.items():
             if key not in features:
                 raise UserError(f'the features lack {key!r}; branch {self.branch} reads it')
@@ -221,9 +223,8 @@ def stack_clips(clips: Sequence[Clip], num_objects: int) -> dict[str, np.ndarray
         padding = [(0, 0), (0, num_objects - value.shape[1])] + [(0, 0)] * (value.ndim - 2)
         return np.pad(value, padding)
 
-    batch = {
-        key: np.stack([getattr(clip, key) for clip in clips]) for key in ('appearance', 'motion')
-    }
+    keys = [key for key in SCENE_KEYS if getattr(clips[0], key) is not None]
+    batch = {key: np.stack([getattr(clip, key) for clip in clips]) for key in keys}
     return batch | {
         key: np.stack([fit(getattr(clip, key)) for clip in clips])
         for key in ('object', 'box', 'object_mask')

@@ -1,12 +1,14 @@
 """The pointing game (Zhang et al., 2016) on the toy world: is a noun's best object a match?"""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets.toy.phrases import NOUNS
-from stg_jax.datasets.toy.scenes import Scene, compose
+from stg_jax.datasets.toy.scenes import Difficulty, Scene, compose
 from stg_jax.explain.explain import Explanation
 
 OVERLAP = 0.5  # IoU from which a detected box counts as a thing of the scene
@@ -31,10 +33,12 @@ class Pointing:
     meant_chance: float
 
 
-def toy_scene(clip: Clip, seed: int) -> Scene:
-    """Compose the scene of a toy clip again, from its id and the seed of the data."""
+def toy_scene(clip: Clip, sources: Mapping[str, Any]) -> Scene:
+    """Compose the scene of a toy clip again, from its id and the sources of the data."""
+    # Ids are the split followed by a number, such as test12.
     split = clip.id.rstrip('0123456789')
-    return compose(split, int(clip.id[len(split) :]), seed)
+    difficulty = Difficulty(**sources.get('difficulty', {}))
+    return compose(split, int(clip.id[len(split) :]), sources['seed'], difficulty)
 
 
 def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
@@ -45,10 +49,12 @@ def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
     found, words = [], explanation.words
     if scene.event.num_actors < 2:
         return []
+    # Objects come from a detector on the pixels, things from the renderer: they match by overlap.
     is_thing = [_is_thing(explanation, clip.true_box[:, i]) for i in range(len(scene.things))]
     for actor, meant in enumerate(scene.things[:2]):
         alike = [is_thing[i] for i, thing in enumerate(scene.things) if thing.shape == meant.shape]
         for place in range(len(words) - 1):
+            # Only colour and noun together refer to one thing: two actors may share a shape.
             if words[place] == meant.colour and words[place + 1] in NOUNS[meant.shape]:
                 found.append(_judge(explanation, place, np.any(alike, axis=0), is_thing[actor]))
     return found

@@ -14,6 +14,7 @@ class FrameDifference:
       frame_encoder: describes the two frames.
     """
 
+    # The frames before and after: motion is centred on the described frame.
     context = 3
 
     def __init__(self, frame_encoder: FrameEncoder):
@@ -28,7 +29,7 @@ class FrameDifference:
 
 
 class DifferenceLibrary(ModelLibrary):
-    """The name 'difference' on the command line, which stands for no model of its own."""
+    """The clip encoder named 'difference', which needs no model of its own."""
 
     example = 'difference'
     needs_model = False

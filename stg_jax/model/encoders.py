@@ -1,10 +1,10 @@
-"""From the features of a clip to one vector per frame, once for each branch."""
+"""From the features of a clip to vectors of its frames or objects, once for each branch."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from stg_jax.model.graph import ObjectGraph
+from stg_jax.model.graph import GraphConv, ObjectGraph
 from stg_jax.ops.dense import Dense
 
 
@@ -17,7 +17,7 @@ class SceneEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, appearance_BTC: jax.Array, motion_BTC: jax.Array) -> jax.Array:
-        """Return (B, T, D), or (B, 2T, D) when the two sequences are concatenated in time."""
+        """Compute (B, T, D), or (B, 2T, D) for fusion 'time'."""
 
         def dense(name):
             return Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
@@ -30,28 +30,25 @@ class SceneEncoder(nn.Module):
 
 
 class ObjectEncoder(nn.Module):
-    """Graph convolutions over the objects, then a masked mean over the objects of each frame.
-
-    Layer: H' = relu(H + S G S H W), the residual inside the relu, from H0 = object @ Wo.
-    """
+    """Graph convolutions over the objects of a clip, from H0 = object @ Wo without a bias."""
 
     width: int
     num_layers: int
-    norm: str  # none | layer
+    norm: str  # see `GraphConv`
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(
-        self, object_BTNC: jax.Array, mask_BTN: jax.Array, graph: ObjectGraph
-    ) -> jax.Array:
-        """Return (B, T, D), zero for a frame without objects."""
+    def __call__(self, object_BTNC: jax.Array, graph: ObjectGraph) -> jax.Array:
+        """Compute the states (B, T, N, D) of all nodes, absent ones included."""
         node_BTND = Dense(self.width, use_bias=False, dtype=self.dtype, name='embed')(object_BTNC)
         for layer in range(self.num_layers):
-            dense = Dense(self.width, use_bias=False, dtype=self.dtype, name=f'graph_{layer}')
-            update_BTND = dense(graph.propagate(node_BTND))
-            if self.norm == 'layer':
-                update_BTND = nn.LayerNorm(dtype=self.dtype, name=f'norm_{layer}')(update_BTND)
-            node_BTND = nn.relu(node_BTND + update_BTND)
-        count_BT1 = mask_BTN.sum(-1, keepdims=True)
-        weight_BTN = (mask_BTN / jnp.maximum(count_BT1, 1)).astype(self.dtype)
-        return jnp.einsum('BTN,BTND->BTD', weight_BTN, node_BTND)
+            conv = GraphConv(self.width, self.norm, self.dtype, name=f'graph_{layer}')
+            node_BTND = conv(node_BTND, graph)
+        return node_BTND
+
+
+def mean_of_objects(node_BTND: jax.Array, mask_BTN: jax.Array) -> jax.Array:
+    """Average the present objects of each frame (B, T, D); zero for a frame without objects."""
+    count_BT1 = mask_BTN.sum(-1, keepdims=True)
+    weight_BTN = (mask_BTN / jnp.maximum(count_BT1, 1)).astype(node_BTND.dtype)
+    return jnp.einsum('BTN,BTND->BTD', weight_BTN, node_BTND)

@@ -24,12 +24,12 @@ import numpy as np
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.records import example_of, features_of
 from stg_jax.data.tf import tfds
-from stg_jax.datasets import DATASETS, read_annotations, toy
+from stg_jax.datasets import DATASETS, read_annotations
 from stg_jax.datasets.toy.scenes import SPLITS
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.prepare.from_features import FeatureFiles, plan_features
-from stg_jax.prepare.toy import film_clips
+from stg_jax.prepare.toy import ToyMaker, film_clips
 from stg_jax.prepare.workers import Maker, Request, chunked, make_all
 
 _OTHER_KINDS = ('motion', 'objects', 'boxes', 'frame_sizes')
@@ -99,8 +99,9 @@ class StgToy(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         extractor = PixelExtractor(config.frames, config.objects)
         with tempfile.TemporaryDirectory() as folder:
-            films = toy.render(folder, seed=config.seed, num_clips={split: count})
-            for clip in film_clips(films, extractor, workers=1):
+            maker = ToyMaker(extractor, folder, config.seed)
+            # TFDS generates splits lazily and in its own order; a pool per split would not pay off.
+            for clip in film_clips(maker, {split: count}, workers=1):
                 yield clip.id, example_of(clip)
 
 
@@ -146,6 +147,7 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, maker: Maker, requests: Iterable[Request]) -> _Examples:
         for results in make_all(maker, chunked(requests), workers=1):
             for result in results:
+                # TFDS has no place for a list of failures, so the first one stops the build.
                 if not isinstance(result, Clip):
                     raise UserError(f'{result.clip}: {result.reason}')
                 yield result.id, example_of(result)
@@ -173,6 +175,7 @@ def _info(
     motion_dim: int,
     object_dim: int,
 ) -> tfds.core.DatasetInfo:
+    # The schema is derived from an empty clip, so that it cannot differ from the records.
     object_arrays: dict[str, Any] = no_objects(frames, objects, object_dim)
     clip = Clip(
         id='',

@@ -42,7 +42,23 @@ _MAY_CHANGE = (
 
 # Keys that older versions of the code did not have, with the value by which these versions trained,
 # and keys that only they had, which never changed a network.
-_ADDED = {'train.steps_per_execution': 1}
+_ADDED = {
+    'train.steps_per_execution': 1,
+    'data.grid_cells': 0,
+    'data.grid_dim': 0,
+    'toy.seed': 0,
+    'toy.distractors': 0,
+    'toy.captions': 6,
+    'toy.held_out': 'triples',
+    'toy.detector_dropout': 0.0,
+    'toy.detector_jitter': 0.0,
+    'model.object_memory': 'mean',
+    'model.scene_tokens': 'frames',
+    'model.grid_frames': 1,
+    'model.grid_mixings': 1,
+    'optim.decay': 'none',
+    'optim.weight_decay': 0.0,
+}
 _REMOVED = {'data.skip_damaged'}
 
 

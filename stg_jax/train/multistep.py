@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stg_jax.model.network import DeviceBatch
 from stg_jax.parallel import mapped
 from stg_jax.parallel.precompile import Precompiler
 from stg_jax.parallel.sharding import Mesh
 from stg_jax.train.step import TrainState
 
-Batch = Mapping[str, jax.Array]
-Shapes = Mapping[str, jax.ShapeDtypeStruct]
+BatchShapes = Mapping[str, jax.ShapeDtypeStruct]
 Metrics = dict[str, jax.Array]
 
 
@@ -36,7 +36,9 @@ class Dispatcher:
         self._one = mapped.pmapped(train_step, mesh)
         self._several = mapped.pmapped(in_sequence(train_step), mesh)
 
-    def dispatch(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
+    def dispatch(
+        self, state: TrainState, batches: Sequence[DeviceBatch]
+    ) -> tuple[TrainState, Metrics]:
         """Start the steps of an execution; the arrays of `state` are given up.
 
         Returns:
@@ -44,7 +46,7 @@ class Dispatcher:
         """
         return self._programs.call(*self._program(batches, state))
 
-    def expect(self, state: TrainState, batches: Sequence[Shapes]) -> None:
+    def expect(self, state: TrainState, batches: Sequence[BatchShapes]) -> None:
         """Start to compile the program for batches of these shapes."""
         self._programs.expect(*self._program(batches, state))
 
@@ -60,7 +62,9 @@ def in_sequence(train_step: Callable) -> Callable:
     The metrics that it returns have a leading axis of steps S.
     """
 
-    def train_steps(state: TrainState, batches: tuple[Batch, ...]) -> tuple[TrainState, Metrics]:
+    def train_steps(
+        state: TrainState, batches: tuple[DeviceBatch, ...]
+    ) -> tuple[TrainState, Metrics]:
         # A loop, not S copies of the step: compilation would take S times as long.
         stacked = jax.tree.map(lambda *x_S: jnp.stack(x_S), *batches)
         return jax.lax.scan(train_step, state, stacked)

@@ -2,16 +2,15 @@
 
 import numpy as np
 
+from stg_jax.data.batches import Batch
 from stg_jax.parallel import processes
-
-Batch = dict[str, np.ndarray]
 
 
 def name_suspects(batch: Batch) -> str:
     """Name the clips of a batch whose features are not finite, or all of them; on all hosts."""
     bad = [
         f'clip {clip_id} has NaN or Inf in {kind}'
-        for kind in ('appearance', 'motion', 'object', 'box')
+        for kind in ('appearance', 'motion', 'object', 'grid', 'box')
         if kind in batch  # absent if the features are only on the devices
         for clip_id, value in zip(batch['id'], batch[kind], strict=True)
         if not np.isfinite(value).all()

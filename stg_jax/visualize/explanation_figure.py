@@ -16,11 +16,15 @@ from stg_jax.visualize.page_data import ReportEntry, lit_objects, strongest
 SUFFIXES = ('.png', '.svg', '.pdf')
 # Frames drawn of a clip. They are consecutive, because links in time join neighbours only.
 _MOST_FRAMES = 5
-_SHARE = 0.3  # the strongest links that are drawn; all of them would hide the picture
+# Share of the links that is drawn, the strongest: all of them would hide the picture.
+_SHARE = 0.3
 _TIME, _SPACE, _BOX = '#d0021b', '#1257d0', '#ffd24d'
-_WIDTH, _PITCH = 2.1, 1.15  # width of a frame in inches; distance of two frames, in frames
-_LINE, _LETTER = 0.19, 0.075  # inches: height of a line of text, width of a letter of the title
-_LONGEST = 40  # letters of the words at an object
+# Width of a frame in inches; distance of two frames, in frames.
+_WIDTH, _PITCH = 2.1, 1.15
+# Inches: height of a line of text, width of a letter of the title.
+_LINE, _LETTER = 0.19, 0.075
+# Letters of the words at an object.
+_LONGEST = 40
 _KEY = 'red: alike in time, blue: overlap in space, yellow: speaks for the word'
 
 Corners = Callable[[int, int], np.ndarray]  # (t, n) -> x1 y1 x2 y2 on the drawing
@@ -76,6 +80,7 @@ def _drawn(entry: ReportEntry) -> range:
     drawn = min(num_frames, _MOST_FRAMES)
     if relevance_LTN is None or not len(relevance_LTN):
         return range(drawn)
+    # Centred on the single most relevant object of any word, which is what readers look for.
     best = int(relevance_LTN.max((0, 2)).argmax())
     first = min(max(best - drawn // 2, 0), num_frames - drawn)
     return range(first, first + drawn)
@@ -125,6 +130,7 @@ def _draw_boxes(
     axes: Any, entry: ReportEntry, drawn: range, corners: Corners, words_at: dict
 ) -> None:
     """Draw the boxes of objects with words in yellow, others thin and white."""
+    # Two strokes each, a wider dark one below: visible on any picture.
     for t, n in np.argwhere(entry.explanation.object_mask_TN):
         if t in drawn:
             is_labelled = (t, n) in words_at
@@ -148,6 +154,7 @@ def _draw_links(axes: Any, entry: ReportEntry, drawn: range, corners: Corners) -
     links = entry.explanation.links
     if links is None:
         return
+    # A white casing keeps lines apart where they cross.
     casing = [withStroke(linewidth=3.2, foreground='white')]
     kinds = ((np.triu(links.iou_TNN), 0, '-', _SPACE), (links.cosine_TNN, 1, '-|>', _TIME))
     for strength_TNN, step, style, colour in kinds:
@@ -165,6 +172,7 @@ def _draw_words(axes: Any, words_at: dict[tuple[int, int], list[str]], corners: 
     label = {'facecolor': _BOX, 'edgecolor': 'none', 'pad': 1.5}
     for place, words in words_at.items():
         x1, y1, x2, _ = corners(*place)
+        # Labels grow towards the centre of their frame, so that none leaves it.
         is_right = x1 % _PITCH > 0.5
         side = {'ha': 'right' if is_right else 'left', 'va': 'bottom' if y1 > 0.1 else 'top'}
         said = _plain(' '.join(dict.fromkeys(words))[:_LONGEST])
@@ -179,6 +187,7 @@ def _title(entry: ReportEntry, width: float) -> str:
         _, elsewhere = _place_words(entry, _drawn(entry))
         unseen = f'; in other frames: {" ".join(dict.fromkeys(elsewhere))}' if elsewhere else ''
         lines.append(f'{_KEY} (teacher: {entry.explanation.teacher} branch){unseen}')
+    # Matplotlib does not wrap text; widths of letters are estimated, not measured.
     letters = max(20, int(width / _LETTER))
     return _plain('\n'.join(textwrap.fill(' '.join(line.split()), letters) for line in lines))
 

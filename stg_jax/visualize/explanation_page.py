@@ -15,10 +15,13 @@ SUFFIXES = ('.html', '.htm')
 # Frames are embedded in the page. This budget for all of them keeps the report of a long film,
 # with hundreds of segments, small enough for a browser.
 _PIXELS = 4_000_000
-_SIDES = (160, 480)  # fewest and most pixels of a frame's longer side, whatever the budget
+# Fewest and most pixels of a frame's longer side, whatever the budget.
+_SIDES = (160, 480)
 _SCRIPTS = ('film.js', 'tell.js', 'page.js')
-_LINKS = 10  # rows of the table of links
-_NAVIGATE = 3  # with more clips the page starts with a list of them
+# Rows of the table of links.
+_LINKS = 10
+# With more clips than these the page starts with a list of them.
+_NAVIGATE = 3
 _NO_WORDS = '(no words)'
 _METERS = ''.join(
     f'<i class="meter {name}"><i class="bar {name}"></i></i>'
@@ -69,6 +72,7 @@ def write_page(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -> 
 
 def render_page(entries: Sequence[ReportEntry]) -> str:
     """Render the report as HTML text."""
+    # Shared equally, so that a page of many clips has smaller frames and not fewer.
     num_pixels = _PIXELS / max(1, sum(len(each.frames) for each in entries))
     return fill_page(
         'page.html',
@@ -157,6 +161,7 @@ def _frame(entry: ReportEntry, t: int, num_pixels: float) -> str:
     when = f'{entry.seconds[t]:.1f} s' if len(entry.seconds) else ''
     count = int(entry.explanation.object_mask_TN[t].sum())
     jpeg, (width, height) = scaled(entry.frames[t], num_pixels, _SIDES)
+    # Embedded, because a page that needs files beside it breaks when it is mailed.
     source = f'data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}'
     alternative = ', '.join(filter(None, [f'Frame {t + 1}', when, f'objects: {count}']))
     return (

@@ -23,7 +23,8 @@ def write_results_page(
       path: HTML file.
       title: what was evaluated.
       facts: sentences printed above the scores.
-      result: what `stg_jax.evaluate.metrics.score` returns.
+      result: what `stg_jax.evaluate.metrics.score` returns; percentages in 'attributes' are shown
+        too, where there are any.
       predictions: predicted caption by clip id.
       references: reference captions by clip id.
     """
@@ -33,7 +34,7 @@ def write_results_page(
         scripts=['results.js'],
         title=html.escape(title),
         facts=_paragraphs(facts, 'fact') + _paragraphs(result['warnings'], 'warning'),
-        scores=_rows(result['metrics']),
+        scores=_rows({**result['metrics'], **result.get('attributes', {})}),
         captions=_rows(result['captions']),
         data=_data(result, predictions, references),
     )
@@ -53,6 +54,7 @@ def _data(
         }
         for clip, scores in per_clip.items()
     ]
+    # Every clip has the same metrics; an evaluation without clips is refused before this.
     metrics = list(next(iter(per_clip.values())))
     return to_script({'metrics': metrics, 'clips': clips})
 

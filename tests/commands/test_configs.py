@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ablations, common, msrvtt, msvd, toy
+from configs import ablations, common, msrvtt, msvd, paper, toy, toy_best
 from stg_jax.config import parse_config
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import BOS, EOS, PAD, Vocabulary
 from stg_jax.errors import UserError
+from stg_jax.extract.toy_pixels import cells
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.parallel.mapped import pmapped
 from stg_jax.parallel.sharding import data_mesh, replicate, shard_batch
@@ -98,8 +99,33 @@ def test_an_unknown_ablation_is_refused():
 def test_the_toy_config_fits_the_toy_extractor():
     data = toy.get_config().data
     assert {kind: data[f'{kind}_dim'] for kind in PixelExtractor.widths} == PixelExtractor.widths
+    assert (data.grid_cells, data.grid_dim) == (cells.SIDE**2, cells.WIDTH)
 
 
 def test_an_unknown_key_is_refused():
     with pytest.raises(AttributeError):
         common.get_config().model.widht = 3
+
+
+def test_the_config_of_the_paper_has_its_objective_and_its_inputs():
+    config = parse_config(paper.get_config())
+    assert (config.model.object_memory, config.model.scene_tokens) == ('mean', 'frames')
+    assert (config.loss.direction, config.loss.detach_teacher) == ('student', False)
+    assert (config.loss.kd_weight, config.loss.scene_weight) == (4.0, 1.0)
+    assert parse_config(ablations.get_config('full')) == config
+
+
+@pytest.mark.parametrize('module', [toy, toy_best])
+def test_toy_configs_build_networks_that_read_cells_and_nodes(module):
+    config = parse_config(module.get_config())
+    model = network(config, 80)
+    shapes = param_shapes(model, config.data)
+    assert {'grid_encoder', 'object_encoder'} <= shapes.keys()
+    batch = {
+        key: jnp.zeros((1, *x.shape), x.dtype) for key, x in feature_shapes(config.data).items()
+    }
+    scene = jax.eval_shape(
+        lambda params: model.apply({'params': params}, batch, 'scene', method='sequence').x_BSD,
+        shapes,
+    )
+    assert scene.shape == (1, 5 * 9 + 10, 128)  # 3 x 3 tokens of pairs of frames, and the frames

@@ -4,10 +4,11 @@ import shutil
 import numpy as np
 import pytest
 
-from stg_jax.data.batches import open_clips, shares, steps_per_epoch, train_batches, train_targets
+from stg_jax.data.batches import open_clips, reads_own_shards, steps_per_epoch, train_epoch
 from stg_jax.data.captions import read_captions
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.sampler import Order
+from stg_jax.data.shards import open_split
 from stg_jax.data.vocab import PAD, Vocabulary
 from stg_jax.errors import UserError
 from tests.fakes.fake_data import fake_data_config, fake_data_folder
@@ -33,9 +34,12 @@ def stream(folder, vocab, *, host, num_hosts, start_step=0, **overrides):
     """Return the batches of a host and what was known of them before."""
     config = fake_data_config(folder, **overrides)
     world = {'host': host, 'num_hosts': num_hosts}
-    clips = open_clips(config, vocab, 'train', **(world if shares(config, num_hosts) else {}))
+    clips = open_clips(
+        config, vocab, 'train', **(world if reads_own_shards(config, num_hosts) else {})
+    )
     options = EPOCH | world | {'start_step': start_step}
-    return clips, list(train_batches(clips, **options)), train_targets(clips, **options)
+    epoch = train_epoch(clips, **options)
+    return clips, list(epoch.batches()), epoch.num_targets()
 
 
 def ids(batches):
@@ -131,3 +135,20 @@ def test_a_missing_shard_stops_a_run(folder, vocab, tmp_path):
     (tmp_path / 'data' / 'clips-train.tfrecord-00001').unlink()
     with pytest.raises(UserError, match='tfrecord-00001 is missing'):
         stream(tmp_path / 'data', vocab, host=0, num_hosts=1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'old', 'new'),
+    [
+        ('dataset_info.json', '{DATASET}-{SPLIT}', '{DATASET-{SPLIT}'),
+        ('features.json', '"float32"', '"null"'),
+        ('features.json', '"float32"', '"no type"'),
+    ],
+)
+def test_damaged_metadata_is_one_sentence(folder, tmp_path, name, old, new):
+    shutil.copytree(folder, tmp_path / 'data')
+    text = (tmp_path / 'data' / name).read_text()
+    assert old in text
+    (tmp_path / 'data' / name).write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=r'the metadata of .* is damaged'):
+        open_split(tmp_path / 'data', 'train')

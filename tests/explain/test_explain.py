@@ -71,8 +71,8 @@ def test_recomputed_attention_reads_what_the_layer_reads():
     @jax.jit
     def both(batch):
         token_BKL = batch['tokens'][..., :-1]
-        _, layers, mask_BS = attention.capture_attention(model, params, batch, token_BKL, 'object')
-        weights = [attention.weight_BKHLS(layer, mask_BS) for layer in layers]
+        _, layers, sequence = attention.capture_attention(model, params, batch, token_BKL, 'object')
+        weights = [attention.weight_BKHLS(layer, sequence.mask_BS) for layer in layers]
         read = [
             jnp.einsum('BKHLS,BSHE->BKLHE', weight, layer['value'])
             for weight, layer in zip(weights, layers, strict=True)

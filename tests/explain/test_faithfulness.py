@@ -138,4 +138,4 @@ def test_the_scene_of_a_toy_clip_is_found_again(tmp_path):
 
     (film,) = toy.render(tmp_path, seed=3, num_clips={'val': 1})
     clip = Clip(**dict.fromkeys(Clip.__dataclass_fields__) | {'id': film.id})
-    assert pointing_game.toy_scene(clip, seed=3).captions == film.captions
+    assert pointing_game.toy_scene(clip, {'seed': 3}).captions == film.captions

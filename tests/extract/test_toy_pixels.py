@@ -12,7 +12,8 @@ from stg_jax.data.frame_sampling import sample_index
 from stg_jax.datasets.toy import render
 from stg_jax.errors import UserError
 from stg_jax.extract.registry import build_extractor
-from stg_jax.extract.toy_pixels.descriptors import GRID, HUES, WIDTHS, describe_frame, ground_colour
+from stg_jax.extract.toy_pixels.contrast import ground_colour
+from stg_jax.extract.toy_pixels.descriptors import GRID, HUES, WIDTHS, describe_frame
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.extract.toy_pixels.regions import find_regions
 from tests.fakes.real_data import real_data

@@ -1,11 +1,14 @@
 """Small random clips and data folders that the tests share."""
 
+import dataclasses
+
 import numpy as np
 
 from configs import common
 from stg_jax.data.clip import Clip
 
 FRAMES, OBJECTS, APPEARANCE, MOTION, OBJECT = 4, 3, 8, 6, 5
+CELLS, CELL = 9, 3
 WORDS = ['a', 'the', 'red', 'blue', 'ball', 'box', 'dog', 'man', 'pushes', 'chases', 'near', 'runs']
 
 
@@ -52,16 +55,25 @@ def fake_clip(rng, clip_id, num_captions, frames, most, objects):
     )
 
 
+def with_grid(clip, cells=CELLS):
+    """Return a clip with a random grid of cells, the same for the same clip."""
+    rng = np.random.default_rng(len(clip.captions) + int(1e6 * clip.appearance[0, 0] ** 2))
+    shape = (len(clip.appearance), cells, CELL)
+    return dataclasses.replace(clip, grid=rng.normal(size=shape).astype(np.float32))
+
+
 def fake_data_folder(tmp_path, *, train=7, val=3, test=2, seed=0, name='data', **options):
     """Write a data folder of random clips below `tmp_path`; return its path.
 
-    `options` go to `fake_clips`, except `shard_bytes`, which goes to the writer.
+    `options` go to `fake_clips`, except `shard_bytes`, which goes to the writer, and `grid`: True
+    gives every clip one.
     """
     from stg_jax.data import records  # the tests of the model import this file without TensorFlow
 
     writing = {'shard_bytes': options.pop('shard_bytes')} if 'shard_bytes' in options else {}
+    grid = with_grid if options.pop('grid', False) else lambda clip: clip
     splits = {
-        split: fake_clips(num, seed=seed + i, prefix=f'{split}_', **options)
+        split: list(map(grid, fake_clips(num, seed=seed + i, prefix=f'{split}_', **options)))
         for i, (split, num) in enumerate({'train': train, 'val': val, 'test': test}.items())
     }
     folder = tmp_path / name

@@ -11,7 +11,7 @@ from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import stack_clips
 from stg_jax.model.losses import Words, feature_terms, word_terms
 from stg_jax.model.network import CaptioningModel
-from tests.fakes.fake_data import OBJECTS, fake_clips
+from tests.fakes.fake_data import OBJECTS, fake_clips, with_grid
 
 VOCAB_SIZE, MAX_WORDS = 13, 5
 
@@ -44,7 +44,8 @@ def fake_batch(num_clips=3, num_captions=2, *, seed=0):
     token_BKL = np.stack(
         [[fake_caption(rng) for _ in range(num_captions)] for _ in range(num_clips)]
     )
-    return stack_clips(fake_clips(num_clips, seed=seed), OBJECTS) | {'tokens': token_BKL}
+    clips = list(map(with_grid, fake_clips(num_clips, seed=seed)))
+    return stack_clips(clips, OBJECTS) | {'tokens': token_BKL}
 
 
 def fake_caption(rng):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import stg_jax.prepare.tfds_builders as builders
+from configs import toy
+from stg_jax.config import parse_config
 from stg_jax.data import records
 from stg_jax.data.tf import tfds
 from stg_jax.prepare.toy import prepare_toy
@@ -33,7 +35,14 @@ def test_toy_is_the_toy_world_of_prepare(tmp_path):
     counts = {'train': 3, 'val': 1, 'test': 1}
     config = builders.ToyConfig(name='tiny', frames=4, objects=3, **counts)
     splits = load('stg_toy', tmp_path / 'tfds', config)
-    prepare_toy(tmp_path / 'toy', num_clips=counts, seed=0, num_frames=4, num_objects=3, workers=1)
+    prepare_toy(
+        tmp_path / 'toy',
+        num_clips=counts,
+        world=parse_config(toy.get_config()).toy,
+        num_frames=4,
+        num_objects=3,
+        workers=1,
+    )
     for split in counts:
         clips = {clip.id: clip for clip in records.read_clips(tmp_path / 'toy', split)}
         assert set(splits[split]) == set(clips)

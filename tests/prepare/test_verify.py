@@ -5,7 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from configs import toy
 from stg_jax import files
+from stg_jax.config import parse_config
 from stg_jax.data import records
 from stg_jax.data.manifest import KINDS
 from stg_jax.errors import UserError
@@ -278,7 +280,14 @@ def test_refuses_what_is_no_data_folder(tmp_path):
 def toy_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('toy') / 'data'
     clips = {'train': 3, 'val': 2, 'test': 1}
-    prepare_toy(folder, num_clips=clips, seed=0, num_frames=4, num_objects=5, workers=1)
+    prepare_toy(
+        folder,
+        num_clips=clips,
+        world=parse_config(toy.get_config()).toy,
+        num_frames=4,
+        num_objects=5,
+        workers=1,
+    )
     return folder
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from stg_jax.data.vocab import Vocabulary
@@ -84,10 +86,20 @@ def test_a_run_of_an_older_version_has_no_digests_and_opens(tmp_path):
 
 
 def test_a_config_of_an_older_version_opens_by_the_values_that_it_trained_with(tmp_path):
-    create(tmp_path)
-    change(tmp_path / 'config.json', '"steps_per_execution": 1,', '')
-    change(tmp_path / 'config.json', '"min_count": 1,', '"min_count": 1, "skip_damaged": false,')
-    assert RunFolder.open(tmp_path).config.train.steps_per_execution == 1
+    config = create(tmp_path).config
+    tree = json.loads((tmp_path / 'config.json').read_text())
+    tree['data']['skip_damaged'] = False
+    del tree['toy'], tree['train']['steps_per_execution']
+    for group, names in {
+        'data': ('grid_cells', 'grid_dim'),
+        'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_mixings'),
+        'optim': ('decay', 'weight_decay'),
+    }.items():
+        for name in names:
+            del tree[group][name]
+    (tmp_path / 'config.json').write_text(json.dumps(tree))
+    assert RunFolder.open(tmp_path).config == config
+    create(tmp_path, **{'train.epochs': 99})  # and training resumes
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the optimiser does with gradients, seen from its updates."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -34,6 +35,24 @@ def test_the_rate_rises_linearly_and_then_stays():
     np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
     assert steps[0] > 0 and rates[0] >= 0
     np.testing.assert_allclose(rates[10:], 0.01, rtol=1e-4)
+
+
+def test_the_rate_falls_to_zero_along_a_cosine():
+    rates = rates_for(40, warmup=0.25, decay='cosine')
+    np.testing.assert_allclose(rates[:10], rates_for(40, warmup=0.25)[:10], rtol=1e-4)
+    np.testing.assert_allclose(rates[24], 0.005, rtol=1e-3)
+    assert (np.diff(rates[9:]) < 0).all() and rates[-1] < 1e-6
+
+
+def test_weights_decay_by_the_rate_and_biases_do_not():
+    config = common.get_config().optim
+    config.update(weight_decay=0.5, lr=0.1, warmup=0.0)
+    params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+    optimizer = make_optimizer(config, 10)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    update, _ = optimizer.update(nothing, optimizer.init(params), params)
+    np.testing.assert_allclose(update['kernel'], -0.05, rtol=1e-5)
+    assert not np.any(update['bias'])
 
 
 @pytest.mark.parametrize(('num_steps', 'warmup'), [(5, 0.0), (3, 0.05)])

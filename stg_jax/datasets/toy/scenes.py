@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +15,25 @@ MAX_THINGS = 6
 NUM_DISTRACTORS = (0.3, 0.25, 0.2, 0.15, 0.1)  # probability of 0, 1, ... beside two actors
 
 Kind = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difficulty:
+    """How hard the scenes are to describe.
+
+    Attributes:
+      distractors: things added to those drawn, as far as there may be so many.
+      captions: the most captions of a clip.
+      held_out: what 'val' and 'test' show that 'train' never does: 'triples', combinations of an
+        event and its actors, or 'kinds', colored shapes.
+    """
+
+    distractors: int = 0
+    captions: int = 6
+    held_out: str = 'triples'
+
+
+USUAL = Difficulty()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,32 +58,43 @@ class Scene:
         return rest + (actors if self.event.behind else actors[::-1])
 
 
-def compose(split: str, index: int, seed: int) -> Scene:
-    """Return scene `index` of a split; it depends on nothing but these three."""
+def compose(split: str, index: int, seed: int, difficulty: Difficulty = USUAL) -> Scene:
+    """Return scene `index` of a split; it depends on nothing but the arguments."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     event = EVENTS[index % len(EVENTS)]
-    kinds = _choose_actors(event, split, rng)
+    kinds = _choose_actors(event, split, rng, difficulty.held_out)
     things = _actors(event, kinds, num_frames=int(rng.integers(30, 41)), rng=rng)
-    captions = describe(event.name, kinds, rng)
+    captions = describe(event.name, kinds, rng)[: difficulty.captions]
     if event.num_actors > 1:
-        _add_distractors(things, int(rng.choice(5, p=NUM_DISTRACTORS)), rng)
+        count = int(rng.choice(5, p=NUM_DISTRACTORS)) + difficulty.distractors
+        _add_distractors(things, min(count, MAX_THINGS - event.num_actors), rng)
     return Scene(event, tuple(things), captions)
 
 
-def split_of(event: str, kinds: list[Kind]) -> str:
-    """Return the only split in which these actors do this: train for six of eight combinations."""
-    combination = ' '.join([event, *(word for kind in kinds for word in kind)])
-    bucket = zlib.crc32(combination.encode()) % 8
+def split_of(event: str, kinds: list[Kind], held_out: str = 'triples') -> str:
+    """Return the only split in which these actors do this.
+
+    Six of eight combinations are in 'train'. With `held_out` 'kinds', six of eight colored shapes
+    are; where actors are of several splits, the rarer one counts.
+    """
+    if held_out == 'triples':
+        return _split_by_name([event, *(word for kind in kinds for word in kind)])
+    splits = {_split_by_name(kind) for kind in kinds}
+    return next(split for split in ('test', 'val', 'train') if split in splits)
+
+
+def _split_by_name(words: Sequence[str]) -> str:
+    bucket = zlib.crc32(' '.join(words).encode()) % 8
     return {0: 'val', 1: 'test'}.get(bucket, 'train')
 
 
-def _choose_actors(event: Event, split: str, rng: np.random.Generator) -> list[Kind]:
+def _choose_actors(event: Event, split: str, rng: np.random.Generator, held_out: str) -> list[Kind]:
     """Draw kinds of different colours until the combination belongs to the split."""
     while True:
         kinds = [KINDS[i] for i in rng.choice(len(KINDS), event.num_actors, replace=False)]
         fits = not event.into or kinds[1][1] in ('ring', 'box')
         colours = {colour for colour, _ in kinds}
-        if fits and len(colours) == len(kinds) and split_of(event.name, kinds) == split:
+        if fits and len(colours) == len(kinds) and split_of(event.name, kinds, held_out) == split:
             return kinds
 
 

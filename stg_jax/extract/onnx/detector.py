@@ -16,8 +16,10 @@ from stg_jax.extract.onnx.layouts import LAYOUTS, Layout, Outputs, guess_layout,
 from stg_jax.extract.onnx.normalization import find_pixel_format
 from stg_jax.extract.onnx.session import OnnxModel
 
-_SIDE = 640  # pixels, if the file takes any size: what most detectors are trained with
-_LEAST_SPREAD = 1.5  # pixels: boxes that all end within the first ones are fractions
+# Pixels, if the file takes any size: what most detectors are trained with.
+_SIDE = 640
+# Pixels. Boxes that all end within the first one or two are fractions of the picture.
+_LEAST_SPREAD = 1.5
 
 
 class OnnxDetector:
@@ -36,7 +38,7 @@ class OnnxDetector:
     | detr          | `logits` (Q, C + 1) and `pred_boxes` (Q, 4), softmax  | ImageNet, stretched  |
 
     A is the number of cells of strides 8, 16, 32 (and 64), threefold in YOLOv5 and v7, which is how
-    the layouts are told apart. Of segmentation networks only the boxes are read. Frames keep their
+    the layouts are recognised. Of segmentation networks only the boxes are read. Frames keep their
     aspect ratio in a corner or in the centre of a grey canvas, or are stretched. The pixel format
     of the file itself takes precedence, see `normalization.find_pixel_format`. Class names come
     from the file's metadata (`names`), else from the lines of MODEL.names beside MODEL.onnx, else
@@ -55,6 +57,7 @@ class OnnxDetector:
         path, name = split_layout(os.fspath(path))
         self._model = OnnxModel(path, batch_size=batch_size, side=_SIDE)
         self._min_score = min_score
+        # Exports hardly ever name their layout: the shapes for one picture show it.
         outputs = self._model.try_out()
         names = in_metadata(self._model.metadata.get('names', '')) or beside(self._model.path)
         self._layout = LAYOUTS[_choose_layout(self._model, outputs, name, len(names))]
@@ -67,6 +70,7 @@ class OnnxDetector:
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
         """See `base.Detector`."""
         size, layout = self._model.size, self._layout
+        # Kept for all frames of the call: boxes must be mapped back to the frames.
         fitted = [fit_frame(frame, size, layout.fit) for frame in frames]
         rows = self._model.run((canvas for canvas, _ in fitted), pixels=self._pixels)
         detections = []
@@ -126,6 +130,7 @@ def _choose_layout(model: OnnxModel, outputs: Outputs, name: str | None, num_nam
             f"{model.path}#{name}: '{name}' is not a layout of a detector; there are "
             + ', '.join(LAYOUTS)
         )
+    # Ultralytics states the task. Poses and rotated boxes have tables of the same kind.
     task = model.metadata.get('task', 'detect')
     if task not in ('detect', 'segment'):
         raise UserError(f"{model.path} is a model for '{task}': name a detector")

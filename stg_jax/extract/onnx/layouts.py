@@ -89,6 +89,7 @@ def guess_layout(outputs: Outputs, size: Size, num_names: int) -> str | None:
       num_names: of class names that came with the file, 0 without.
     """
     possible = possible_layouts(outputs, size)
+    # These four share a shape, so values have to decide.
     if 'yolox' in possible:
         return _guess_grid(_table(outputs, size), size, num_names)
     if 'logits' in outputs and 'detr' in possible:
@@ -112,7 +113,7 @@ def _guess_grid(table: np.ndarray, size: Size, num_names: int) -> str | None:
     columns = table.shape[1]
     if num_names:
         return {num_names + 5: 'yolox-decoded', num_names + 4: 'yolov8'}.get(columns)
-    # One class with objectness or two without: nothing tells. 84 columns are the 80 of COCO.
+    # One class with objectness or two without: undecidable. 84 columns are the 80 of COCO.
     return {6: None, 84: 'yolov8'}.get(columns, 'yolox-decoded')
 
 
@@ -168,7 +169,8 @@ def _num_logits(outputs: Outputs, size: Size) -> int | None:
 
 
 def _scores(outputs: Outputs, size: Size) -> np.ndarray:
-    return outputs.get('scores', np.zeros(0))  # logits become confidences whatever they are
+    # Logits become confidences whatever they are.
+    return outputs.get('scores', np.zeros(0))
 
 
 def _grid_layout(decode: Callable, fit: Fit, pixels: PixelFormat) -> Layout:
@@ -188,6 +190,7 @@ def _set_layout(read: Callable, num_classes: Callable, pixels: PixelFormat) -> L
     return Layout(read, _scores, num_classes, 'stretch', pixels, in_pixels=False)
 
 
+# Fit and pixel format are those of the training code of each family; exports rarely state them.
 LAYOUTS = {
     'yolox': _grid_layout(yolox_boxes, 'corner', BYTES._replace(order='bgr')),
     'yolox-decoded': _grid_layout(yolov5_boxes, 'corner', BYTES._replace(order='bgr')),

@@ -1,5 +1,6 @@
 """Open an image network in an ONNX file and run it in batches of one shape."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -46,6 +47,7 @@ class OnnxModel:
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         picture = self._picture_input()
         self._name, self._dtype = picture.name, _DTYPES[picture.type]
+        # TensorFlow exports NHWC, PyTorch NCHW.
         self._channels_last = picture.shape[-1] == 3
         sides = picture.shape[1:3] if self._channels_last else picture.shape[2:]
         height, width = (_fixed(n, side) for n in sides)
@@ -105,6 +107,7 @@ class OnnxModel:
         """Build a full batch in the network's own dtype and order of axes."""
         mean, std = np.array(pixels.mean, np.float32), np.array(pixels.std, np.float32)
         batch = np.zeros((self._batch_size, *self.size, 3), self._dtype)
+        # Rows beyond the group stay zero: a fixed batch size is compiled and planned once.
         for row, picture in zip(batch, group, strict=False):
             if self._dtype == 'uint8':
                 row[:] = picture
@@ -126,6 +129,7 @@ class OnnxModel:
         return {
             name: value.astype(np.float32) if value.dtype == np.float16 else value
             for name, value in zip(names, outputs, strict=True)
+            # Outputs without the batch axis, such as anchors, describe no picture.
             if isinstance(value, np.ndarray) and value.shape[:1] == (len(batch),)
         }
 
@@ -145,6 +149,7 @@ def _open_session(
         ) from None
     if not path.is_file():
         raise UserError(f'{path} is missing or not a file: name an ONNX file')
+    # ONNX Runtime has a dozen exceptions without a common base class.
     kinds = [x for x in vars(state).values() if isinstance(x, type)]
     errors = tuple(x for x in kinds if issubclass(x, Exception))
     options = onnxruntime.SessionOptions()
@@ -155,8 +160,15 @@ def _open_session(
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     providers = [x for x in onnxruntime.get_available_providers() if x not in _UNWANTED]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers), errors
-    except errors as error:
+        # It prints what fails before it raises it.
+        with contextlib.redirect_stdout(None):
+            session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # Names of a damaged file need not be UTF-8, which shows only when they are read.
+        for value in (*session.get_inputs(), *session.get_outputs()):
+            _ = value.name, value.shape, value.type
+        _ = session.get_modelmeta().custom_metadata_map
+        return session, errors
+    except (UnicodeDecodeError, *errors) as error:
         raise UserError(
             f'{path} is not a readable ONNX model ({first_line(error)}): export it again'
         ) from None

@@ -1,5 +1,6 @@
 """The extractor of the toy world: regions and small pixel descriptors, without any weights."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -9,18 +10,21 @@ import numpy as np
 from stg_jax.data.clip import no_objects
 from stg_jax.extract.base import Extractor
 from stg_jax.extract.timing import Stages
+from stg_jax.extract.toy_pixels.cells import describe_cells
+from stg_jax.extract.toy_pixels.contrast import distance, ground_colour
 from stg_jax.extract.toy_pixels.descriptors import (
     WIDTHS,
     describe_frame,
     describe_motion,
     describe_region,
-    ground_colour,
     moving_pixels,
     optical_flow,
 )
+from stg_jax.extract.toy_pixels.detector_noise import DetectorNoise
 from stg_jax.extract.toy_pixels.regions import find_regions
 from stg_jax.extract.video.frames import Video
 
+NO_NOISE = DetectorNoise()
 SIDE = 112  # pixels a side to which every frame is scaled
 
 
@@ -35,8 +39,17 @@ class PixelExtractor(Extractor):
     version = 1
     widths = WIDTHS
 
-    def __init__(self, num_frames: int, num_objects: int):
+    def __init__(
+        self,
+        num_frames: int,
+        num_objects: int,
+        *,
+        with_grid: bool = False,
+        noise: DetectorNoise = NO_NOISE,
+    ):
         self._num_frames = num_frames
+        self._with_grid = with_grid
+        self._noise = noise
         self._num_objects = num_objects
         self.settings = {
             'name': self.name,
@@ -44,6 +57,10 @@ class PixelExtractor(Extractor):
             'frames': num_frames,
             'objects': num_objects,
         }
+        if with_grid:  # absent from data folders of before there were grids
+            self.settings['grid'] = True
+        if noise != NO_NOISE:
+            self.settings['noise'] = dataclasses.asdict(noise)
 
     @classmethod
     def choose(cls, frames: int, objects: int, **options: Any) -> dict[str, Any]:
@@ -53,7 +70,12 @@ class PixelExtractor(Extractor):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """See `Extractor`."""
-        return cls(settings['frames'], settings['objects'])
+        return cls(
+            settings['frames'],
+            settings['objects'],
+            with_grid=settings.get('grid', False),
+            noise=DetectorNoise(**settings.get('noise', {})),
+        )
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -71,19 +93,24 @@ class PixelExtractor(Extractor):
         before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
         moving = map(moving_pixels, before, after)
-        ground = list(map(ground_colour, now))
-        return {
-            'appearance': np.stack(list(map(describe_frame, now, ground))),
+        ground = np.stack(list(map(ground_colour, now)))
+        contrast = distance(now, ground[:, None, None])
+        arrays = {
+            'appearance': np.stack(list(map(describe_frame, now, ground, contrast))),
             'motion': np.stack(list(map(describe_motion, flow, moving))),
-            **self._objects(now, ground, flow),
+            **self._objects(now, ground, contrast, flow),
         }
+        if self._with_grid:
+            arrays['grid'] = describe_cells(now, ground, contrast)
+        return arrays
 
     def _objects(
-        self, lab: np.ndarray, ground: list[np.ndarray], flow: list[np.ndarray]
+        self, lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray, flow: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Return the padded object arrays of a clip, best region first in every frame."""
         arrays = no_objects(self._num_frames, self._num_objects, WIDTHS['object'])
-        for t, regions in enumerate(find_regions(lab, self._num_objects)):
+        found = find_regions(lab, self._num_objects, contrast)
+        for t, regions in enumerate(self._noise.spoil(found, lab)):
             for n, region in enumerate(regions):
                 arrays['object'][t, n] = describe_region(region, lab[t], ground[t], flow[t])
                 arrays['box'][t, n] = region.box

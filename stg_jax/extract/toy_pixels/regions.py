@@ -5,6 +5,8 @@ import dataclasses
 import cv2
 import numpy as np
 
+from stg_jax.extract.toy_pixels.contrast import distance, ground_colour
+
 STAND_OUT = 22.0  # distance in 8-bit Lab from the background that makes a pixel foreground
 MIN_AREA = 0.003  # share of the picture; smaller regions are fringes and grain
 MAX_AREA = 0.8
@@ -32,7 +34,9 @@ class Region:
     corner: tuple[int, int]
 
 
-def find_regions(lab: np.ndarray, max_regions: int) -> list[list[Region]]:
+def find_regions(
+    lab: np.ndarray, max_regions: int, still: np.ndarray | None = None
+) -> list[list[Region]]:
     """Propose at most `max_regions` regions in every frame, best first.
 
     Touching things of different colour come apart, touching things of one colour do not.
@@ -40,11 +44,14 @@ def find_regions(lab: np.ndarray, max_regions: int) -> list[list[Region]]:
     Args:
       lab: (T, h, w, 3) uint8, frames of one clip in OpenCV's 8-bit Lab.
       max_regions: N.
+      still: (T, h, w) float32, distance of each pixel from its frame's median color, where it is
+        known already.
 
     Returns:
       T lists of regions, empty where nothing stands out.
     """
-    still = _still_contrast(lab)
+    if still is None:
+        still = distance(lab, np.stack(list(map(ground_colour, lab)))[:, None, None])
     contrast = np.maximum(still, _moving_contrast(lab, still))
     foreground = contrast > STAND_OUT
     labels = _colour_labels(lab, foreground)
@@ -54,21 +61,11 @@ def find_regions(lab: np.ndarray, max_regions: int) -> list[list[Region]]:
     ]
 
 
-def _still_contrast(lab: np.ndarray) -> np.ndarray:
-    """Return each pixel's distance from its frame's median colour, (T, h, w)."""
-    return np.stack([_distance(frame, np.median(frame, axis=(0, 1))) for frame in lab])
-
-
 def _moving_contrast(lab: np.ndarray, still: np.ndarray) -> np.ndarray:
     """Return each pixel's distance from what lies behind the moving things, (T, h, w)."""
     # A median over time would hold slow things themselves and see ghosts where they have left.
     emptiest = still.argmin(axis=0)[None, ..., None]
-    return _distance(lab, np.take_along_axis(lab, emptiest, axis=0))
-
-
-def _distance(lab: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    difference = lab.astype(np.float32) - reference.astype(np.float32)
-    return np.sqrt(np.einsum('...c,...c->...', difference, difference))
+    return distance(lab, np.take_along_axis(lab, emptiest, axis=0))
 
 
 def _colour_labels(lab: np.ndarray, foreground: np.ndarray) -> np.ndarray:

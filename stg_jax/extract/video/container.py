@@ -42,8 +42,11 @@ _FORMATS = (
     'wav mp3 flac aac aiff caf au w64 ape'
 ).replace(' ', ',')
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
-_PROBED = 300  # packets within which a live stream yields its first frame
-_FEW = 0.1  # a stream with fewer packets than this share of another's is not the film
+# Packets within which a live stream yields its first frame; key frames are at most some seconds
+# apart.
+_PROBED = 300
+# A stream with fewer packets than this share of another's is a slide show beside the film.
+_FEW = 0.1
 
 
 @contextlib.contextmanager
@@ -65,7 +68,8 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
         stream = candidates[0]
         if len(candidates) > 1:
             status = path.stat()
-            stream = container.streams[_best_stream(path, status.st_mtime_ns, status.st_size)]
+            key = path.absolute(), status.st_mtime_ns, status.st_size
+            stream = container.streams[_best_stream(*key)]
         assert isinstance(stream, VideoStream)
         yield _limited(stream, path)
 
@@ -135,6 +139,7 @@ def upright(
 def _open_container(path: Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise UserError(f'{path} is missing or not a file: name a video file')
+    # Options of the demuxer, so that FFmpeg itself refuses before anything is opened.
     options = {
         'protocol_whitelist': 'file',
         'format_whitelist': _FORMATS,
@@ -165,7 +170,8 @@ def _candidates(container: InputContainer) -> list[VideoStream]:
     ]
 
 
-@functools.lru_cache(maxsize=64)  # a video is opened several times; a changed file is another key
+# Each video is opened two or three times. A changed file is another key.
+@functools.lru_cache(maxsize=64)
 def _best_stream(path: Path, _modified: int, _size: int) -> int:
     """Choose among several video streams; return the index of the best.
 
@@ -176,6 +182,7 @@ def _best_stream(path: Path, _modified: int, _size: int) -> int:
         candidates = _candidates(container)
         counts = _count_packets(container, [_limited(each, path) for each in candidates])
         most = max(counts.values())
+        # A film shorter than a slide show beside it is rare; a picture stored as a stream is not.
         alive = [each for each in candidates if counts[each.index] >= max(2, _FEW * most)]
 
         def rank(stream: VideoStream) -> tuple[bool, int]:
@@ -241,6 +248,7 @@ def _orientation(frame: av.VideoFrame) -> _Orientation:
         return _Orientation()
     # Stored (x, y) is shown at (a x + c y, b x + d y), up to a shift.
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    # The nearest quarter turn: showing other angles would need black corners.
     if abs(b) + abs(c) > abs(a) + abs(d):
         return _Orientation(True, flip_rows=b < 0, flip_columns=c < 0)
     return _Orientation(False, flip_rows=d < 0, flip_columns=a < 0)

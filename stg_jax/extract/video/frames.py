@@ -99,8 +99,8 @@ def _read(
     size: tuple[int, int] | None = None,
     max_side: int | None = None,
 ) -> Iterator[Video]:
-    # One packet a frame in a healthy file, and packets are cheap to read. If some are broken,
-    # hidden or missing, only decoding tells which frames there are: then it is done twice.
+    # A healthy file has one packet per frame, and packets are cheap to read. If some are broken,
+    # hidden or missing, only decoding shows which frames there are: then the file is read again.
     timeline, first = read_timeline(path), 0
     for _ in range(2):
         shown: list[float] = []
@@ -113,10 +113,12 @@ def _read(
                     continue
                 second = timeline.second[slice(*np.searchsorted(segments, (number, number + 1)))]
                 index = sample_index(max(1, len(second)), num_frames)
+                # Contexts overlap: each frame is kept once and stacked as often as it is needed.
                 ranks = context_index(index, context, max(1, len(second)))
                 taken, decoded = picker.pick(frames, np.unique(ranks).tolist())
                 if decoded != len(second):
-                    collections.deque(timed, maxlen=0)  # the times of the rest
+                    # Decode the rest for its times, which the second pass needs.
+                    collections.deque(timed, maxlen=0)
                     break
                 first = number + 1
                 shape = {'fps': timeline.rate, **picker.source_size}
@@ -129,6 +131,7 @@ def _read(
                         f'{path} holds no frame that can be decoded: convert or remove it'
                     )
                 return
+        # Segments that matched were right and have been yielded; reading resumes after them.
         timeline = timeline.with_frames(shown)
     raise UserError(f'{path} decodes differently each time: convert or remove it')
 
@@ -155,6 +158,7 @@ class Picker:
     ) -> tuple[list[np.ndarray], int]:
         """Read all of `frames`; return those of the sorted ranks `wanted`, and the total number."""
         taken, decoded = [], 0
+        # Every frame is decoded, as most depend on those before; only wanted ones are converted.
         for frame in frames:
             size = self._size_of(frame)
             if len(taken) < len(wanted) and wanted[len(taken)] == decoded:

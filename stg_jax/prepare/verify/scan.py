@@ -10,7 +10,7 @@ from stg_jax.cli.progress import progress
 from stg_jax.data.captions import read_captions
 from stg_jax.data.clip import Clip, check_clip
 from stg_jax.data.frame_sampling import sample_index
-from stg_jax.data.manifest import KINDS, Manifest
+from stg_jax.data.manifest import Manifest
 from stg_jax.data.records import read_clips
 from stg_jax.datasets import Annotations
 from stg_jax.datasets.clip_ids import match_keys
@@ -57,7 +57,7 @@ class ClipCheck:
     def __init__(self, manifest: Manifest):
         self._shape = manifest.frames, manifest.objects
         self._widths = manifest.widths
-        self._missing = {kind: frozenset(manifest.missing.get(kind, ())) for kind in KINDS}
+        self._missing = {kind: frozenset(manifest.missing.get(kind, ())) for kind in manifest.kinds}
 
     def problems(self, clip: Clip) -> Iterator[str]:
         """Yield the problems of a clip, which make it unfit for training."""
@@ -69,7 +69,10 @@ class ClipCheck:
         if clip.object_mask.shape != self._shape:
             found = clip.object_mask.shape
             yield f'the manifest says {self._shape} frames and objects, but there are {found}'
-        for kind in KINDS:
+        if (clip.grid is None) != ('grid' not in self._widths):
+            yield 'the manifest and the clip differ in whether there is a grid'
+            return
+        for kind in self._missing:
             width, found = self._widths[kind], getattr(clip, kind).shape[-1]
             if width != found:
                 yield f'the manifest says {width} channels of {kind} features, but it is {found}'
@@ -130,10 +133,13 @@ class Scan:
         tally = self.tallies[split] = Tally()
         captions = self._captions(split)
         video_of = self._choose(split, captions)
+        # Decodes every record and checks its checksum, in the order of the shards.
         clips = read_clips(self._folder, split)
         try:
             for clip in progress(clips, self._manifest.splits[split]['clips'], f'{split}: read'):
                 tally.add(clip)
+                # Training reads captions from the JSON lines and features from the shards; edits of
+                # one would otherwise go unnoticed.
                 if captions and captions.get(clip.id) != list(clip.captions):
                     other = f'captions-{split}.jsonl has other captions than the shards'
                     self.problems.add(other, clip.id)
@@ -141,11 +147,13 @@ class Scan:
         except UserError as error:
             self.problems.add(str(error))
             return
+        # Only after a complete scan: a split that ended early has fewer clips anyway.
         self._compare_counts(split)
 
     def compare_splits(self) -> None:
         """Report source videos that have clips in two splits, a leak between them."""
         for (one, first), (other, second) in itertools.combinations(self.tallies.items(), 2):
+            # MSVD and MSR-VTT cut several clips from one YouTube video.
             common = first.sources & second.sources
             if common:
                 self.remarks.add(
@@ -163,6 +171,7 @@ class Scan:
 
     def _look_at(self, split: str, clip: Clip, video: str) -> None:
         """Check one clip, and keep it for the contact sheet if it was chosen and is sound."""
+        # A clip in two splits is a leak, and a clip twice in one split counts double.
         if clip.id in self._split_of:
             both = ' and '.join(dict.fromkeys((self._split_of[clip.id], split)))
             self.problems.add(f'the id occurs twice, in {both}', clip.id)
@@ -189,6 +198,8 @@ class Scan:
         named = Annotations(self._manifest.data_set, {split: captions}, {}, {}, [])
         try:
             paths = name_videos(self._videos, named)
+            # By name only: a guess by number could show another clip's video, which looks like
+            # wrong boxes.
             key_of = match_keys(list(paths), named, 'name').key_of
         except UserError:
             return {}

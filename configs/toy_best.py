@@ -1,0 +1,13 @@
+"""The toy world without a limit of time: the most that the default network makes of it."""
+
+from ml_collections import ConfigDict
+
+from configs import toy
+
+
+def get_config() -> ConfigDict:
+    """Return the config."""
+    config = toy.get_config()
+    config.data.update(dir='data/toy_best', toy_clips='train=20000,val=100,test=300')
+    config.train.epochs = 6
+    return config

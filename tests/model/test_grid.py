@@ -1,0 +1,216 @@
+"""Grids of cells and nodes as memory: from the records to what the decoders read."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import common
+from stg_jax.config import parse_config
+from stg_jax.data import records
+from stg_jax.data.batches import open_clips, train_batches
+from stg_jax.data.manifest import Manifest, check_manifest
+from stg_jax.data.vocab import Vocabulary
+from stg_jax.errors import UserError
+from stg_jax.model.grid import GridEncoder, every_second, neighborhoods
+from stg_jax.run.build import build_model_without_data
+from tests.fakes.fake_data import (
+    CELL,
+    CELLS,
+    FRAMES,
+    OBJECTS,
+    fake_clips,
+    fake_data_config,
+    fake_data_folder,
+    with_grid,
+)
+from tests.fakes.fake_network import (
+    assert_same_logits,
+    fake_batch,
+    logits_of,
+    random_params,
+    small_network,
+)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return fake_data_folder(tmp_path_factory.mktemp('grid'), grid=True)
+
+
+def sequence_of(batch, branch, **changes):
+    model, params = small_network(**changes)
+    return model.apply({'params': params}, batch, branch, method='sequence')
+
+
+def test_a_grid_is_stored_and_read_back(folder):
+    for clip in records.read_clips(folder, 'train'):
+        assert clip.grid.shape == (FRAMES, CELLS, CELL) and clip.grid.dtype == np.float16
+    manifest = Manifest.load(folder)
+    assert (manifest.cells, manifest.widths['grid']) == (CELLS, CELL)
+    assert manifest.scale['grid'] == pytest.approx(1, abs=0.2)
+
+
+def test_a_manifest_without_cells_is_read(tmp_path):
+    folder = fake_data_folder(tmp_path)
+    path = folder / 'manifest.json'
+    entries = json.loads(path.read_text())
+    assert entries.pop('cells') == 0
+    path.write_text(json.dumps(entries))
+    assert Manifest.load(folder).cells == 0
+    assert next(records.read_clips(folder, 'val')).grid is None
+
+
+def test_clips_with_and_without_a_grid_do_not_mix(tmp_path):
+    one, other = fake_clips(2)
+    with pytest.raises(UserError, match='grid has shape'):
+        records.write_data_folder(
+            tmp_path / 'x', {'train': [with_grid(one), other]}, data_set='x', extractor={}
+        )
+    bad = dataclasses.replace(one, grid=np.full((FRAMES, CELLS, CELL), np.nan, np.float32))
+    with pytest.raises(UserError, match='grid features hold NaN'):
+        records.write_data_folder(tmp_path / 'x', {'train': [bad]}, data_set='x', extractor={})
+
+
+@pytest.mark.parametrize('cache', ['none', 'host'])
+def test_batches_hold_the_grid_where_the_config_asks_for_it(folder, cache):
+    vocab = Vocabulary.build(['a red ball'], 1)
+    for cells in (0, CELLS):
+        config = fake_data_config(folder, cache=cache, grid_cells=cells, grid_dim=CELL)
+        opened = open_clips(config, vocab, 'train')
+        batch = next(train_batches(opened, clips_per_batch=2, seed=0, epoch=0))
+        assert ('grid' in batch) == bool(cells)
+    clips = {clip.id: clip.grid for clip in records.read_clips(folder, 'train')}
+    np.testing.assert_array_equal(batch['grid'], np.stack([clips[i] for i in batch['id']]))
+
+
+def test_a_config_that_asks_for_another_grid_is_told_the_flags(folder, tmp_path):
+    config = fake_data_config(folder, grid_cells=4, grid_dim=CELL)
+    with pytest.raises(UserError, match=f'--config.data.grid_cells={CELLS}'):
+        check_manifest(Manifest.load(folder), config)
+    with pytest.raises(UserError, match=r'grid_cells=0 --config\.data\.grid_dim=0'):
+        check_manifest(Manifest.load(fake_data_folder(tmp_path)), config)
+
+
+@pytest.mark.parametrize('cells', [0, 8])
+def test_grid_tokens_need_a_square_number_of_cells(cells):
+    config = parse_config(common.get_config()).changed(
+        model__scene_tokens='grid', data__grid_cells=cells, data__grid_dim=CELL
+    )
+    with pytest.raises(UserError, match='square number of cells'):
+        build_model_without_data(config, 10)
+    build_model_without_data(config.changed(model__branches='object'), 10)
+
+
+def test_a_config_saved_before_there_were_grids_describes_the_same_network():
+    tree = parse_config(common.get_config()).tree()
+    for group, key in (('data', 'grid_cells'), ('model', 'scene_tokens'), ('optim', 'decay')):
+        del tree[group][key]
+    assert parse_config(tree) == parse_config(common.get_config())
+
+
+@pytest.mark.parametrize(('side', 'windows'), [(3, 1), (4, 2), (7, 3), (8, 4)])
+def test_windows_are_those_of_a_convolution(side, windows):
+    rng = np.random.default_rng(side)
+    x_BTGC = rng.normal(size=(2, 3, side**2, 4)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32)
+
+    def convolved(stride, padding):
+        found = jax.lax.conv_general_dilated(
+            x_BTGC.reshape(6, side, side, 4),
+            kernel,
+            (stride, stride),
+            [padding] * 2,
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        )
+        return found.reshape(2, 3, -1, 5)
+
+    flat = kernel.reshape(36, 5)
+    np.testing.assert_allclose(neighborhoods(x_BTGC) @ flat, convolved(1, (1, 1)), atol=1e-4)
+    pooled = every_second(x_BTGC)
+    assert pooled.shape[2] == windows**2
+    expected = convolved(2, (0, 1 - side % 2))
+    np.testing.assert_allclose(pooled @ flat, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(('mixings', 'tokens'), [(0, 49), (1, 9), (2, 9)])
+def test_mixings_pool_once(mixings, tokens):
+    encoder = GridEncoder(width=16, num_frames=1, num_mixings=mixings, dtype=jnp.float32)
+    grid_BTGC = np.random.default_rng(0).normal(size=(1, 2, 49, 3)).astype(np.float32)
+    params = random_params(encoder, grid_BTGC)
+    token_BTPD = encoder.apply({'params': params}, grid_BTGC)
+    assert token_BTPD.shape == (1, 2, tokens, 16)
+    # Every cell is seen.
+    seen = jax.grad(lambda x: encoder.apply({'params': params}, x).sum())(grid_BTGC)
+    assert np.any(seen, axis=-1).all()
+
+
+def test_sequences_have_the_positions_of_their_frames():
+    batch = fake_batch()
+    frames = np.eye(FRAMES, dtype=bool)
+    # One token of 3 x 3 cells a frame, then the vectors of the frames.
+    scene = sequence_of(batch, 'scene', scene_tokens='grid')
+    np.testing.assert_array_equal(scene.layout.is_frame, np.concatenate([frames, frames]))
+    nodes = sequence_of(batch, 'object', object_memory='nodes')
+    np.testing.assert_array_equal(nodes.layout.is_frame, np.repeat(frames, OBJECTS, axis=0))
+    np.testing.assert_array_equal(nodes.mask_BS, batch['object_mask'].reshape(len(scene.x_BSD), -1))
+    joint = sequence_of(batch, 'joint', fusion='concat', object_memory='nodes')
+    expected = np.concatenate([frames, nodes.layout.is_frame])
+    np.testing.assert_array_equal(joint.layout.is_frame, expected)
+    assert len(set(joint.layout.time)) == 2 * FRAMES
+
+
+@pytest.mark.parametrize('span', [2, 3])
+def test_a_token_may_join_frames(span):
+    batch = fake_batch()
+    scene = sequence_of(batch, 'scene', scene_tokens='grid', grid_frames=span, grid_mixings=0)
+    num_groups = -(-FRAMES // span)
+    assert scene.x_BSD.shape[1] == num_groups * CELLS + FRAMES
+    is_frame = scene.layout.is_frame[: num_groups * CELLS]
+    assert is_frame.any(0).all() and is_frame.sum(0).tolist() == [CELLS] * FRAMES
+    # The first group of tokens changes with any of its frames and with no other.
+    for frame in range(FRAMES):
+        other = batch['grid'].copy()
+        other[:, frame] += 1
+        changed = sequence_of(
+            batch | {'grid': other}, 'scene', scene_tokens='grid', grid_frames=span, grid_mixings=0
+        )
+        is_same = np.allclose(changed.x_BSD[:, :CELLS], scene.x_BSD[:, :CELLS])
+        assert is_same == (frame >= span)
+
+
+def test_features_for_distillation_are_means_of_frames_with_nodes_too():
+    batch = fake_batch()
+    mean, nodes = (
+        sequence_of(batch, 'object', object_memory=memory).mean_BD for memory in ('mean', 'nodes')
+    )
+    np.testing.assert_allclose(nodes, mean, atol=1e-6)
+
+
+def test_the_order_of_nodes_and_what_stands_in_absent_ones_do_not_matter():
+    batch = fake_batch()
+    expected = logits_of(batch, object_memory='nodes')
+    order = np.random.default_rng(1).permuted(
+        np.tile(np.arange(OBJECTS), (*batch['object_mask'].shape[:2], 1)), axis=-1
+    )
+    moved = {
+        key: np.take_along_axis(
+            batch[key], order if key == 'object_mask' else order[..., None], axis=2
+        )
+        for key in ('object', 'box', 'object_mask')
+    }
+    assert_same_logits(logits_of(batch | moved, object_memory='nodes'), expected)
+    absent = ~batch['object_mask'][..., None]
+    noise = {key: np.where(absent, 9, batch[key]) for key in ('object', 'box')}
+    assert_same_logits(logits_of(batch | noise, object_memory='nodes'), expected)
+
+
+def test_a_scene_decoder_with_tokens_reads_the_grid():
+    batch = fake_batch()
+    expected = logits_of(batch, scene_tokens='grid')['scene']
+    other = batch | {'grid': batch['grid'][:, ::-1]}
+    assert not np.allclose(logits_of(other, scene_tokens='grid')['scene'], expected)
+    assert_same_logits(logits_of(other), logits_of(batch))
