@@ -1,4 +1,4 @@
-"""Which parameters of a run are used, and why: the validation split alone decides."""
+"""Choose which saved parameters of a run to use; only the validation split decides."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Choice:
     Attributes:
       params: tree of arrays.
       steps: optimiser steps of the checkpoints, the best first; more than one are averaged.
-      why: one sentence.
+      why: one phrase for the user: how they were chosen.
     """
 
     params: PyTree
@@ -37,12 +37,12 @@ def choose_params(
 
     Args:
       folder: the run's checkpoints.
-      params: tree of arrays or shapes that says what to expect.
-      which: 'best' (on validation; the latest where there was none), 'latest', or a step number.
-      average: takes the mean of so many checkpoints, the best on validation.
+      params: arrays or shapes of the network's parameters.
+      which: 'best' (on validation; the latest without validation), 'latest', or a step number.
+      average: number of checkpoints, the best on validation, whose parameters are averaged.
 
     Raises:
-      UserError: there is no such checkpoint, or there are not so many.
+      UserError: there is no such checkpoint, there are fewer than `average`, or none can be read.
     """
     if average > 1:
         return _average(folder, params, which, average)

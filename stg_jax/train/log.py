@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl and one progress line."""
+"""What a run reports while it trains: metrics.jsonl, and a line of progress."""
 
 import json
 import math
@@ -16,9 +16,12 @@ T = TypeVar('T')
 
 
 class MetricsLog:
-    """Append-only JSON lines, one object per logged step, cut back to the step a run resumes at.
+    """Writes metrics.jsonl: one JSON object per logged step and per validation.
 
-    Where it is not `active`, as on all hosts but the first, nothing is written.
+    Args:
+      path: of the file; lines after `resume_step` are removed.
+      resume_step: step at which the run starts or resumes.
+      active: False on all hosts but the first: nothing is written.
     """
 
     def __init__(self, path: epath.Path, resume_step: int, *, active: bool):
@@ -30,7 +33,7 @@ class MetricsLog:
             write_text(path, ''.join(f'{line}\n' for line in whole))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record; a number that is not finite is written as null, as JSON has none."""
+        """Append a record. Infinite numbers and NaN are written as null: JSON has neither."""
         if not self._active:
             return
         finite = {
@@ -87,7 +90,7 @@ class Stopwatch:
         self._captions += num_captions
 
     def read(self) -> dict[str, float]:
-        """Return captions per second and the data wait as a share of 1, and start anew."""
+        """Return captions per second and the share of time spent waiting for data; start again."""
         elapsed = time.perf_counter() - self._start
         speed = {
             'captions_per_second': self._captions / elapsed,
@@ -98,9 +101,9 @@ class Stopwatch:
 
 
 class ProgressLine:
-    """One line on standard error, redrawn in a terminal and repeated in a log file.
+    """Shows progress on standard error: one line, redrawn in a terminal, repeated in a log file.
 
-    Where it is not `active`, as on all hosts but the first, nothing is written.
+    If not `active`, as on all hosts but the first, nothing is written.
     """
 
     def __init__(self, num_steps: int, first_step: int, *, active: bool):
@@ -122,7 +125,7 @@ class ProgressLine:
         self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a line that is not redrawn."""
         self._write(f'\r\033[K{text}\n' if self._redraw else f'{text}\n')
 
     def _write(self, text: str) -> None:
@@ -133,7 +136,7 @@ class ProgressLine:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration as hours:minutes:seconds."""
+    """Format a duration as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02}:{seconds:02}'

@@ -208,7 +208,7 @@ class Trainer:
         return self._features.of(sharding.shard_batch(batch, self._plan.mesh))
 
     def _dispatch(self, batches: list[Batch], on_devices: list[dict[str, jax.Array]]) -> _Execution:
-        """Start a step on each batch."""
+        """Dispatch a step on each batch, without waiting for its result."""
         steps = range(self._progress.step + 1, self._progress.step + 1 + len(batches))
         self._trace.before(steps)
         self._state, metrics = self._dispatcher.dispatch(self._state, on_devices)

@@ -7,7 +7,10 @@ from stg_jax.parallel import processes
 
 
 def name_suspects(batch: Batch) -> str:
-    """Name the clips of a batch whose features are not finite, or all of them; on all hosts."""
+    """Name the clips of a batch whose features are NaN or infinite; all of them if none are.
+
+    Called on all hosts, each with its rows of the batch: the bad clip may be on another host.
+    """
     bad = [
         f'clip {clip_id} has NaN or Inf in {kind}'
         for kind in ('appearance', 'motion', 'object', 'grid', 'box')
