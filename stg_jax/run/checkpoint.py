@@ -102,6 +102,7 @@ class _Manager(ocp.CheckpointManager):
         names = list(args)
         if (folder / 'digest').exists():  # older versions saved none
             args['digest'] = ocp.args.JsonRestore()
+        # Orbax may return arrays of other shapes than were asked for, hence the second comparison.
         saved = self.restore(step, args=ocp.args.Composite(**args))
         found = {name: saved[name] for name in names}
         for name, tree in wanted.items():
@@ -171,6 +172,7 @@ class Checkpoints:
         Raises:
           UserError: this or an earlier write failed.
         """
+        # A run that is asked to stop right after an epoch would save that step twice.
         if step in self._manager.all_steps():
             return
         params, optimizer = _on_host(params), _on_host(optimizer)
@@ -207,6 +209,8 @@ class Checkpoints:
                 break
             except (*_DAMAGE, _MisfitError) as error:
                 unusable[step] = error
+        # If an older step fits, a newer one that does not is damaged; if none does, the code or the
+        # config has changed, and setting steps aside would only add to the confusion.
         if found is None:
             _raise_misfit(unusable, self._folder)
         for step, error in unusable.items():
@@ -237,6 +241,7 @@ class Checkpoints:
         logging.warning('%s is damaged (%s): moved to %s', source, first_line(error), target)
         target.parent.mkdir(exist_ok=True)
         target.rmtree(missing_ok=True)
+        # Moved, not deleted: it may be all that is left of days of training.
         source.rename(target)
         self._manager.reload()
 
@@ -317,6 +322,7 @@ def _raise_misfit(unusable: Mapping[int, Exception], folder: epath.Path) -> None
 
 def _digests(saved: Mapping[str, Any]) -> dict[str, str]:
     """Hash the trees and the progress of a step, by name."""
+    # Floats survive JSON unchanged: Python writes the shortest text that reads back as the number.
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
         if name == 'progress'

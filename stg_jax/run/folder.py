@@ -82,6 +82,7 @@ class RunFolder:
         config = _read_config(folder)
         manifest = Manifest.load(folder / _MANIFEST)
         vocab = Vocabulary.load(folder / _VOCAB)
+        # A flipped bit in a word or a scale would load, and change every caption a little.
         recorded = _recorded_digests(folder)
         for name in _WITH_DIGEST:
             if name in recorded and recorded[name] != _digest((folder / name).read_bytes()):

@@ -40,6 +40,8 @@ def lock_run(folder: epath.Path) -> Iterator[None]:
         descriptor = os.open(Path(folder, NAME), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise cannot_write(folder, error) from None
+    # The file stays when the lock is given up. Removing it would race with a process that has
+    # opened it and is about to lock it.
     with os.fdopen(descriptor, 'r+', encoding='utf-8') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +50,8 @@ def lock_run(folder: epath.Path) -> Iterator[None]:
                 f'{folder} is in use: {_holder(file)} trains in it; wait until it ends, stop it, '
                 'or choose another --workdir'
             ) from None
-        except OSError as error:  # a file system without locks
+        except OSError as error:
+            # Some network file systems have no locks; one training alone is fine there.
             logging.warning('%s cannot be locked: %s', folder, error.strerror)
         _sign(file)
         yield

@@ -71,7 +71,9 @@ def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Cho
             f'{folder} holds {len(steps)} validated checkpoints, not {number}: train with '
             f'--config.train.keep_best={number}'
         )
+    # Each by its number, so that a damaged one is an error: a mean of fewer is another model.
     trees = [restore_params(folder, params, str(step))[0] for step in steps]
+    # In float64, so that the order of the checkpoints cannot change the result.
     mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64).astype(x[0].dtype), *trees)
     named = ', '.join(f'{step} ({scores[step]})' for step in steps)
     return Choice(mean, steps, f'the mean of the {number} best steps on validation: {named}')

@@ -40,6 +40,7 @@ class MetricsLog:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }
+        # Opened for each record: a line is on disk when the next step begins.
         try:
             with self._path.open('a', encoding='utf-8') as file:
                 file.write(json.dumps(finite) + '\n')
@@ -111,10 +112,12 @@ class ProgressLine:
         self._num_steps = num_steps
         self._first_step = first_step
         self._start = time.perf_counter()
+        # Log files of clusters keep every line; a terminal shows the last one.
         self._redraw = sys.stderr.isatty()
 
     def show(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Show the last logged step, its loss, speed, data wait and the time to the end."""
+        # Over the whole session: the time of one interval varies with the length of captions.
         per_step = (time.perf_counter() - self._start) / max(step - self._first_step, 1)
         text = (
             f'step {step}/{self._num_steps}  epoch {epoch}  loss {metrics["loss"]:.3f}  '

@@ -53,6 +53,7 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
+    # Errors of any host end all hosts with its sentence: the others would wait for it forever.
     plan = processes.together(lambda: make_plan(config))
     check_same_on_all_hosts(config, plan)
     clips = processes.together(lambda: _open_splits(open_fn, config, plan))
@@ -77,6 +78,8 @@ def _claim(run: RunFolder, stack: contextlib.ExitStack) -> None:
 def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> dict[str, Clips]:
     """Open the clips to train on and, if the data has such a split, those to validate on."""
     num_hosts = processes.num_hosts()
+    # Validation opens all shards on every host; only its batches are divided, so that a score does
+    # not depend on the number of hosts.
     own = {}
     if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
@@ -138,6 +141,7 @@ class Trainer:
         self._log = MetricsLog(run.metrics, self._progress.step, active=active)
         self._line = ProgressLine(num_steps, self._progress.step, active=active)
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
+        # As if the run had never stopped: `seconds` adds up over restarts.
         self._began = time.perf_counter() - self._progress.seconds
 
     def run(self) -> bool:
@@ -171,6 +175,7 @@ class Trainer:
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
+        # Also when resuming: the shapes of what is saved are compared with those of a fresh state.
         params = init_params(self._plan.model, self._config.data, self._config.seed)
         start = init_state(params, self._optimizer)
         saved = None
@@ -178,6 +183,7 @@ class Trainer:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
         *trees, fields = saved or (start.params, start.opt_state, {})
         progress = Progress.of(processes.on_first(lambda: fields))
+        # Only host 0 reaches the checkpoints. `finite` is not saved: a saved state always is.
         params, opt_state = processes.of_first_host(trees)
         state = TrainState(jnp.int32(progress.step), params, opt_state, start.finite)
         return sharding.replicate(state, self._plan.mesh), progress
@@ -194,10 +200,12 @@ class Trainer:
             # Only now look at the execution before, so that the devices are never idle meanwhile.
             self._settle(before, watch)
             before = current
+            # At the end of an epoch, validation comes first, and saves with its score.
             if progress.step_in_epoch < self._plan.epoch_steps:
                 if self._stop.after_step():
                     break
                 if _due(current.steps, self._config.train.checkpoint_steps):
+                    # A step is only saved after its loss has been checked.
                     self._settle(current, watch)
                     before = None
                     self._save(score=None)
@@ -219,6 +227,7 @@ class Trainer:
 
     def _expect(self, batch: dict[str, jax.Array], epoch: EpochFeed) -> None:
         """Start to compile every program that the rest of the epoch and the validation need."""
+        # The sizes of the whole epoch are known, so no step has to wait for a compilation.
         num_parts = self._plan.num_parts * processes.num_hosts()
         for num_steps, size in epoch.shapes():
             packed = sharding.reshaped(batch['packed_position'], num_parts * size)
@@ -235,6 +244,7 @@ class Trainer:
         for number, batch, values in zip(execution.steps, execution.batches, by_step, strict=True):
             if not (math.isfinite(values['loss']) and math.isfinite(values['grad_norm'])):
                 self._give_up(number, batch, values)
+            # Other hosts have about the same number of captions; asking them would take time.
             watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * processes.num_hosts())
         logged = _due(execution.steps, self._config.train.log_steps)
         if not logged:
@@ -287,6 +297,7 @@ class Trainer:
 
     def _give_up(self, number: int, batch: Batch, values: Mapping[str, Any]) -> None:
         """Save the state before step `number`, which `TrainState.finite` has preserved."""
+        # Steps after the bad one were dispatched before its loss was known; they changed nothing.
         self._progress.took_steps(number - 1 - self._progress.step)
         self._save(score=None)
         self._wait_for_checkpoints()

@@ -33,6 +33,7 @@ class Dispatcher:
 
     def __init__(self, train_step: Callable, mesh: Mesh, programs: Precompiler):
         self._programs = programs
+        # A program of its own for single steps: stacking one batch would copy it for nothing.
         self._one = mapped.pmapped(train_step, mesh)
         self._several = mapped.pmapped(in_sequence(train_step), mesh)
 
@@ -74,6 +75,7 @@ def in_sequence(train_step: Callable) -> Callable:
 
 def metrics_by_step(metrics: Metrics) -> list[dict[str, float]]:
     """Wait for the metrics of an execution and return them for each of its steps."""
+    # One transfer for all metrics, then slices on the host: slices on a device are programs.
     on_host = {key: np.atleast_1d(x) for key, x in jax.device_get(metrics).items()}
     return [
         {key: float(x_S[i]) for key, x_S in on_host.items()} for i in range(len(on_host['loss']))

@@ -18,6 +18,7 @@ def name_suspects(batch: Batch) -> str:
         for clip_id, value in zip(batch['id'], batch[kind], strict=True)
         if not np.isfinite(value).all()
     ]
+    # Ids of padding clips are empty.
     found = processes.gather([bad, list(filter(None, batch['id']))])
     if any(names for names, _ in found):
         return ', '.join(name for names, _ in found for name in names)

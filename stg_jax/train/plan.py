@@ -48,6 +48,7 @@ def make_plan(config: Config) -> Plan:
     manifest = Manifest.load(config.data.dir)
     check_manifest(manifest, config.data)
     mesh = sharding.data_mesh()
+    # Only of the train split: words of other splits would get vectors that are never trained.
     captions = read_captions(config.data.dir, 'train')
     vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
     clips_per_batch = _clips_per_batch(config, mesh.size)
@@ -63,6 +64,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def _clips_per_batch(config: Config, num_devices: int) -> int:
+    # Whole clips in every part: all captions of a clip share its encoding on one device.
     per_clip, parts = config.data.captions_per_clip, num_devices * config.train.accumulate
     if config.train.batch_size % (per_clip * parts):
         raise UserError(

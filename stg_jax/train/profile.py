@@ -37,5 +37,6 @@ class StepTrace:
         """Stop the trace early, if the run ends before its last step."""
         if self._tracing:
             self._tracing = False
+            # Dispatch is asynchronous: without waiting, the trace would end before the steps do.
             jax.block_until_ready(results)
             jax.profiler.stop_trace()

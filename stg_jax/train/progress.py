@@ -22,6 +22,7 @@ class Progress:
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> 'Progress':
         """Read saved fields; those that only another version of the code has are left out."""
+        # A newer version may save more, and its checkpoints remain usable.
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in fields.items() if key in known})
 
@@ -42,6 +43,7 @@ class Progress:
 
     def validated(self, score: ValidationScore) -> None:
         """Note the score of the epoch that has just ended."""
+        # Strictly better: of equal scores the earlier epoch stays, which has trained for less time.
         if self.best is None or score.rank() > self.best.rank():
             self.best_cider, self.best_loss = score.cider, score.loss
             self.best_epoch = self.epoch

@@ -65,6 +65,7 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: DeviceBatch):
+        # By step and device, not by split keys in the state: a resumed run needs no saved keys.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
         # Of all devices and micro-batches: a mean of their means would weight captions by chance.
@@ -74,6 +75,7 @@ def make_train_step(
             total, terms = _objective(params, model, loss, micro_batch, micro_rng)
             return total / num_tokens, terms
 
+        # One sum over devices for gradient and terms: each call costs a round trip of the network.
         local = _accumulated_gradient(mean_objective, state.params, batch, rng, accumulate)
         terms, gradient = over_devices(local)
         metrics = _metrics(terms, loss) | {'grad_norm': optax.tree.norm(gradient)}
@@ -135,8 +137,9 @@ def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
         (_, terms), gradient = gradient_fn(params, micro_batch, micro_rng)
         return terms, gradient
 
-    if accumulate == 1:
+    if accumulate == 1:  # the usual case needs no loop, and no zeros to add to
         return micro_gradient(0, batch)
+    # A loop, so that only one micro-batch is in memory at a time: that is its whole purpose.
     parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), dict(batch))
     shapes = jax.eval_shape(micro_gradient, 0, jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -148,6 +151,7 @@ def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
 
 
 def _metrics(terms, loss):
+    # A batch of padding clips only has no tokens, and a loss of zero.
     means = mean_terms(terms | {'tokens': jnp.maximum(terms['tokens'], 1)}, loss)
     return means | {'tokens': terms['tokens']}
 

@@ -47,6 +47,7 @@ class JointStop:
         """Whether to stop after the step that was dispatched last."""
         if self._vote is None:
             return self._request.received
+        # One vote late, on all hosts alike: reading the vote of this step would wait for the step.
         result, self._cast = self._cast, self._vote(self._request.received)
         return result is not None and bool(result)
 

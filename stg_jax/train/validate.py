@@ -56,6 +56,7 @@ class Validator:
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         """Compute 'val_loss', its terms, and 'val_cider' of greedy captions (times 100)."""
+        # Sums, not means: batches and hosts have different numbers of tokens.
         sums, captions = collections.Counter(), {}
         batches = split_batches(self._clips, self._mesh, self._run.config.decode.batch_size)
         for batch in batches:
@@ -67,6 +68,7 @@ class Validator:
         means = mean_terms(sums, self._loss)
         scores = {f'val_{key}': float(value) for key, value in means.items()}
         predictions = gather_captions(captions)
+        # On one host: CIDEr weighs n-grams by how many clips of the whole split use them.
         cider = processes.on_first(lambda: self._references.score(predictions)['CIDEr'])
         return scores | {'val_cider': cider}
 
