@@ -90,6 +90,9 @@ def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -
             _check_length(path)
         probe.touch()
         probe.unlink()
+        if not in_bucket:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(path)  # refuses a name that is too long; that of the probe is short
     except OSError as error:
         raise UserError(
             f'{path} cannot be written ({error.strerror or error}): name a file elsewhere'
@@ -177,8 +180,11 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def refuse_existing(path: Path) -> None:
     """Refuse to write a folder where anything exists, be it a link to nothing."""
-    if os.path.lexists(path):
-        raise UserError(f'{path} exists already: name another folder, or remove it first')
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    raise UserError(f'{path} exists already: name another folder, or remove it first')
 
 
 def _is_utf8(text: str) -> bool:

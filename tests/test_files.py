@@ -117,3 +117,12 @@ def test_a_full_disk_leaves_nothing_and_names_what_was_written(tmp_path):
             full_disk()
         assert raised.value.filename == str(tmp_path / 'x')
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_too_long_are_refused_before_any_work(tmp_path):
+    path = tmp_path / ('x' * 300)
+    with pytest.raises(OSError, match='File name too long'), files.write_folder(path):
+        raise AssertionError('the work has begun')
+    with pytest.raises(UserError, match=r'cannot be written .*too long'):
+        files.check_writable(path)
+    assert list(tmp_path.iterdir()) == []
