@@ -5,23 +5,23 @@ import numpy as np
 
 
 def ground_colour(lab: np.ndarray) -> np.ndarray:
-    """Return the median colour of a (h, w, 3) uint8 frame, (3,) float32: mostly background."""
-    # From histograms: sorting the pixels takes ten times as long.
+    """Compute the median colour of a (h, w, 3) uint8 frame, (3,) float32: mostly background."""
+    # The median from a histogram: sorting the pixels takes ten times as long.
     half = lab.shape[0] * lab.shape[1] / 2
     colour = []
     for channel in range(3):
         below = np.cumsum(cv2.calcHist([lab], [channel], None, [256], [0, 256]))
         middle = np.searchsorted(below, half), np.searchsorted(below, half, side='right')
         colour.append(sum(middle) / 2)
-    return np.float32(colour)
+    return np.array(colour, np.float32)
 
 
 def distance(lab: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the distance in Lab of each pixel from a color or picture, (T, h, w) float32.
+    """Compute the distance in Lab of each pixel from a colour or picture, (T, h, w) float32.
 
     Args:
       lab: (T, h, w, 3) uint8.
-      reference: float or uint8, of a shape that broadcasts to that of `lab`.
+      reference: float or uint8, broadcasts to the shape of `lab`.
     """
     difference = lab.astype(np.float32)
     difference -= reference
