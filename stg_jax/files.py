@@ -33,10 +33,22 @@ def write_file(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
     try:
-        yield temporary
-        temporary.replace(path)
+        with _naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: os.PathLike[str]) -> Iterator[None]:
+    """Add the path to system errors that have none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -78,6 +90,9 @@ def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -
             _check_length(path)
         probe.touch()
         probe.unlink()
+        if not in_bucket:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(path)  # refuses a name that is too long; that of the probe is short
     except OSError as error:
         raise UserError(
             f'{path} cannot be written ({error.strerror or error}): name a file elsewhere'
@@ -154,9 +169,10 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         reason = f'{error.filename}: {error.strerror}'
         raise UserError(f'{path} cannot be made ({reason}): name another folder') from None
     try:
-        yield temporary
-        refuse_existing(path)  # another process may have been faster
-        temporary.rename(path)
+        with _naming(path):
+            yield temporary
+            refuse_existing(path)  # another process may have been faster
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
@@ -164,8 +180,11 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def refuse_existing(path: Path) -> None:
     """Refuse to write a folder where anything exists, be it a link to nothing."""
-    if os.path.lexists(path):
-        raise UserError(f'{path} exists already: name another folder, or remove it first')
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    raise UserError(f'{path} exists already: name another folder, or remove it first')
 
 
 def _is_utf8(text: str) -> bool:
