@@ -164,6 +164,9 @@ def test_frames_in_archives_that_are_passed_as_objects_are_doubted(tmp_path):
     folder = write_archives(tmp_path / 'npz', fake.fake_frames(CLIPS))
     with open_objects(folder) as source:
         assert any('if they are frames' in warning for warning in source.warnings)
+    picture = fake.write_npz(tmp_path / 'one', fake.images_of(fake.fake_objects('a'))) + '/a_0.npz'
+    with pytest.raises(UserError, match='holds the objects of one picture: pass the folder'):
+        open_frames(picture)
     boxed = fake.write_npz(tmp_path / 'boxed', fake.images_of(fake.fake_objects(CLIPS)))
     assert holds_objects(boxed)
     with pytest.raises(UserError, match='holds objects, not features of frames'):

@@ -132,6 +132,14 @@ def test_knows_folders_and_tables(tmp_path):
         assert entry in text and 'ids: name; 2 of 3' in text and f'as: {flag}={path}' in text
 
 
+def test_describes_one_archive_of_all_clips(tmp_path):
+    path = tmp_path / 'all.npz'
+    np.savez(path, **fake.fake_frames(['vid1', 'vid2']))
+    text = inspect(str(path), CAPTIONED, None)
+    assert '  vid1: float32 (3, 5)' in text and 'ids: vidK; 2 of 3' in text
+    assert f'pass it as: --appearance={path}' in text
+
+
 def test_says_how_to_choose_among_several_features(tmp_path):
     folder = fake.write_npy(tmp_path / 'i3d', {'a_rgb': np.ones((2, 3)), 'a_flow': np.ones((2, 3))})
     assert f'choose some by writing {folder}:' in inspect(folder, None, None)
