@@ -31,6 +31,7 @@ def write_file(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     """Yield a name beside `path` for a file that replaces `path` when the block succeeds."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the file and not in /tmp, because a rename is only atomic within one file system.
     temporary = path.with_name(_temporary_name(path.name))
     try:
         with _naming(path):
@@ -84,6 +85,7 @@ def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -
         raise UserError(f'{path} is a folder: name a file in it')
     in_bucket = '://' in os.fspath(path)  # where folders need not exist
     folder = path.parent if in_bucket else next(each for each in path.parents if each.exists())
+    # By writing, because os.access is wrong for root, read-only mounts and network drives.
     probe = folder / _temporary_name(path.name)
     try:
         if not in_bucket:

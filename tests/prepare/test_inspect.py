@@ -10,6 +10,7 @@ from stg_jax.errors import UserError
 from stg_jax.feature_files.open import open_frames
 from stg_jax.prepare.inspect.path import inspect
 from tests.fakes import fake_features as fake
+from tests.fakes import fake_video
 from tests.fakes.fake_data import fake_data_folder
 from tests.fakes.real_data import real_data
 
@@ -238,3 +239,11 @@ def test_inspects_the_real_folder():
     assert '22 video files' in seen('videos')
     assert '280 frames, 20.00 a second, 1280 x 720' in seen('videos', 'imageio_cockatoo.mp4')
     assert 'test: 2990 clips with 59800 captions' in seen('msrvtt', 'test_videodatainfo.json.zip')
+
+
+@pytest.mark.parametrize('columns', [6, 10])
+def test_a_video_is_no_table_however_many_tabs_its_first_line_has(tmp_path, columns):
+    path = fake_video.write_video(tmp_path / 'v.ts', fake_video.grey_ramp(4))
+    # FFmpeg searches a transport stream for its first packet, whatever comes before it.
+    path.write_bytes(b'\t'.join([b'\x00\x01'] * columns) + b'\n' + path.read_bytes())
+    assert 'a video of 4 frames' in inspect(str(path), None, None)
