@@ -13,7 +13,13 @@ from stg_jax.datasets.toy import render
 from stg_jax.errors import UserError
 from stg_jax.extract.registry import build_extractor
 from stg_jax.extract.toy_pixels.contrast import ground_colour
-from stg_jax.extract.toy_pixels.descriptors import GRID, HUES, WIDTHS, describe_frame
+from stg_jax.extract.toy_pixels.descriptors import (
+    GRID,
+    HUES,
+    WIDTHS,
+    describe_frame,
+    describe_motion,
+)
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.extract.toy_pixels.regions import find_regions
 from tests.fakes.real_data import real_data
@@ -120,6 +126,16 @@ def test_fewer_objects_are_the_first_of_more(toys):
         few = PixelExtractor(NUM_FRAMES, 2).extract(toy.path)
         for name in ('object', 'box', 'score', 'object_mask'):
             np.testing.assert_array_equal(getattr(few, name), getattr(clip, name)[:, :2])
+
+
+def test_motion_is_exact_to_the_last_bit():
+    """OpenCV's magnitude is not, and its error depends on where in memory its arguments are."""
+    flow = np.random.default_rng(0).normal(size=(112, 112, 2)).astype(np.float32)
+    x, y = np.moveaxis(flow, -1, 0)
+    layers = np.stack([x, y, np.sqrt(x * x + y * y)], axis=-1)
+    expected = cv2.resize(layers, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    found = describe_motion(flow, np.ones((112, 112), bool))
+    np.testing.assert_array_equal(found, expected.ravel() / 2)
 
 
 def test_the_extractor_of_a_manifest_sees_the_same(toys):

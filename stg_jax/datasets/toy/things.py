@@ -31,14 +31,15 @@ SHAPES = {
     'triangle': (_circle(1, 3),),
 }
 
+# Color and shape vary independently: a model cannot infer one from the other.
 KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """One thing and its way through a clip.
+    """One thing and its path through a clip.
 
-    Lengths are shares of the picture's side; x goes right and y goes down.
+    Lengths are fractions of the picture's side; x goes right and y goes down.
 
     Attributes:
       colour: a key of `COLOURS`.
@@ -55,15 +56,16 @@ class Thing:
     path: np.ndarray
 
     def outlines(self) -> list[np.ndarray]:
-        """Return the tilted outlines around the thing's centre, each (points, 2)."""
+        """Compute the tilted outlines around the thing's centre, each (points, 2)."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         turn = self.radius * np.array([(cos, sin), (-sin, cos)])
         return [outline @ turn for outline in SHAPES[self.shape]]
 
     def boxes(self) -> np.ndarray:
-        """Return the visible bounds x1 y1 x2 y2 in every frame, (F, 4); zero while off-screen."""
+        """Compute the visible bounds x1 y1 x2 y2 per frame, (F, 4); zero while off-screen."""
         outline = self.outlines()[0]
         box = np.concatenate([self.path + outline.min(0), self.path + outline.max(0)], axis=-1)
         box = box.clip(0, 1)
+        # Clipping leaves a thing outside of the picture without an area.
         visible = (box[:, 2:] > box[:, :2]).all(axis=-1, keepdims=True)
         return np.where(visible, box, 0).astype(np.float32)
