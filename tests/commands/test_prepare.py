@@ -122,7 +122,7 @@ def test_a_dry_run_finds_mistyped_and_empty_presets_without_loading_any(tmp_path
     assert_refused(
         prepare(*flags, '--detector=keras:dfine_smal_coco'), 'did you mean dfine_small_coco'
     )
-    assert_refused(prepare(*flags, f'--frame_encoder=keras:{videos}'), 'holds no Keras Hub preset')
+    assert_refused(prepare(*flags, f'--frame_encoder=keras:{videos}'), 'is not a Keras Hub preset')
     assert_refused(prepare(*flags, '--clip_encoder=onnx:m'), 'm')
 
 
