@@ -162,7 +162,7 @@ def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path, number):
         assert process.returncode == 130
         assert not list(tmp_path.glob('.data.*.tmp'))
     run = prepared(*arguments, f'--out={out}')
-    assert 'clips were finished before: going on' in run.stderr
+    assert 'clips were finished before: resuming' in run.stderr
     assert not work.exists() and not list(tmp_path.glob('.data.*.tmp'))
     prepared(*arguments, f'--out={tmp_path / "whole"}')
     assert contents(out) == contents(tmp_path / 'whole')
