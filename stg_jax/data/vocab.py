@@ -32,6 +32,7 @@ class Vocabulary:
         Raises:
           UserError: no word is left.
         """
+        # Callers pass train captions only: no model could have seen words of the test.
         counts = collections.Counter(word for caption in captions for word in caption.split())
         words = [word for word, count in counts.items() if count >= min_count]
         if not words:
@@ -58,8 +59,13 @@ class Vocabulary:
         return ' '.join(words)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one word a line, in the order of the ids."""
-        files.write_text(path, ''.join(f'{word}\n' for word in self.words))
+        """Write `text` to a file."""
+        files.write_text(path, self.text)
+
+    @property
+    def text(self) -> str:
+        """One word a line, in the order of the ids."""
+        return ''.join(f'{word}\n' for word in self.words)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> 'Vocabulary':
