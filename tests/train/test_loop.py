@@ -125,7 +125,9 @@ def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(data, 
     config = fake_run.tiny_config(data)
     first = start(tmp_path, config)
     assert next(line for line in first.stderr if line.startswith('step 2/'))
+    first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second starts
     second = fake_run.run('train', *fake_run.as_flags(config), f'--workdir={tmp_path}')
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert f'{tmp_path} is in use: process {first.pid} on ' in second.stderr
     assert len(second.stderr.splitlines()) == 1
