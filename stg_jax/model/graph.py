@@ -22,9 +22,11 @@ class ObjectGraph(Protocol):
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Return S G S H for node states H (B, T, N, D)."""
+        ...
 
     def dense(self) -> jax.Array:
         """Return S G S as (B, T * N, T * N)."""
+        ...
 
 
 @struct.dataclass

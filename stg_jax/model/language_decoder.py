@@ -165,7 +165,7 @@ class _Words:
     """
 
     mask_RS: jax.Array
-    num_filled: jax.Array
+    num_filled: jax.Array | int
     past: KeyValue  # (L, N, H, E)
     trail_RL: jax.Array
     new: KeyValue  # (R, H, E)
@@ -193,7 +193,7 @@ class _Clip:
     """The memories of R prefixes' clips."""
 
     mask_RS: jax.Array
-    num_filled: int
+    num_filled: jax.Array | int
     memory: KeyValue  # (B, S, H, E)
     clip_R: jax.Array
 

@@ -43,13 +43,15 @@ class Scattered(Protocol):
     """
 
     mask_RS: jax.Array
-    num_filled: jax.Array
+    num_filled: jax.Array | int
 
     def at(self, position: jax.Array) -> KeyValue:
         """Return those at one position (R, H, E), an int32 scalar."""
+        ...
 
     def whole(self) -> KeyValue:
         """Return those at all positions (R, S, H, E)."""
+        ...
 
 
 class Attention(nn.Module):

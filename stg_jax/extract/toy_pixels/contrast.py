@@ -13,7 +13,7 @@ def ground_colour(lab: np.ndarray) -> np.ndarray:
         below = np.cumsum(cv2.calcHist([lab], [channel], None, [256], [0, 256]))
         middle = np.searchsorted(below, half), np.searchsorted(below, half, side='right')
         colour.append(sum(middle) / 2)
-    return np.float32(colour)
+    return np.array(colour, np.float32)
 
 
 def distance(lab: np.ndarray, reference: np.ndarray) -> np.ndarray:

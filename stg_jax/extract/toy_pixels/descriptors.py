@@ -24,7 +24,6 @@ WIDTHS = {
 _NEUTRAL = 128  # of the a and b channels
 _GREY = 12  # chroma below this has no hue worth counting
 _CHANGE = 20  # 8-bit levels between two frames that are more than grain
-_AREA = {'interpolation': cv2.INTER_AREA}
 
 
 def _hue_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,7 +49,7 @@ def describe_frame(
     """
     if contrast is None:
         (contrast,) = distance(lab[None], ground)
-    layout = cv2.resize(lab.astype(np.float32), (GRID, GRID), **_AREA) - ground
+    layout = cv2.resize(lab.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA) - ground
     pixels = lab.reshape(-1, 3)
     # Hues and edges count by chroma, which most pixels of a frame do not have.
     coloured = np.flatnonzero(_CHROMA[_hue_index(pixels)])
@@ -70,7 +69,9 @@ def describe_motion(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
     # Flow spreads into plain ground around a moving thing, where nothing moves.
     flow = flow * moving[..., None]
     x, y = cv2.split(flow)
-    layout = cv2.resize(cv2.merge([x, y, cv2.magnitude(x, y)]), (GRID, GRID), **_AREA)
+    layout = cv2.resize(
+        cv2.merge([x, y, cv2.magnitude(x, y)]), (GRID, GRID), interpolation=cv2.INTER_AREA
+    )
     return layout.ravel() / 2
 
 
@@ -89,22 +90,21 @@ def describe_region(
     height, width = region.mask.shape
     pixels = lab[y : y + height, x : x + width][region.mask]
     motion = flow[y : y + height, x : x + width][region.mask].mean(axis=0)
-    outline = cv2.resize(region.mask.astype(np.float32), (SILHOUETTE, SILHOUETTE), **_AREA)
+    outline = cv2.resize(
+        region.mask.astype(np.float32), (SILHOUETTE, SILHOUETTE), interpolation=cv2.INTER_AREA
+    )
     colour = (pixels.mean(axis=0) - ground) / 50
     x1, y1, x2, y2 = region.box
-    return np.float32(
-        np.concatenate(
-            [
-                (outline.ravel() - 0.5) / 2,
-                _hue_histogram(pixels, len(pixels)),
-                colour,
-                _shape_numbers(region.mask),
-                [x1 + x2 - 1, y1 + y2 - 1, 4 * (x2 - x1), 4 * (y2 - y1)],
-                motion / 2,
-                [np.linalg.norm(motion) / 2],
-            ]
-        )
-    )
+    parts = [
+        (outline.ravel() - 0.5) / 2,
+        _hue_histogram(pixels, len(pixels)),
+        colour,
+        _shape_numbers(region.mask),
+        [x1 + x2 - 1, y1 + y2 - 1, 4 * (x2 - x1), 4 * (y2 - y1)],
+        motion / 2,
+        [np.linalg.norm(motion) / 2],
+    ]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:

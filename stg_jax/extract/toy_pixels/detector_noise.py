@@ -50,5 +50,5 @@ class DetectorNoise:
         dx, dy = rng.normal(0, self.jitter, 2) * (w, h)
         x = int(np.clip(round(x + dx), 0, width - w))
         y = int(np.clip(round(y + dy), 0, height - h))
-        box = np.float32([x / width, y / height, (x + w) / width, (y + h) / height])
+        box = np.array([x / width, y / height, (x + w) / width, (y + h) / height], np.float32)
         return dataclasses.replace(region, box=box, corner=(x, y))

@@ -105,7 +105,9 @@ def _components(labels: np.ndarray, strength: np.ndarray) -> list[Region]:
             thick = min(w / width, h / height) >= MIN_SIDE
             if thick and MIN_AREA <= area / (height * width) <= MAX_AREA:
                 mask = parts[y : y + h, x : x + w] == part
-                box = np.float32([x / width, y / height, (x + w) / width, (y + h) / height])
+                box = np.array(
+                    [x / width, y / height, (x + w) / width, (y + h) / height], np.float32
+                )
                 score = _score(strength[y : y + h, x : x + w][mask])
                 found.append(Region(box, score, mask, (int(x), int(y))))
     return found
