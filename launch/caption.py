@@ -62,6 +62,7 @@ def main(names: list[str]) -> int:
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
     paths = list_videos(names)
+    _report_left_out(names)
     _check_outputs(paths)
     subtitles = name_subtitles(paths, _SUBTITLES.value) if seconds or _SUBTITLES.value else {}
     captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
@@ -135,6 +136,15 @@ def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None
             'try --checkpoint=latest',
             file=sys.stderr,
         )
+
+
+def _report_left_out(names: Sequence[str]) -> None:
+    """Name the files of folders that are not captioned because of their suffix."""
+    from stg_jax.extract.video.files import left_out_sentence
+
+    for name in names:
+        if Path(name).is_dir() and (sentence := left_out_sentence(name)):
+            print(f'caption.py: {sentence}', file=sys.stderr)
 
 
 def _burn(path: Path, out: str, captioned: Sequence[Any]) -> None:

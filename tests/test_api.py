@@ -1,6 +1,7 @@
 """The package as a library: what `import stg_jax` offers."""
 
 import functools
+import json
 import subprocess
 import sys
 import tomllib
@@ -156,6 +157,23 @@ def test_a_run_and_an_ensemble_are_evaluated(workdir, data, monkeypatch):
     two = stg_jax.evaluate([workdir, workdir], 'val', beam_size=1)
     assert two.predictions == one.predictions
     assert 'ensemble' in two.folder.name
+
+
+def test_captions_are_kept_if_they_cannot_be_scored(workdir, data, monkeypatch):
+    from stg_jax.evaluate import evaluate as module
+
+    def fails(*args, **kwargs):
+        raise OSError(28, 'No space left on device', '/tmp/x')
+
+    monkeypatch.setattr(module, 'score', functools.partial(module.score, metrics=('bleu',)))
+    folder = stg_jax.evaluate(workdir, 'val', beam_size=2).folder
+    assert (folder / 'scores.json').exists()
+    monkeypatch.setattr(module, 'score', fails)
+    with pytest.raises(OSError, match='No space left'):
+        stg_jax.evaluate(workdir, 'val', beam_size=2)
+    kept = json.loads((folder / 'predictions.json').read_text())
+    assert {row['image_id'] for row in kept} == set(read_captions(data, 'val'))
+    assert not (folder / 'scores.json').exists()
 
 
 @pytest.mark.slow

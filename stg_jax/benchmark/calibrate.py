@@ -39,6 +39,8 @@ def like_trained(params: PyTree, model: CaptioningModel, features: Batch) -> PyT
 
 def _sharpened(decoder, layer):
     """Multiply all logits by `_SHARPNESS`, through the scale of the last layer norm."""
+    # The logits are products of the normalised state with the tied embedding, so its scale is
+    # theirs.
     norm = decoder[layer]['norms_2']
     sharp = norm | {'scale': norm['scale'] * _SHARPNESS}
     return decoder | {layer: decoder[layer] | {'norms_2': sharp}}
@@ -55,11 +57,14 @@ def _eos_vector(params, model, branch, features):
     length_B = rng.integers(_SHORTEST, _LONGEST + 1, num_clips)
     token_BKL = rng.integers(4, model.vocab_size, (num_clips, _CAPTIONS, L), np.int32)
     states = functools.partial(model.apply, method='states')
-    hidden_BKLD = jax.jit(
+    hidden_MD = jax.jit(
         lambda params: states({'params': params}, features, token_BKL, False)[branch].hidden_MD
     )(params)
     wanted_BL = np.minimum(_SLOPE * (np.arange(L) - length_B[:, None]), _MOST)
     wanted_BKL = np.broadcast_to(wanted_BL[:, None], token_BKL.shape)
-    x_PD = np.asarray(hidden_BKLD, np.float64).reshape(-1, model.config.width)
+    # The embedding of EOS is also an input, but only after the caption has ended. Changing it
+    # therefore does not change the states it was fitted on.
+    x_PD = np.asarray(hidden_MD, np.float64)
+    # Normal equations in float64: D is small, and the states are nearly collinear.
     square_DD = x_PD.T @ x_PD + _RIDGE * np.eye(model.config.width)
     return np.linalg.solve(square_DD, x_PD.T @ wanted_BKL.reshape(-1))

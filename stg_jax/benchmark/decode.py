@@ -33,6 +33,7 @@ def run(config: Config) -> list[Stage]:
     config = config.changed(model__branches='scene')
     model = make_model(config)
     features = random_features(config, num_clips, seed=0)
+    # Random parameters rarely predict EOS, so every search would run to the longest caption.
     params = like_trained(init_params(model, config.data, config.seed), model, features)
     params, batch = sharding.replicate(params, mesh), sharding.shard_batch(features, mesh)
     calls = {}

@@ -30,6 +30,7 @@ def run(config: Config, num_clips: int) -> list[Stage]:
         config = config.changed(data__dir=str(folder / 'data'), train__patience=0)
         write_captions(config, {'train': num_clips, 'val': max(1, num_clips // 12)})
         start = time.perf_counter()
+        # Compilation and checkpoints are part of a run, so they are part of its time.
         if not train(config, folder / 'run', functools.partial(open_random_clips, config)):
             raise UserError('the run was asked to stop before its end: nothing was measured')
         seconds = time.perf_counter() - start

@@ -38,6 +38,7 @@ def training_flops(
         logits = {name: output.logits_BKLV for name, output in outputs.items()}
         target_BKL = token_BKL[..., 1:]
         words = Words.of(target_BKL, target_BKL != PAD, batch['object_mask'].any((1, 2)))
+        # The plain loss on all positions; with a mean length there is no padding to drop.
         terms = word_terms(logits, words, loss_spec)
         return sum(loss_spec.weight(key) * value for key, value in terms.items())
 
@@ -75,4 +76,5 @@ def _flops(function, model, config, num_clips, shape_KL):
 def _between(count, number):
     low = int(number)
     at_low = count(low)
+    # FLOPs are a function of an integer length; between two lengths the mean interpolates.
     return at_low if low == number else at_low + (number - low) * (count(low + 1) - at_low)

@@ -9,7 +9,7 @@ from flax import struct
 from stg_jax.benchmark.synthetic import random_features
 from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
 from stg_jax.config import Config
-from stg_jax.model.encoders import ObjectEncoder
+from stg_jax.model.encoders import ObjectEncoder, mean_of_objects
 from stg_jax.model.graph import (
     build_graph,
     degree_scale,
@@ -63,6 +63,7 @@ def build_dense_graph(
         adj_BOO += {
             'literal': lambda: time_BOO,
             'forward': lambda: time_BOO.mT,
+            # Lambdas, so that only the chosen direction is computed.
             'both': lambda: time_BOO + time_BOO.mT,
         }[direction]()
     return _normalised(adj_BOO)
@@ -91,6 +92,7 @@ def run(config: Config) -> list[Stage]:
     """
     frames, objects = config.data.frames, config.data.objects
     sizes = [(num_frames, objects) for num_frames in FRAMES]
+    # The size of the config is in both lists; it is measured once.
     sizes += [(frames, num_objects) for num_objects in OBJECTS if num_objects != objects]
     return [stage for size in sizes for stage in _stages(config, *size)]
 
@@ -100,6 +102,7 @@ def _stages(config, num_frames, num_objects) -> list[Stage]:
     batch = jax.device_put(random_features(config, _CLIPS, 0))
     stages = []
     for part, make in _PARTS.items():
+        # Both variants run in the same rounds, so that their ratio does not drift.
         calls = {name: make(config.model, batch, name == 'dense') for name in ('banded', 'dense')}
         seconds = time_interleaved({name: call for name, (call, _) in calls.items()}, _ROUNDS)
         banded_mb, dense_mb = (memory_mb for _, memory_mb in calls.values())
@@ -118,6 +121,7 @@ def _stages(config, num_frames, num_objects) -> list[Stage]:
 
 def _build(model, batch, is_dense):
     compiled = _compile(lambda batch: _graph(model, batch, is_dense), batch)
+    # The graph is an output here, so its memory is not among the temporary arrays.
     return _call(compiled, batch), _temporary_mb(compiled) + _mb(compiled(batch))
 
 
@@ -131,6 +135,7 @@ def _convolve(model, batch, is_dense):
 def _build_and_convolve(model, batch, is_dense):
     convolutions, node_BTND = _convolutions(model), _nodes(model, batch)
 
+    # Without a graph as an output XLA may fuse its construction into the first product.
     def loss(node_BTND, batch):
         return convolutions(node_BTND, _graph(model, batch, is_dense))
 
@@ -148,6 +153,7 @@ def _convolutions(model):
 
     def loss(node_BTND, graph):
         for _ in range(model.graph_layers):
+            # The products with W are the same for both graphs and would hide the difference.
             node_BTND = jax.nn.relu(node_BTND + graph.propagate(node_BTND))
         return jnp.sum(node_BTND.astype(jnp.float32))
 
@@ -163,11 +169,12 @@ def _encoder(model, batch, is_dense):
     def apply(method, params, batch):
         graph = _graph(model, batch, is_dense)
         node_BTNC = batch['object'].astype(model.dtype)
-        return method(params, node_BTNC, batch['object_mask'], graph)
+        return method(params, node_BTNC, graph)
 
     def loss(params, batch):
-        encoded: Any = apply(encoder.apply, params, batch)
-        return jnp.sum(encoded.astype(jnp.float32))
+        node_BTND: Any = apply(encoder.apply, params, batch)
+        frame_BTD = mean_of_objects(node_BTND, batch['object_mask'])
+        return jnp.sum(frame_BTD.astype(jnp.float32))
 
     params = jax.jit(lambda batch: apply(encoder.init, jax.random.key(0), batch))(batch)
     compiled = _compile(jax.value_and_grad(loss), params, batch)

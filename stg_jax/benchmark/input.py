@@ -65,11 +65,14 @@ def _reading(arrays: Path, data: DataConfig, num_clips: int, clips_per_batch: in
     num_mb = _PASSES * _shard_mb(Path(data.dir))
     stages = []
     # Each pair in a new process: memory and caches that others leave must not count for it.
+    # Each way is compared with the fastest possible read of the same data: nothing parsed, or plain
+    # arrays.
     for other, way in (('bare', 'streamed'), ('memmap', 'cached')):
         seconds = in_own_process(
             _READING, 'seconds_of_epochs', (other, way), *arguments, _ROUNDS
         ).value
         for name, each in seconds.items():
+            # A second run for the memory: the process above held the data of both ways.
             peak = in_own_process(_READING, 'read_epoch', name, *arguments)
             stage = _stage(f'read: {name}', peak, _PASSES * num_clips, each, num_mb)
             stages.append(stage | {f'to_{other}': speedup(each, seconds[other]).as_json()})

@@ -14,6 +14,7 @@ from stg_jax.prepare.write import Runner, write_data
 
 def write_shards(out: Path, num_clips: int, shape: Shape) -> float:
     """Write random clips as a data folder with a train split."""
+    # Made before the clock starts; drawing random numbers takes longer than writing them.
     clips = list(random_clips(num_clips, shape))
     start = time.perf_counter()
     write_data_folder(out, {'train': clips}, data_set='random', extractor={'name': 'random'})

@@ -18,7 +18,10 @@ def matrix_ceiling(dtype: str) -> dict[str, object]:
     """
     sides = SIDES.get(jax.default_backend(), SIDES['cpu'])
     calls = {side: _product(side, dtype) for side in sides}
+    # The fastest of several sizes: small products do not fill the device, large ones may not fit
+    # its caches.
     seconds = time_interleaved(calls, _ROUNDS)
+    # The minimum, not the median: the peak is what an undisturbed machine can do.
     rates = {side: 2 * side**3 / min(seconds[side]) / 1e9 for side in sides}
     side = max(rates, key=lambda side: rates[side])
     return {

@@ -72,6 +72,7 @@ def write_region_file(path: Path, num_clips: int) -> None:
     box_SN4 = np.tile(np.array([0.1, 0.2, 0.5, 0.8], np.float32), (STEPS, REGIONS, 1))
     area_SN1 = np.full((STEPS, REGIONS, 1), 0.24, np.float32)
     with h5py.File(path, 'w') as file:
+        # One dataset for all clips, as RMN stores them: this exercises reading slices.
         features = file.create_dataset('vfeats', (num_clips, *feature_SND.shape), np.float32)
         boxes = file.create_dataset('sfeats', (num_clips, STEPS, REGIONS, 5), np.float32)
         for number in range(num_clips):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stg_jax.config import Config, DataConfig
-from stg_jax.data.batches import Clips, keeper
+from stg_jax.data.batches import Batch, Clips, keeper
 from stg_jax.data.captions import Captions, append_captions, read_captions
 from stg_jax.data.manifest import NAME, Manifest
 from stg_jax.data.sampler import Order, Sampling
@@ -22,8 +22,6 @@ VOCAB_SIZE = 9462 + len(SPECIAL)  # MSVD's words
 LENGTHS = (8, 54, 269, 993, 1584, 2146, 1579, 1183, 800, 487, 296, 189, 122, 81, 57, 33, 29, 22)
 LENGTHS += (19, 49)
 
-Batch = dict[str, np.ndarray]
-
 
 def make_model(config: Config) -> CaptioningModel:
     """Build the network of a config with the vocabulary size of MSVD."""
@@ -36,6 +34,7 @@ def random_features(config: Config, num_clips: int, seed: int) -> Batch:
     shapes = feature_shapes(config.data)
     num_frames, num_objects = shapes['object_mask'].shape
     count_BT = rng.integers(0, num_objects + 1, (num_clips, num_frames))
+    # The object branch needs an object in every clip; padding would otherwise be measured as work.
     count_BT[:, 0] = np.maximum(count_BT[:, 0], 1)
     mask_BTN = np.arange(num_objects) < count_BT[..., None]
     corner_BTN22 = rng.uniform(size=(*mask_BTN.shape, 2, 2))
@@ -43,6 +42,7 @@ def random_features(config: Config, num_clips: int, seed: int) -> Batch:
         key: rng.standard_normal((num_clips, *shapes[key].shape), np.float32)
         for key in ('appearance', 'motion', 'object')
     }
+    # Absent objects are zero in real data, too.
     batch['object'] *= mask_BTN[..., None]
     batch['box'] = np.sort(corner_BTN22, axis=-2).reshape(*mask_BTN.shape, 4)
     batch['object_mask'] = mask_BTN
@@ -58,6 +58,7 @@ def random_tokens(config: Config, num_clips: int, seed: int) -> np.ndarray:
     num_words_BK1 = np.minimum(num_words_BK, config.data.max_words)[..., None]
     place_L = np.arange(config.data.max_words + 2)
     token_BKL = rng.integers(len(SPECIAL), VOCAB_SIZE, (*shape, len(place_L)), np.int32)
+    # BOS is at place 0, so EOS follows the words at num_words + 1.
     token_BKL[place_L > num_words_BK1] = PAD
     token_BKL[place_L == num_words_BK1 + 1] = EOS
     token_BKL[..., 0] = BOS

@@ -53,6 +53,8 @@ def time_interleaved(
     seconds = {name: [] for name in calls}
     for call in calls.values():
         call()
+    # Interleaved: on a shared machine the speed drifts by tens of percent within minutes, but
+    # ratios within a round are stable.
     for _ in range(rounds):
         for name, call in calls.items():
             start = time.perf_counter()
@@ -68,6 +70,7 @@ def rate(amount: float, seconds: Sequence[float]) -> Summary:
 
 def speedup(seconds: Sequence[float], others: Sequence[float]) -> Summary:
     """Compute how many times as fast one call was as another, round by round."""
+    # The ratio of each round, not of the medians: both calls of a round saw the same machine.
     return Summary.of([other / each for each, other in zip(seconds, others, strict=True)])
 
 
@@ -89,6 +92,8 @@ class Peak:
 def in_own_process(module: str, function: str, *args: Any) -> Peak:
     """Call a function in a new process; it is given by name so that this one need not import it."""
     context = multiprocessing.get_context('spawn')
+    # Peak memory is a property of a process, so each measurement needs its own. spawn: a forked
+    # process would start with the parent's peak.
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_measured, module, function, args).result()
 
@@ -178,6 +183,7 @@ def describe_machine() -> dict[str, object]:
         'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         'command': ' '.join(sys.argv),
         'processor': _processor(),
+        # In a container the machine has more cores than the process may use.
         'cores': len(os.sched_getaffinity(0)),
         'memory_gb': os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9,
         'system': f'{platform.system()} {platform.machine()}',

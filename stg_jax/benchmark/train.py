@@ -43,6 +43,7 @@ class Training:
         self, config: Config, params: PyTree, batches: list[Batch], *, packed: bool, at_once: int
     ):
         mesh, accumulate = sharding.data_mesh(), config.train.accumulate
+        # One step of schedule: the learning rate does not change the time.
         optimizer = make_optimizer(config.optim, num_steps=1)
         train_step = make_train_step(
             make_model(config),
@@ -89,8 +90,11 @@ def run(config: Config) -> list[Stage]:
     """
     num_clips = config.train.batch_size // config.data.captions_per_clip
     at_once = config.train.steps_per_execution
+    # An execution of several steps needs that many batches.
     seeds = range(max(_BATCHES, at_once))
     batches = [random_batch(config, num_clips, seed) for seed in seeds]
+    # The same number of captions, but each with a clip of its own: the encoder runs once per
+    # caption.
     single = config.changed(data__captions_per_clip=1)
     singles = [random_batch(single, config.train.batch_size, seed) for seed in seeds]
     # In host memory, because a train step donates its parameters and each stage needs them.
@@ -107,6 +111,7 @@ def run(config: Config) -> list[Stage]:
     if at_once > 1:
         ways['one step at a time'] = training(config, batches, at_once=1)
     seconds = time_interleaved({name: way for name, (_, way) in ways.items()}, _ROUNDS)
+    # Measured in the same run, since the peak of a shared machine varies too.
     ceiling = matrix_ceiling(config.model.dtype)
     stages = [
         _stage(name, way_config, way, seconds[name], seconds['as configured'], ceiling)

@@ -53,6 +53,7 @@ def burn(
     """
     out = Path(out)
     check_name(out, path)
+    # FFmpeg chooses the container by the suffix, so the temporary file needs .mp4 as well.
     temporary = out.with_name(f'.{out.stem}.{os.getpid()}.tmp.mp4')
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +104,7 @@ class Lettering:
             share = band[..., 3:] / 255
             foot[:] = np.round(foot * (1 - share) + band[..., :3] * share)
 
+    # A caption is shown for hundreds of frames; drawing text costs more than blending it.
     @functools.lru_cache(maxsize=2)  # noqa: B019 - a lettering lives as long as its video
     def _band(self, text: str) -> np.ndarray:
         """Draw the band, (b, w, 4) uint8 RGBA; b is at most the height of the picture."""
@@ -143,6 +145,7 @@ def _encode(path: Path, timeline: Timeline, pictures: Iterator[tuple[float, np.n
         stream = target.add_stream('libx264', rate, options={'crf': '20', 'preset': 'veryfast'})
         assert isinstance(stream, VideoStream)
         stream.height, stream.width = first[1].shape[:2]
+        # Browsers and most phones decode no other pixel format of H.264.
         stream.pix_fmt = 'yuv420p'
         stream.codec_context.time_base = tick
         last = -1
@@ -171,7 +174,9 @@ def _drawn_frames(
                 # H.264 stores one colour for two by two pixels: both sides must be even.
                 size = max(2, height // 2 * 2), max(2, width // 2 * 2)
                 lettering = Lettering(*size)
+            # OpenCV draws into contiguous rows only; a turned frame is a view without them.
             picture = np.ascontiguousarray(container.upright(frame, size, reformatter))
+            # Segments without a new frame are missing: nothing is drawn until the next one.
             now = captioned[max(0, bisect.bisect_right(starts, second) - 1)]
             if now.start <= second < now.end or now is captioned[-1]:
                 _draw_boxes(picture, now, second)
@@ -186,6 +191,7 @@ def _draw_boxes(picture: np.ndarray, captioned: Captioned, second: float) -> Non
     """Draw the boxes of the described frame that is nearest in time."""
     height, width = picture.shape[:2]
     t = np.abs(captioned.second_T - second).argmin()
+    # In proportion to the picture, so that boxes look alike at every size.
     line = max(1, round(height / 240))
     boxes = captioned.clip.box[t][captioned.clip.object_mask[t]]
     for x1, y1, x2, y2 in (boxes * [width, height, width, height]).round().astype(int).tolist():

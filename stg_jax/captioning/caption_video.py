@@ -89,6 +89,7 @@ def caption_video(
     videos = _read(extractor, path, seconds)
     while True:
         stages = Stages()
+        # Decoding happens inside of `next`: segments are read only when they are asked for.
         with stages.measure('decode'):
             video = next(videos, None)
         if video is None:
@@ -128,6 +129,7 @@ def _read(
 
 def _small_frames(video: Video) -> list[np.ndarray]:
     """Scale the frames down, in the shape of the source: extractors may keep them distorted."""
+    # Not to the size of the source: a segmented film has thousands of these frames.
     scale = min(1, SIDE / max(video.height, video.width))
     size = max(1, round(video.width * scale)), max(1, round(video.height * scale))
     frames = map(np.ascontiguousarray, video.frames)

@@ -6,6 +6,7 @@ from stg_jax.captioning.caption_video import Captioned
 from stg_jax.captioning.subtitles import timestamp
 from stg_jax.decode.captioner import Captioner
 from stg_jax.explain import explain_caption
+from stg_jax.extract.video.files import printable
 from stg_jax.visualize import ReportEntry, to_jpeg
 
 # Runs in the page around the frame: it sets the frame's height to the one that the report's own
@@ -21,9 +22,10 @@ def explain_captioned(
     captioner: Captioner, captioned: Captioned, *, is_segment: bool
 ) -> ReportEntry:
     """Explain the best caption of a video; segments get their times into their names."""
-    name = captioned.path.name
+    name = printable(captioned.path.name)
     if is_segment:
         name += f', {timestamp(captioned.start, ".")} to {timestamp(captioned.end, ".")}'
+    # JPEG, since the frames of all captioned videos are in memory until the page is written.
     return ReportEntry(
         name=name,
         frames=[to_jpeg(frame) for frame in captioned.frames],

@@ -39,6 +39,7 @@ def parse_seconds(text: str) -> float:
 
 def timestamp(seconds: float, point: str) -> str:
     """Format a time as in '01:02:03.004', with `point` before the milliseconds."""
+    # Rounded once: seconds and milliseconds rounded apart could give 59.1000.
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
     hours, minutes = divmod(minutes, 60)
     seconds, milliseconds = divmod(milliseconds, 1000)
@@ -56,6 +57,7 @@ def name_subtitles(
     Raises:
       UserError: two videos would share a file.
     """
+    # Checked for all videos before the first is captioned, which may take hours.
     taken: dict[Path, Path] = {}
     for video in videos:
         base = (Path(folder) if folder else video.parent) / f'{video.stem}.captions'
@@ -105,6 +107,7 @@ def _span(cue: Cue, point: str) -> str:
 
 def _plain(text: str) -> str:
     """Break up what players would take for a tag; SubRip has no escape for '<' or '{'."""
+    # A word joiner after the bracket is invisible and keeps players from seeing a tag.
     return re.sub(r'([<{]|--)(?=\S)', rf'\1{_JOINER}', _one_line(text))
 
 

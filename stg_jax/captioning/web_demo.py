@@ -7,79 +7,114 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stg_jax.captioning.caption_video import caption_frames
 from stg_jax.captioning.explained import in_frame
+from stg_jax.captioning.report import Report
 from stg_jax.captioning.video_captioner import VideoCaptioner
+from stg_jax.decode.candidates import best_candidates
 from stg_jax.errors import UserError
+from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.timeline import read_timeline
+from stg_jax.extract.video.untrusted import read_untrusted
 
-WAITING = 20  # people in the queue, after whom others are asked to come back later
+WAITING = 20  # people in the queue; others are asked to come back later
+# Uploads are deleted once they are this old, in seconds: time to watch the video beside its
+# caption, and to ask for it again. Gradio looks for old ones every _SWEEP seconds.
+KEPT, _SWEEP = 900, 60
+
+CaptionFn = Callable[[Path], tuple[str, str]]  # from a video to its caption and its report
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a stranger's video may be at most.
+    """The largest video that a stranger may upload.
 
     Attributes:
       seconds: of its length.
       megabytes: of its file.
+      patience: seconds that checking and decoding may take.
     """
 
     seconds: float
     megabytes: float
+    patience: float = 120.0
+
+    @property
+    def pixels(self) -> float:
+        """Pixels of all frames: 60 frames a second in full HD.
+
+        Neither the length nor the size of a file bounds the work of decoding it: a plain picture
+        compresses a thousandfold.
+        """
+        return self.seconds * 60 * 1920 * 1080
 
     def check(self, path: Path) -> None:
         """Refuse a larger video, before any of it is decoded.
 
         Raises:
-          UserError: it is larger, or no video.
+          UserError: it is larger, or not a video.
         """
         if path.stat().st_size > self.megabytes * 1e6:
             raise UserError(
                 f'{path.name} is larger than {self.megabytes:g} MB: cut it or make it smaller'
             )
-        seconds = read_timeline(path).end
-        if seconds > self.seconds:
+        timeline = read_timeline(path)
+        if timeline.end > self.seconds:
             raise UserError(
-                f'{path.name} lasts {seconds:.0f} s and {self.seconds:g} s is the limit: cut it'
+                f'{path.name} lasts {timeline.end:.0f} s and {self.seconds:g} s is the limit: '
+                'cut it'
+            )
+        pixels = len(timeline.second) * timeline.frame_pixels
+        if pixels > self.pixels:
+            raise UserError(
+                f'{path.name} has {len(timeline.second)} frames of {timeline.frame_pixels} pixels, '
+                f'and {self.pixels / 1e6:.0f} million in all is the limit: scale it down'
             )
 
 
-def caption_fn(captioner: VideoCaptioner, limits: Limits) -> Callable[[Path], tuple[str, str]]:
+def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
     """Build the function from a video file to its caption and its report, a page as HTML text."""
-    _ = captioner.extractor  # so that its models are loaded, or missed, before anybody asks
+    extractor = captioner.extractor  # its models are loaded, or missed, before anybody asks
 
     def caption(path: Path) -> tuple[str, str]:
-        limits.check(path)
-        report = captioner.explain(path)
-        return report.entries[0].captions[0][0], report.html()
+        # Only the decoder sees untrusted bytes; what it returns are arrays of known shapes.
+        video = read_untrusted(
+            path, extractor.sampling, check=limits.check, patience=limits.patience
+        )
+        choose = functools.partial(best_candidates, captioner)
+        captioned = caption_frames(extractor, choose, path, video, Stages())
+        report = Report()
+        report.add(captioner, captioned)
+        return captioned.caption, report.html()
 
     return caption
 
 
-def build_demo(
-    caption: Callable[[Path], tuple[str, str]], samples: Sequence[Path], limits: Limits
-) -> Any:
-    """Return the Gradio application, to be launched by `launch_demo`.
+def build_demo(caption: CaptionFn, samples: Sequence[Path], limits: Limits) -> Any:
+    """Build the Gradio application, to be launched by `launch_demo`.
 
     Args:
       caption: see `caption_fn`.
       samples: videos to pick from.
-      limits: that the page states.
+      limits: stated on the page.
 
     Raises:
       UserError: Gradio is not installed.
     """
-    gradio = _gradio()
-    with gradio.Blocks(title='stg_jax', analytics_enabled=False) as demo:
+    gradio = _import_gradio()
+    with gradio.Blocks(
+        title='stg_jax', analytics_enabled=False, delete_cache=(_SWEEP, KEPT)
+    ) as demo:
         gradio.Markdown(
             '# Video captions, and what carried each word\n\nUpload a video or pick a sample: at '
-            f'most {limits.seconds:g} seconds and {limits.megabytes:g} MB.'
+            f'most {limits.seconds:g} seconds and {limits.megabytes:g} MB. Uploads are deleted '
+            f'after {KEPT // 60} minutes.'
         )
         with gradio.Row():
             video = gradio.Video(label='Video', sources=['upload'], include_audio=True, height=320)
             with gradio.Column():
                 start = gradio.Button('Caption', variant='primary', interactive=False)
-                mistake = gradio.HTML()
+                alert = gradio.HTML()
                 text = gradio.Textbox(label='Caption', interactive=False)
                 if samples:
                     gradio.Examples([[str(path)] for path in samples], video, label='Samples')
@@ -93,29 +128,11 @@ def build_demo(
             api_visibility='private',
         )
         start.click(
-            functools.partial(_answer, caption), video, [text, mistake, page], api_name='caption'
+            functools.partial(_answer, caption), video, [text, alert, page], api_name='caption'
         )
-    # Models run one after another, whoever asks.
+    # max_size bounds how long anybody waits.
+    # The models run one request at a time, whoever asks.
     return demo.queue(max_size=WAITING, default_concurrency_limit=1)
-
-
-def _answer(caption: Callable[[Path], tuple[str, str]], video: str | None) -> tuple[str, str, str]:
-    """Return the caption, what went wrong as HTML, and the report in a frame."""
-    if not video:
-        return '', _alert('Upload a video or pick a sample first.'), ''
-    path = Path(video)
-    try:
-        text, page = caption(path)
-    except UserError as error:
-        # Where the server keeps files is its own affair.
-        return '', _alert(str(error).replace(str(path), path.name)), ''
-    return text or '(no words)', '', in_frame(page)
-
-
-def _alert(sentence: str) -> str:
-    """Return a message that stays, covers nothing, and is read out."""
-    style = 'border-left:4px solid #d0021b;padding:.3rem .8rem;margin:0;overflow-wrap:anywhere'
-    return f'<p role="alert" style="{style}">{html.escape(sentence)}</p>'
 
 
 def launch_demo(
@@ -127,18 +144,39 @@ def launch_demo(
     limits: Limits,
     **options: Any,
 ) -> Any:
-    """Serve the application; what `demo.launch` of Gradio returns."""
+    """Serve the application; returns what `demo.launch` of Gradio does."""
     return demo.launch(
         server_name=host,
         server_port=port,
         max_file_size=round(limits.megabytes * 1e6),
-        allowed_paths=sorted({str(path.parent) for path in samples}),
+        # The files and not their folder: everything below an allowed folder is served.
+        allowed_paths=[str(path) for path in samples],
+        # Gradio would show the traceback of an unexpected error, with paths of the server.
         show_error=False,
         **options,
     )
 
 
-def _gradio() -> Any:
+def _answer(caption: CaptionFn, video: str | None) -> tuple[str, str, str]:
+    """Return the caption, an error as HTML, and the report in a frame."""
+    if not video:
+        return '', _alert('Upload a video or pick a sample first.'), ''
+    path = Path(video)
+    try:
+        text, page = caption(path)
+    except UserError as error:
+        # Strangers need not know the folders of the server.
+        return '', _alert(str(error).replace(str(path), path.name)), ''
+    return text or '(no words)', '', in_frame(page)
+
+
+def _alert(sentence: str) -> str:
+    """Format a message that stays, covers nothing, and is read out by screen readers."""
+    style = 'border-left:4px solid #d0021b;padding:.3rem .8rem;margin:0;overflow-wrap:anywhere'
+    return f'<p role="alert" style="{style}">{html.escape(sentence)}</p>'
+
+
+def _import_gradio() -> Any:
     try:
         import gradio
     except ImportError:

@@ -82,9 +82,11 @@ def system_error(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         detail = f' ({_one_line(error)})' if str(error) else ''
         return f'memory ran out{detail}: use smaller batches or fewer workers'
+    # With a file name the error concerns the user's files; without one it may be a bug.
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         advice = _ADVICE.get(error.errno or 0, 'check the path')
         return f'{os.fsdecode(error.filename)}: {error.strerror}: {advice}'
+    # TensorStore and TensorFlow raise types of their own around the message of the system.
     for number, advice in _ADVICE.items():
         if os.strerror(number) in str(error):
             return f'{_one_line(error)}: {advice}'
@@ -106,6 +108,7 @@ def no_arguments(args: list[str]) -> None:
 
 def _parse(argv: list[str]) -> list[str] | None:
     """Return the positional arguments, or None after printing the help."""
+    # absl's own help lists the flags of all libraries and exits with 1.
     if {'-h', '--help', '-help'} & set(argv[1:]):
         print(_help())
         return None

@@ -47,6 +47,7 @@ def typed_flags(argv: Sequence[str]) -> list[str]:
 
 def read_config(args: Sequence[str]) -> Any:
     """Read --config and its overrides as a command does, without touching its own flags."""
+    # Flags of its own: those of the process are parsed once and keep their values.
     values, argv = flags.FlagValues(), ['train.py', *args]
     holder = config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
     values(argv)

@@ -16,8 +16,11 @@ def keep_freed_memory() -> None:
     shrinks avoids that: steps of the full-size network take 11 to 19 % less time on two cores. Does
     nothing without glibc.
     """
+    # Other C libraries, such as musl, have no mallopt.
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
     if mallopt:
+        # One arena, so that memory freed by one thread is reused by the others.
         mallopt(_ARENA_MAX, 1)
+        # Blocks that are mapped one by one are always returned when they are freed.
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, _NEVER)

@@ -70,6 +70,7 @@ def _leave(error: BaseException) -> NoReturn:
     """Report the error and exit hard: the shutdown barrier of jax.distributed would hang."""
     from stg_jax.parallel import startup
 
+    # Every host prints its own sentence; the launcher shows which host it came from.
     code = app.report_error(error)
     if code is not None:
         pass
@@ -88,4 +89,5 @@ def _leave(error: BaseException) -> NoReturn:
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
+    # Not sys.exit: it would run the exit handlers of jax.distributed, which wait for the others.
     os._exit(code if isinstance(code, int) else 1)

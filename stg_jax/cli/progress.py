@@ -24,6 +24,7 @@ def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
         now = time.monotonic()
         if count == total or now - shown > (_ON_TERMINAL if terminal else _IN_LOG):
             shown = now
+            # The last line stays on the terminal.
             end = '\r' if terminal and count < total else '\n'
             rate = count / max(now - start, 1e-9)
             print(f'{what} {count}/{total} clips, {rate:.1f}/s', end=end, file=sys.stderr)

@@ -43,6 +43,7 @@ def exit_on_sigterm() -> Iterator[None]:
     thread receives signals, so nothing changes in other threads.
     """
     is_main = threading.current_thread() is threading.main_thread()
+    # Python installs handlers from the main thread only.
     if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -67,6 +68,7 @@ def _hook(unraisable: Any) -> None:
     if number is None:
         sys.__unraisablehook__(unraisable)
         return
+    # A thread, because the hook itself must return before an exception can be raised.
     timer = threading.Timer(_PAUSE, os.kill, (os.getpid(), number))
     timer.daemon = True
     timer.start()

@@ -33,6 +33,8 @@ class Pod:
 
     def __init__(self, command: Sequence[str], num_processes: int, num_devices: int):
         self._command, self._num_processes = command, num_processes
+        # Several processes cannot share an accelerator, and the devices of a rehearsal must be
+        # equal.
         self._environment = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(num_devices)}
 
     def commands(self, port: int) -> list[list[str]]:
@@ -54,6 +56,7 @@ class Pod:
     def start(self, on_line: OnLine) -> 'PodProcesses':
         """Start all processes; `on_line` gets every line that they print."""
         environment = os.environ | self._environment | {'PYTHONUNBUFFERED': '1'}
+        # A new port for every start: the old one may still be in use by a process that is ending.
         return PodProcesses(self.commands(free_port()), environment, on_line)
 
 
@@ -67,6 +70,7 @@ class PodProcesses:
                 command,
                 env=environment,
                 stdout=subprocess.PIPE,
+                # One stream, so that errors appear between the lines they belong to.
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors='replace',
@@ -114,11 +118,14 @@ class PodProcesses:
         number, code = ended
         if code not in (RESTART, USER_ERROR):
             say(f'process {number} was lost ({_cause(code)}): ending the others')
+        # When one process saves, the others save the same step; writing a large checkpoint takes a
+        # while. When one is lost, the others can only wait for it in a collective.
         deadline = time.monotonic() + (_GRACE if code == RESTART else _LAST_WORDS)
         while self._running() and time.monotonic() < deadline:
             time.sleep(_POLL)
         if code == RESTART and (others := self._running()):
             say(f'process {number} stopped, but {others} did not within {_GRACE} s: ending them')
+        # Processes may still finish within the grace period, so the codes are read at the end.
         codes = {process.poll() for process in self._processes}
         if code == RESTART:
             return RESTART if codes <= {RESTART, 0} else LOST
@@ -141,6 +148,7 @@ class PodProcesses:
 
 def free_port() -> int:
     """Return a port of this machine that nobody listens at."""
+    # Another process could take the port before it is used; for a rehearsal that is rare enough.
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]

@@ -59,6 +59,7 @@ def submit(out: Path, num_runs: int, args: Sequence[str], options: str) -> str:
         restart=app.RESTART,
     )
     write_text(script, text)
+    # After the script is written: it may be submitted from another machine.
     if shutil.which('sbatch') is None:
         raise UserError(f'there is no sbatch here: submit {script} where there is one')
     done = subprocess.run(['sbatch', str(script)], capture_output=True, text=True)

@@ -108,6 +108,7 @@ def make_runs(
 
 
 def _setting_name(values: Mapping[str, str]) -> str:
+    # The name is the setting itself, so that a folder explains itself years later.
     name = '+'.join(f'{key}={_NOT_IN_NAMES.sub("_", value)}' for key, value in values.items())
     return name or _BASE
 
@@ -157,12 +158,15 @@ def run_all(
                 ['train.py', *flags, f'--workdir={run.workdir}'],
                 ['evaluate.py', f'--workdir={run.workdir}', f'--split={split}'],
             )
+            # Lazy: evaluation starts only if training ended with 0.
             code = next(filter(None, map(child.run, commands)), 0)
             if child.asked or code in _STOPPED:
                 return False
             if code == 0:
+                # Written last, so that a run that was stopped during evaluation is evaluated again.
                 write_json(run.workdir / _DONE, {'flags': flags, 'split': split})
             else:
+                # A setting that diverges is a result of a sweep; the others still have to run.
                 failed.append(run.name)
     if failed:
         raise UserError(
@@ -174,6 +178,7 @@ def run_all(
 
 def _is_done(run: SweepRun, flags: Sequence[str], split: str) -> bool:
     path = run.workdir / _DONE
+    # Compared with the flags: the same folder name with another base config is another run.
     return path.exists() and read_json(path) == {'flags': list(flags), 'split': split}
 
 

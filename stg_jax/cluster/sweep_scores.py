@@ -33,6 +33,8 @@ def write_scores(runs: Sequence[SweepRun], split: str, out: epath.Path) -> str:
     validated = []
     if split == HELD_OUT and len(systems) > 1:
         validated = [load_system(str(folder), 'val') for folder in folders]
+    # Sorted by validation even if test scores are shown: picking the best test score is tuning on
+    # it.
     if split == 'val' or validated:
         by_val = [system.corpus('CIDEr').mean() for system in validated or systems]
         order = sorted(range(len(systems)), key=lambda i: -by_val[i])

@@ -112,12 +112,13 @@ def steps_per_epoch(
 ) -> int:
     """Count the global batches of an epoch of training; all hosts have the same number."""
     num_clips = _train_counts(manifest)['clips']
-    if shares(data_config, num_hosts):
+    # Batches run on from pass to pass: an epoch has one padded batch at its end, not one a pass.
+    if reads_own_shards(data_config, num_hosts):
         num_clips = -(-num_clips // num_hosts) * num_hosts  # the host with most clips decides
     return -(-passes_per_epoch(manifest, data_config) * num_clips // clips_per_batch)
 
 
-def shares(data_config: DataConfig, num_hosts: int) -> bool:
+def reads_own_shards(data_config: DataConfig, num_hosts: int) -> bool:
     """Whether each host reads only its own part of the train shards, as `order` says.
 
     Raises:
@@ -126,7 +127,7 @@ def shares(data_config: DataConfig, num_hosts: int) -> bool:
     if data_config.order not in ('global', 'per_host'):
         raise UserError(
             f'config.data.order = {data_config.order!r} is unknown: use global for the same '
-            'batches on any number of hosts or per_host to let each read its share of the shards'
+            'batches on any number of hosts or per_host to let each read only its own shards'
         )
     if data_config.order == 'per_host' and data_config.cache == 'device':
         raise UserError(
@@ -165,7 +166,7 @@ class Epoch:
     def num_targets(self) -> np.ndarray:
         """Count the tokens to predict in each row of each batch, (steps, B), reading no clip."""
         rows, part = self.sampling.rows, self.sampling.part
-        nothing = np.empty(0, np.int64)
+        nothing = np.empty(0, np.int64)  # np.concatenate refuses an empty list, as of no step left
         numbers = np.concatenate([nothing, *self.sampling.numbers])
         passes = np.concatenate([nothing, *map(self._passes, rows.steps)])
         found = self.clips.captions.num_targets(self.schedule, part.first + numbers, passes)
@@ -194,6 +195,7 @@ class Epoch:
         for step in rows.steps:
             # A host can have no row at all in the last batch, for which the others still wait.
             batch, passes = next(features, nothing), self._passes(step)
+            # Fewer records than the metadata promises: a shard was cut at the end of a record.
             if len(batch['id']) != len(passes):
                 from stg_jax.data.shards import damage
 
@@ -230,8 +232,12 @@ def train_epoch(
     num_passes = passes_per_epoch(manifest, config)
     rows = Rows(clips_per_batch, host, num_hosts, start_step, num_passes * part.num_clips)
     if part.host is not None:
+        # This host reads all rows of batches of its own, and pads to the steps of the host with
+        # most clips.
         num_steps = steps_per_epoch(manifest, config, clips_per_batch, num_hosts)
         rows = Rows(rows.per_host, 0, 1, start_step, rows.total, num_steps)
+    # A resumed run skips whole passes without drawing them, and records of the first one left
+    # without parsing them.
     skipped_passes, skipped = divmod(start_step * rows.clips_per_batch, part.num_clips)
     # Each host has an order of its own when it has clips of its own.
     ends = [] if part.host is None else [part.host]
@@ -239,6 +245,7 @@ def train_epoch(
     # A generator for each pass: a resumed run draws the passes that are left as the first one did.
     rngs = [np.random.default_rng([seed, epoch, p, *ends]) for p in passes]
     order = Order.drawn(len(part.paths), config.shuffle_buffer, rngs, skipped)
+    # One draw for all passes: which captions are next depends on those shown before.
     caption_seed = int(np.random.default_rng([seed, epoch]).integers(2**31))
     schedule = clips.captions.shuffled(config.captions_per_clip, num_passes, caption_seed)
     return Epoch(clips, Sampling(part, order, rows), schedule)
@@ -247,11 +254,6 @@ def train_epoch(
 def train_batches(clips: Clips, **options: int) -> Iterator[Batch]:
     """Yield the batches of `train_epoch`, see `Epoch.batches`."""
     return train_epoch(clips, **options).batches()
-
-
-def train_targets(clips: Clips, **options: int) -> np.ndarray:
-    """Count the tokens to predict in each row of `train_epoch`, see `Epoch.num_targets`."""
-    return train_epoch(clips, **options).num_targets()
 
 
 def eval_batches(
@@ -276,19 +278,24 @@ def even_batch_size(num_clips: int, most: int, divisor: int = 1) -> int:
       most: clips of a batch at most, rounded up to a multiple of the divisor.
       divisor: of the size.
     """
+    # 71 clips at most 64 at once are two batches of 36, not 64 and 7 with 57 rows of padding.
     largest = -(-most // divisor) * divisor
     num_batches = -(-num_clips // largest)
     return -(-num_clips // (num_batches * divisor)) * divisor
 
 
 def empty_batch(clips: Clips, num_rows: int) -> Batch:
-    """Make a batch of padding clips only, in the shapes that `eval_batches` yields."""
+    """Make a batch of padding clips only, in the shapes that `eval_batches` yields.
+
+    Programs are compiled for its shapes while the first real batch is still being read.
+    """
     config = clips.config
     tokens = np.zeros((num_rows, config.eval_captions, config.max_words + 2), np.int32)
     return clips.source.zeros(num_rows) | {'tokens': tokens}
 
 
 def _filled_up(value: np.ndarray, num_rows: int) -> np.ndarray:
+    """Append padding rows, so that every batch has one shape and needs one program."""
     if len(value) == num_rows:
         return value
     padded = np.full((num_rows, *value.shape[1:]), '' if value.dtype == object else 0, value.dtype)

@@ -1,4 +1,7 @@
-"""The clips of a split in the memory of the host, read from its shards once."""
+"""The clips of a split kept in the memory of the host or of the devices.
+
+Batches from memory come at 33,000 clips a second on two cores, against 3,750 streamed ones.
+"""
 
 import os
 from collections.abc import Iterator
@@ -61,8 +64,8 @@ class CachedClips:
             yield self._gather(numbers)
 
     def _gather(self, numbers: np.ndarray) -> Batch:
-        # Here and not in a thread: handing over costs more than copying, which memory limits.
-        # `take` copies whole rows; indexing with an array is a quarter slower.
+        # Here and not in a thread: handing a batch over costs more than copying it, which memory
+        # limits. `take` copies whole rows; indexing with an array is a quarter slower.
         return {name: array.take(numbers, axis=0) for name, array in self._arrays.items()}
 
 
@@ -84,13 +87,13 @@ class IndexedClips(CachedClips):
 
 
 def _no_rows(num_clips: int) -> Batch:
-    # A padding clip gets the features of row 0, and no caption with which they would count.
+    # A padding clip gets the features of row 0. It has no caption, so that no loss counts them.
     return {'id': np.full(num_clips, '', object), 'row': np.zeros(num_clips, np.int32)}
 
 
 def _load(streamed: ClipSource) -> Batch:
     """Read 'id' and the arrays of all clips, in file order."""
-    # Filled in place: joining batches would take the memory twice.
+    # Filled in place: joining batches at the end would take the memory twice.
     num_clips = streamed.part.num_clips
     arrays = streamed.zeros(num_clips)
     order = Order.as_stored(len(streamed.part.paths))
@@ -105,6 +108,7 @@ def _load(streamed: ClipSource) -> Batch:
 
 
 def _check_memory(streamed: ClipSource) -> None:
+    # Checked before reading: the kernel would kill the process minutes later without a word.
     split, free = streamed.split, _free_memory()
     needed = streamed.part.num_clips * sum(array.nbytes for array in streamed.zeros(1).values())
     if needed > free:
@@ -119,6 +123,7 @@ def _free_memory() -> int:
     meminfo = Path('/proc/meminfo')
     if not meminfo.exists():
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    # Unlike the free pages of sysconf, it counts those that hold the shards just read.
+    # MemAvailable counts the page cache, too, which sysconf's free pages do not: it is full of the
+    # shards that were just read, and is given up when memory is asked for.
     fields = dict(line.split(':') for line in meminfo.read_text().splitlines())
     return int(fields['MemAvailable'].split()[0]) * 1024

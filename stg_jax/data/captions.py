@@ -21,11 +21,11 @@ class Captions:
     """
 
     def __init__(self, captions: Mapping[str, Sequence[str]], vocab: Vocabulary, max_words: int):
-        captions = {**captions, '': ()}  # a clip that was lost shows nothing
         self._clips = {clip_id: number for number, clip_id in enumerate(captions)}
         self._counts = np.array([len(texts) for texts in captions.values()], np.int64)
         self._firsts = np.cumsum(self._counts) - self._counts
-        # One row more than there are captions: what a clip with too few of them shows.
+        # One flat table of all captions: a batch is one gather, whatever captions its clips show.
+        # The last row is all PAD; a clip with fewer than K captions shows it in the slots left.
         self._tokens = np.full((self._counts.sum() + 1, max_words + 2), PAD, np.int32)
         texts = (text for texts in captions.values() for text in texts)
         for row, text in zip(self._tokens, texts, strict=False):
@@ -33,12 +33,12 @@ class Captions:
             row[: len(ids)] = ids
 
     def first(self, num_shown: int) -> np.ndarray:
-        """Return the first `num_shown` captions of every clip as the schedule of one pass."""
+        """Schedule one pass that shows the first `num_shown` captions of every clip."""
         shown = np.arange(num_shown) % np.maximum(self._counts, 1)[:, None]
         return self._schedule(shown, num_shown)
 
     def shuffled(self, num_shown: int, num_passes: int, seed: int) -> np.ndarray:
-        """Return the schedule of an epoch: in every pass the next captions of a random order.
+        """Schedule an epoch that shows, in every pass, the next captions of a random order.
 
         No caption of a clip comes back before all were shown.
 
@@ -46,6 +46,8 @@ class Captions:
           (clips, passes, K) int64, rows of the table of captions.
         """
         sizes = np.maximum(self._counts, 1)[:, None]
+        # Sorting random numbers permutes the captions of all clips at once. The draw depends only
+        # on the seed and the number of captions, so that a resumed run shows the same ones.
         drawn = np.random.default_rng(seed).random((len(sizes), sizes.max()))
         # Captions that a clip does not have come last, where no slot reaches.
         drawn[np.arange(sizes.max()) >= sizes] = np.inf
@@ -53,7 +55,10 @@ class Captions:
         return self._schedule(np.take_along_axis(drawn.argsort(1), slots, axis=1), num_shown)
 
     def tokens(self, schedule: np.ndarray, ids: Iterable[str], passes: np.ndarray) -> np.ndarray:
-        """Return what clips show in a pass: (B, K, L) int32, PAD where there are too few captions.
+        """Gather the captions that clips show in a pass.
+
+        Returns:
+          (B, K, L) int32, all PAD where a clip has too few captions.
 
         Raises:
           UserError: the captions file has no such clip.
@@ -69,10 +74,11 @@ class Captions:
     def num_targets(
         self, schedule: np.ndarray, numbers: np.ndarray, passes: np.ndarray
     ) -> np.ndarray:
-        """Return how many words and EOS are to be predicted of clips in a pass: (B,) int64.
+        """Count the tokens to predict for clips in a pass, words and EOS: (B,) int64.
 
         Unlike `tokens` it takes the numbers of the clips in the captions file.
         """
+        # All but BOS is predicted, so that every other token that is no PAD counts.
         targets = (self._tokens[:, 1:] != PAD).sum(1)
         return targets[schedule[numbers, passes]].sum(-1)
 
@@ -91,9 +97,9 @@ def append_captions(
 
 
 def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, list[str]]:
-    """Return the captions of every clip of a split, in the order of the shards.
+    """Read the captions of every clip of a split, in the order of the shards.
 
-    The shards themselves are not looked at.
+    The shards themselves are not opened.
 
     Raises:
       UserError: the folder, the split or its captions file is missing or broken.
@@ -103,11 +109,12 @@ def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, lis
     if split not in splits:
         raise no_split(folder, split, list(splits))
     try:
-        captions = dict(map(json.loads, path.read_text(encoding='utf-8').splitlines()))
+        captions = dict(map(_parse_line, path.read_text(encoding='utf-8').splitlines()))
     except FileNotFoundError:
         raise UserError(f'{path} is missing: prepare the data again') from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f'{path} is damaged: prepare the data again ({error})') from None
+    # A line lost or doubled would shift the captions of a split that is read without its shards.
     if len(captions) != splits[split]['clips']:
         raise UserError(
             f'{path} names {len(captions)} clips, but the manifest {splits[split]["clips"]}: '
@@ -116,8 +123,18 @@ def read_captions(data_dir: str | os.PathLike[str], split: str) -> dict[str, lis
     return captions
 
 
+def _parse_line(line: str) -> tuple[str, list[str]]:
+    clip_id, texts = json.loads(line)
+    # A string in place of the list would be read as captions of one letter each.
+    if not (isinstance(clip_id, str) and isinstance(texts, list)):
+        raise ValueError(f'expected a clip and a list of captions, found {line[:60]}')
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f'a caption of {clip_id} is not text')
+    return clip_id, texts
+
+
 def open_folder(data_dir: str | os.PathLike[str]) -> epath.Path:
-    """Return the path of a data folder.
+    """Check that a data folder exists, on a disk or in a bucket, and return its path.
 
     Raises:
       UserError: there is none.

@@ -49,7 +49,7 @@ class Clip:
 
 
 def no_objects(num_frames: int, num_objects: int, width: int) -> dict[str, np.ndarray]:
-    """Return the object arrays of a clip without any object: T, N and Co, see `Clip`."""
+    """Make the object arrays of a clip without any object: T, N and Co, see `Clip`."""
     shape = (num_frames, num_objects)
     return {
         'object': np.zeros((*shape, width), np.float32),
@@ -123,6 +123,7 @@ def _check_shapes(clip: Clip) -> None:
 
 
 def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
+    # One NaN in one clip makes the loss of a whole batch NaN, days into a training.
     if not np.isfinite(values).all():
         raise UserError(f'clip {clip_id}: {kind} features hold NaN or infinity: extract them again')
     largest = np.abs(values).max(initial=0)
@@ -131,6 +132,7 @@ def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
             f'clip {clip_id}: {kind} features reach {largest:g}, but float16 ends at '
             f'{FLOAT16_MAX:g}: scale the features down'
         )
+    # Below 3e-8 a number becomes 0, so that a clip would look as if it had no such features.
     if largest and not values.astype(np.float16).any():
         raise UserError(
             f'clip {clip_id}: {kind} features reach only {largest:g}, which float16 rounds to 0: '
@@ -147,6 +149,7 @@ def _check_objects(clip: Clip) -> None:
         raise UserError(f'clip {clip.id}: box must be x1 y1 x2 y2 with x1 <= x2 and y1 <= y2')
     if not ((clip.score >= 0) & (clip.score <= 1)).all():
         raise UserError(f'clip {clip.id}: score leaves [0, 1]')
+    # The model masks absent objects, but statistics over shards count on zeros.
     for kind, empty in (('object', 0), ('score', 0), ('label', -1)):
         if (getattr(clip, kind)[~clip.object_mask] != empty).any():
             raise UserError(f'clip {clip.id}: {kind} must be {empty} where object_mask is False')

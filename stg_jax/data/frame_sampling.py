@@ -1,10 +1,10 @@
-"""Which frames of a video stand for the whole of it."""
+"""Choose the frames that represent a video, and resample steps of features to them."""
 
 import numpy as np
 
 
 def sample_index(num_frames: int, num_samples: int) -> np.ndarray:
-    """Return the frames at the centres of `num_samples` equal parts of a video.
+    """Choose the frames at the centres of `num_samples` equal parts of a video.
 
     Args:
       num_frames: frames of the video, at least 1, counted in presentation order.
@@ -13,12 +13,15 @@ def sample_index(num_frames: int, num_samples: int) -> np.ndarray:
     Returns:
       (T,) int64, not decreasing, in [0, num_frames).
     """
+    # Centres, not the ends that linspace would take: the first and last frames of a cut are often
+    # black or belong to the shot before. Videos and feature files must use the same rule, or their
+    # steps would not show the same moments.
     centre = (np.arange(num_samples) + 0.5) * num_frames / num_samples
     return centre.astype(np.int64)
 
 
 def context_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
-    """Return the `width` consecutive frames around each frame of `index`.
+    """Choose the `width` consecutive frames around each frame of `index`.
 
     Args:
       index: (T,) frame numbers.
@@ -28,6 +31,7 @@ def context_index(index: np.ndarray, width: int, num_frames: int) -> np.ndarray:
     Returns:
       (T, width) int64.
     """
+    # Clipping repeats a frame at the ends: encoders of clips need windows of one length.
     offset = np.arange(width) - width // 2
     return np.clip(index[:, None] + offset, 0, num_frames - 1)
 
@@ -40,13 +44,14 @@ def pick_steps(steps: np.ndarray, num_frames: int) -> np.ndarray:
 def average_steps(steps: np.ndarray, num_frames: int) -> np.ndarray:
     """Resample (S, D) to (T, D): means of T equal segments if S > T, else the step at each centre.
 
-    A step that lies in two segments counts in both by its share.
+    A step across the border of two segments counts in both, by its part in each.
     """
     num_steps = len(steps)
     if num_steps <= num_frames:
         return pick_steps(steps, num_frames)
     edge = np.arange(num_frames + 1) * (num_steps / num_frames)
     step = np.arange(num_steps)
-    share = np.minimum(edge[1:, None], step + 1) - np.maximum(edge[:-1, None], step)
-    share = np.maximum(share, 0)
-    return (share / share.sum(axis=1, keepdims=True) @ steps).astype(steps.dtype)
+    # Length of the overlap of segment t with step s, (T, S); negative where they do not touch.
+    overlap = np.minimum(edge[1:, None], step + 1) - np.maximum(edge[:-1, None], step)
+    overlap = np.maximum(overlap, 0)
+    return (overlap / overlap.sum(axis=1, keepdims=True) @ steps).astype(steps.dtype)

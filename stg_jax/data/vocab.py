@@ -39,16 +39,16 @@ class Vocabulary:
                 f'no word occurs {min_count} times in the train captions: '
                 'lower config.data.min_count or check the captions'
             )
-        # Ties by spelling: the ids depend on the captions alone, not on their order.
+        # Ties by spelling: the ids depend only on the captions, not on their order.
         return cls(SPECIAL + tuple(sorted(words, key=lambda word: (-counts[word], word))))
 
     def encode(self, caption: str, max_words: int) -> list[int]:
-        """Return [BOS, the ids of the first `max_words` words, EOS]; unknown words are UNK."""
+        """Encode the first `max_words` words as [BOS, ids, EOS]; unknown words are UNK."""
         words = caption.split()[:max_words]
         return [BOS, *(self._ids.get(word, UNK) for word in words), EOS]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the words before the first EOS, without PAD and BOS."""
+        """Join the words before the first EOS, without PAD and BOS."""
         words = []
         for i in map(int, ids):
             if i == EOS:
@@ -89,5 +89,6 @@ class Vocabulary:
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
-        # Only UNK of the special words may be written in a caption: a PAD inside would hide it.
+        # Of the special words only UNK may occur in a caption: `<pad>` in one would be read as the
+        # end of what counts, and `<eos>` would end it.
         return {word: i for i, word in enumerate(self.words) if i >= UNK}

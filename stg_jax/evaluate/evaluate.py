@@ -89,13 +89,15 @@ def evaluate_captioner(
     predictions = predict(lambda batch: captioner.search(batch, **options), batches, run.vocab)
     if not processes.is_first():
         return None
+    # Before scoring, so that captions that took minutes survive a full disk or a lack of memory.
+    _write_predictions(folder, predictions)
     about |= _count_looks(captioner, split, about)
     # Normalised captions are enough here: they are only compared with the words of captions.
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
     scores |= meaning_scores(run, predictions, references)
     evaluation = Evaluation(predictions, references, scores, folder)
-    _write(evaluation)
+    _write_scores(evaluation)
     return evaluation
 
 
@@ -179,13 +181,15 @@ def facts(scores: dict[str, Any]) -> list[str]:
     return [*sentences, made_with(scores)]
 
 
-def _write(evaluation: Evaluation) -> None:
+def _write_predictions(folder: epath.Path, predictions: Mapping[str, str]) -> None:
+    # Scores of an earlier evaluation must not be found beside captions that they are not of.
+    (folder / 'scores.json').unlink(missing_ok=True)
     # COCO results format: other evaluation code reads it, as launch/score.py does.
-    coco = [
-        {'image_id': clip_id, 'caption': caption}
-        for clip_id, caption in evaluation.predictions.items()
-    ]
-    write_json(evaluation.folder / 'predictions.json', coco)
+    coco = [{'image_id': clip_id, 'caption': caption} for clip_id, caption in predictions.items()]
+    write_json(folder / 'predictions.json', coco)
+
+
+def _write_scores(evaluation: Evaluation) -> None:
     write_json(evaluation.folder / 'scores.json', evaluation.scores)
     write_results_page(
         evaluation.folder / 'index.html',

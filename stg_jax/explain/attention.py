@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import BranchSequence, CaptioningModel
-from stg_jax.model.transformer import MASKED
+from stg_jax.ops.cached_attention import MASKED
 
 
 def logits_and_attention(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_BKL: jax.Array, branch: str
 ) -> tuple[jax.Array, jax.Array]:
     """Compute a branch's logits (B, K, L, V) and its attention (B, K, L, T) over frames.
 
@@ -34,16 +34,18 @@ def logits_and_attention(
 
 def weight_BKHLS(layer: Mapping[str, jax.Array], mask_BS: jax.Array) -> jax.Array:  # noqa: N802
     """Compute one layer's attention weights from its 'query' and 'key'; they sum to 1 over S."""
+    # The same formula as `transformer.Attention`; a test holds the two equal.
     query_BKLHE, key_BSHE = layer['query'], layer['key']
     scale = query_BKLHE.shape[-1] ** -0.5
     logit_BKHLS = jnp.einsum(
         'BKLHE,BSHE->BKHLS', query_BKLHE * scale, key_BSHE, preferred_element_type=jnp.float32
     )
+    # MASKED is finite: with -inf a row without any position would become NaN.
     return jax.nn.softmax(jnp.where(mask_BS[:, None, None, None], logit_BKHLS, MASKED))
 
 
 def capture_attention(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_BKL: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_BKL: jax.Array, branch: str
 ) -> tuple[jax.Array, list[dict[str, jax.Array]], BranchSequence]:
     """Run a branch and capture the inputs and outputs of each cross-attention.
 
@@ -52,6 +54,8 @@ def capture_attention(
       sequence that the branch read.
     """
 
+    # Only these intermediates are kept: capturing everything would hold every activation of the
+    # network in memory.
     def is_wanted(module: nn.Module, method: str) -> bool:
         inside = 'cross_attention' in module.path and method in ('__call__', 'attend')
         return inside or method == 'sequence'
@@ -70,5 +74,7 @@ def capture_attention(
     for number in range(len(decoder)):
         layer = decoder[f'decoder_{number}']['cross_attention']
         parts = {part: layer[part]['__call__'][0] for part in ('query', 'key', 'value')}
+        query_MHE = parts['query']
+        parts['query'] = query_MHE.reshape(*token_BKL.shape, *query_MHE.shape[1:])
         layers.append(parts | {'attend': layer['attend'][0]})
     return cast(jax.Array, logits_BKLV), layers, taken['sequence'][0]

@@ -14,7 +14,7 @@ from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.explain import forward
 from stg_jax.explain.attention import logits_and_attention
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, frame_saliency
 from stg_jax.explain.relevance import PATH, object_relevance
 from stg_jax.model.graph import pairwise_cosine, pairwise_iou
@@ -96,6 +96,7 @@ def explain_caption(
     features = stack_clips([clip], run.config.data.objects)
     captioner.inputs(features)  # refuses features that do not fit
     batch = forward.as_batch(features)
+    # Longer captions are cut, as references are in training.
     ids = word_ids(token_L)[: model.max_words]
     has_cells = cells_make_frames(run.manifest.extractor, batch)
     # Linen modules are dataclasses that hash by their fields.
@@ -107,6 +108,7 @@ def explain_caption(
     return Explanation(
         words=tuple(run.vocab.words[i] for i in ids),
         box_TN4=features['box'][0],
+        # The network reads a fixed N: clips with more objects lose the least certain ones.
         score_TN=_fit_objects(clip.score, num_objects, 0),
         label_TN=_fit_objects(clip.label, num_objects, -1),
         object_mask_TN=features['object_mask'][0],
@@ -117,7 +119,7 @@ def explain_caption(
     )
 
 
-def object_links(batch: Batch) -> Links:
+def object_links(batch: DeviceBatch) -> Links:
     """Compute the graph's edges for the one clip of a batch; zero for padding."""
     mask_TN = np.asarray(batch['object_mask'][0])
     object_BTNC = batch['object']
@@ -143,10 +145,11 @@ def pad_words(ids: Sequence[int], max_words: int) -> np.ndarray:
     return token_L
 
 
+# Compiling takes far longer than explaining, and a report explains many captions of one run.
 @functools.lru_cache(maxsize=4)
 def _explain_fn(
     model: CaptioningModel, has_cells: bool
-) -> Callable[[PyTree, Batch, np.ndarray], dict[str, Any]]:
+) -> Callable[[PyTree, DeviceBatch, np.ndarray], dict[str, Any]]:
     """Compile the fields of `Explanation` that have one row for each word."""
     return jax.jit(functools.partial(_explain_words, model, has_cells))
 

@@ -53,6 +53,8 @@ def measure(captioner: Captioner, clips: Iterable[Clip]) -> dict[str, Any]:
     Raises:
       UserError: `clips` is empty.
     """
+    # Seeded by the number of the clip, so that a measurement over more clips begins like one over
+    # fewer.
     curves: dict[str, list[Curves]] = {}
     pointings: list[pointing_game.Pointing] = []
     num_clips = 0
@@ -79,6 +81,7 @@ def follow(
       present: (...) bool, the frames or objects that exist.
       rng: draws the random order for each word.
     """
+    # Deletion, insertion and the baseline of all L words are one call of `log_p_fn`.
     share_S = np.linspace(0, 1, STEPS + 1)
     relevance_LP = relevance_L[:, present]
     chance_LP = rng.random(relevance_LP.shape)
@@ -117,6 +120,7 @@ def summarise(curves: Sequence[Curves]) -> dict[str, list[float] | float]:
 
 def _first(value_LP: np.ndarray, share_S: np.ndarray) -> np.ndarray:
     """Mark the share of items with the highest values, (L, S, P)."""
+    # Stable, so that ties of equal relevance are broken in the order of the frames.
     rank_LP = (-value_LP).argsort(-1, kind='stable').argsort(-1)
     return rank_LP[:, None] < np.round(share_S * value_LP.shape[-1])[:, None]
 
@@ -145,13 +149,16 @@ def _items(explanation: Explanation) -> list[tuple[str, np.ndarray, np.ndarray]]
         and explanation.object_mask_TN.any()
     ):
         items.append((explanation.teacher, explanation.relevance_LTN, explanation.object_mask_TN))
+    # A joint branch is measured once, by its objects: it is teacher and student.
     if explanation.saliency_LT is not None and explanation.student != explanation.teacher:
         num_frames = len(explanation.box_TN4)
         items.append((explanation.student, explanation.saliency_LT, np.ones(num_frames, bool)))
     return items
 
 
-def _log_p_fn(captioner: Captioner, batch: forward.Batch, ids: list[int], branch: str) -> LogPFn:
+def _log_p_fn(
+    captioner: Captioner, batch: forward.DeviceBatch, ids: list[int], branch: str
+) -> LogPFn:
     """Build the function from versions of a clip to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)

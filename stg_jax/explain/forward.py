@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stg_jax.model.network import CaptioningModel
+from stg_jax.model.network import CaptioningModel, DeviceBatch
+from stg_jax.ops.packing import Packing
 
 PyTree = Any
-Batch = Mapping[str, jax.Array]
 
 
 def teacher_of(model: CaptioningModel) -> str | None:
@@ -23,7 +23,7 @@ def student_of(model: CaptioningModel) -> str | None:
     return next((name for name in ('scene', 'joint') if name in model.config.decoders), None)
 
 
-def as_batch(features: Mapping[str, np.ndarray]) -> Batch:
+def as_batch(features: Mapping[str, np.ndarray]) -> DeviceBatch:
     """Move features to the device once, for the many calls that an explanation takes."""
     return {key: jnp.asarray(value) for key, value in features.items()}
 
@@ -31,7 +31,7 @@ def as_batch(features: Mapping[str, np.ndarray]) -> Batch:
 def apply_logits(
     model: CaptioningModel,
     params: PyTree,
-    batch: Batch,
+    batch: DeviceBatch,
     token_BKL: jax.Array,
     branch: str,
     shown_BT: jax.Array | None = None,
@@ -43,7 +43,7 @@ def apply_logits(
 
 def logits(
     model: CaptioningModel,
-    batch: Batch,
+    batch: DeviceBatch,
     token_BKL: jax.Array,
     branch: str,
     shown_BT: jax.Array | None = None,
@@ -66,9 +66,11 @@ def logits(
         # With every position masked, softmax attends uniformly. Zeros keep the hidden frames from
         # being read after all.
         feature_BSD = jnp.where(mask_BS[..., None], feature_BSD, 0)
+    # Deterministic: explanations are of the network without dropout.
     decoder = model.decoders[branch]
     memory = decoder.read_memory(decoder.encode(feature_BSD, mask_BS, False, sequence.layout))
-    return decoder.logits(decoder.hidden(token_BKL, memory, False))
+    packing = Packing(token_BKL.shape)
+    return decoder.logits(packing.unpack(decoder.hidden(token_BKL, memory, False, packing)))
 
 
 def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:

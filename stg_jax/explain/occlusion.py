@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import CaptioningModel
 
 _AT_ONCE = 64  # versions of a clip that are in memory together
@@ -18,7 +18,7 @@ _AT_ONCE = 64  # versions of a clip that are in memory together
 def log_p_of_shown(
     model: CaptioningModel,
     params: PyTree,
-    batch: Batch,
+    batch: DeviceBatch,
     token_L: jax.Array,
     branch: str,
     shown_P: jax.Array,
@@ -44,6 +44,8 @@ def log_p_of_shown(
         logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch, frames)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
+    # A vmap over all versions would hold P copies of the activations; a loop in Python would pay
+    # the dispatch of every operation P times.
     return jax.lax.map(log_p, shown_P, batch_size=_AT_ONCE)
 
 
@@ -58,7 +60,7 @@ def shown_log_p_fn(model: CaptioningModel, branch: str) -> Callable[..., jax.Arr
 
 
 def cell_saliency(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_L: jax.Array, branch: str
 ) -> jax.Array:
     """Compute how much log-probability each word loses when a grid cell is hidden, (L - 1, T, N).
 
@@ -71,6 +73,7 @@ def cell_saliency(
 
     def log_p(cell: jax.Array) -> jax.Array:
         t, n = jnp.divmod(cell, N)
+        # The mean without one of N equal cells follows from the mean of all.
         rest_C = (N * appearance_TC[t] - object_TNC[t, n]) / (N - 1)
         seen = dict(batch) | {
             'appearance': appearance_TC.at[t].set(rest_C)[None],
@@ -85,7 +88,7 @@ def cell_saliency(
     return (whole_1L - log_p_PL).T.reshape(-1, T, N)
 
 
-def cells_make_frames(extractor: Mapping[str, Any], batch: Batch) -> bool:
+def cells_make_frames(extractor: Mapping[str, Any], batch: DeviceBatch) -> bool:
     """Check whether the clip's objects are grid cells that average to the frame's appearance.
 
     They do for pooled maps of convolutional networks, but not for class tokens of transformers.
@@ -105,7 +108,7 @@ def cells_make_frames(extractor: Mapping[str, Any], batch: Batch) -> bool:
 
 
 def frame_saliency(
-    model: CaptioningModel, params: PyTree, batch: Batch, token_L: jax.Array, branch: str
+    model: CaptioningModel, params: PyTree, batch: DeviceBatch, token_L: jax.Array, branch: str
 ) -> jax.Array:
     """Compute how much log-probability each word loses when a frame is hidden, (L - 1, T).
 

@@ -35,6 +35,7 @@ class Pointing:
 
 def toy_scene(clip: Clip, sources: Mapping[str, Any]) -> Scene:
     """Compose the scene of a toy clip again, from its id and the sources of the data."""
+    # Ids are the split followed by a number, such as test12.
     split = clip.id.rstrip('0123456789')
     difficulty = Difficulty(**sources.get('difficulty', {}))
     return compose(split, int(clip.id[len(split) :]), sources['seed'], difficulty)
@@ -48,10 +49,12 @@ def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
     found, words = [], explanation.words
     if scene.event.num_actors < 2:
         return []
+    # Objects come from a detector on the pixels, things from the renderer: they match by overlap.
     is_thing = [_is_thing(explanation, clip.true_box[:, i]) for i in range(len(scene.things))]
     for actor, meant in enumerate(scene.things[:2]):
         alike = [is_thing[i] for i, thing in enumerate(scene.things) if thing.shape == meant.shape]
         for place in range(len(words) - 1):
+            # Only colour and noun together refer to one thing: two actors may share a shape.
             if words[place] == meant.colour and words[place + 1] in NOUNS[meant.shape]:
                 found.append(_judge(explanation, place, np.any(alike, axis=0), is_thing[actor]))
     return found

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.explain import forward
-from stg_jax.explain.forward import Batch, PyTree
+from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import CaptioningModel
 
 # Midpoints of 8 equal steps on the path from no objects (0) to all of them (1).
@@ -15,7 +15,7 @@ PATH = (np.arange(8) + 0.5) / 8
 def object_relevance(
     model: CaptioningModel,
     params: PyTree,
-    batch: Batch,
+    batch: DeviceBatch,
     token_L: jax.Array,
     branch: str,
     factor_P: np.ndarray,
@@ -27,6 +27,7 @@ def object_relevance(
     and overlaps ignore features. The result is the mean over P values shared by all factors:
     `PATH` gives integrated gradients (Sundararajan et al., 2017), [1.0] plain gradient times input.
     """
+    # Features are stored as float16, in which small gradients would underflow.
     object_BTNC = batch['object'].astype(jnp.float32)
 
     def log_p(factor_TN: jax.Array) -> jax.Array:
@@ -35,6 +36,8 @@ def object_relevance(
         logits_BKLV = forward.apply_logits(model, params, scaled, token_BKL, branch)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
+    # jacrev computes the gradients of all L words at once. The P factors follow one another, so
+    # that the memory is that of one.
     ones_TN = jnp.ones(batch['object_mask'].shape[1:])
     gradient_PLTN = jax.lax.map(
         lambda factor: jax.jacrev(log_p)(factor * ones_TN), jnp.asarray(factor_P, jnp.float32)

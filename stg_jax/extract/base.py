@@ -30,6 +30,7 @@ class Detections:
     label: np.ndarray
 
 
+# Protocols and not base classes: a detector of another project fits without knowing this one.
 class Detector(Protocol):
     """Finds objects in frames."""
 
@@ -163,6 +164,7 @@ class Extractor(abc.ABC):
     """
 
     name: ClassVar[str]
+    # Checked when a run captions raw video: features of another version would be read silently.
     version: ClassVar[int]
     uses_models: ClassVar[bool] = False
     options: ClassVar[Sequence[str]] = ()
@@ -257,6 +259,7 @@ def to_clip(
         id=clip_id,
         captions=tuple(captions),
         **arrays,  # pyright: ignore[reportArgumentType] - keys are names of array fields
+        # Only the toy world knows where things really are.
         true_box=np.zeros((len(video.index), 0, 4), np.float32),
         fps=video.fps,
         height=video.height,

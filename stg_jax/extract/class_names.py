@@ -18,6 +18,7 @@ _COCO_91 = (
     *('sink', 'refrigerator', '', 'book', 'clock', 'vase', 'scissors', 'teddy bear', 'hair drier'),
     'toothbrush',
 )
+# The order in which detectors that leave out the unused ids number the rest.
 _COCO_80 = tuple(filter(None, _COCO_91))
 
 
@@ -35,6 +36,7 @@ def in_metadata(text: str) -> tuple[str, ...]:
     Args:
       text: untrusted; a list or a mapping from number to name, as JSON or a Python literal.
     """
+    # Ultralytics writes a dict as Python prints it, others JSON. literal_eval executes nothing.
     for parse in (json.loads, ast.literal_eval):
         try:
             found = parse(text)
@@ -51,5 +53,6 @@ def beside(path: Path) -> tuple[str, ...]:
     listed = path.with_suffix('.names')
     if not listed.is_file():
         return ()
+    # A name in another encoding is shown wrongly, but does not stop the detector.
     lines = listed.read_text('utf-8', errors='replace').splitlines()
     return tuple(line.strip() for line in lines)

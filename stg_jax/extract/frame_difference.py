@@ -14,6 +14,7 @@ class FrameDifference:
       frame_encoder: describes the two frames.
     """
 
+    # The frames before and after: motion is centred on the described frame.
     context = 3
 
     def __init__(self, frame_encoder: FrameEncoder):

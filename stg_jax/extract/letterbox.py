@@ -7,6 +7,7 @@ import numpy as np
 
 _BORDER = 114  # the grey around the training images of the YOLO family
 
+# Each family of detectors was trained with one of these.
 Fit = Literal['stretch', 'corner', 'centre']
 
 
@@ -25,6 +26,7 @@ def fit_frame(frame: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.nd
     if fit == 'stretch':
         return resize(frame, size), np.array([0, 0, size[1], size[0]])
     scale = min(size[0] / frame.shape[0], size[1] / frame.shape[1])
+    # A frame can be narrower than a pixel of the canvas; OpenCV refuses empty pictures.
     height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
     y, x = ((size[0] - height) // 2, (size[1] - width) // 2) if fit == 'centre' else (0, 0)
     canvas = np.full((*size, 3), _BORDER, np.uint8)
@@ -35,6 +37,7 @@ def fit_frame(frame: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.nd
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Stretch a frame to (height, width); shrinking averages, so that no detail aliases."""
+    # INTER_AREA equals nearest neighbour when it enlarges.
     shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(frame, (size[1], size[0]), interpolation=method)

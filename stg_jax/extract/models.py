@@ -72,6 +72,7 @@ def digest(part: str, text: str) -> str:
     """
     library, model = _find(part, text)
     files = library.files(model)
+    # A digest of digests: files are hashed one by one, whatever their number and size.
     content = hashlib.sha256()
     for path in files:
         with path.open('rb') as file:
@@ -80,6 +81,7 @@ def digest(part: str, text: str) -> str:
 
 
 def _find(part: str, text: str) -> tuple[ModelLibrary, str]:
+    # Only the first colon: a folder on Windows or a URL such as hf://... has its own.
     name, _, model = text.partition(':')
     library = LIBRARIES.get(name)
     if library is None or bool(model) != library.needs_model:

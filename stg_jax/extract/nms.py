@@ -31,8 +31,10 @@ def best_detections(
       max_overlap: of two boxes of one class whose IoU exceeds it, the one with the lower score is
         dropped. None keeps both, for set-prediction detectors, which do not repeat themselves.
     """
+    # Best first and stable: the result does not depend on how a library sorts ties.
     order = np.argsort(-score, kind='stable')
     order = order[np.isfinite(box[order]).all(axis=-1) & (score[order] >= min_score)]
+    # Clipped before duplicates are compared, since only the visible parts can overlap.
     box, score, label = np.clip(box[order], 0, 1), score[order], label[order]
     kept = np.flatnonzero((box[:, :2] < box[:, 2:]).all(axis=-1))
     if max_overlap is not None and len(kept):

@@ -101,6 +101,7 @@ class FeatureExtractor(Extractor):
         self.settings = dict(settings)
         self._num_frames, self._num_objects = settings['frames'], settings['objects']
         self._batch_size = settings['batch_size']
+        # Both need a spatial feature map; crops only need an embedding.
         self._by_map = settings['nodes'] == 'grid' or settings['object_features'] == 'roi'
         self._detector = detector
         if detector:
@@ -128,6 +129,7 @@ class FeatureExtractor(Extractor):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """See `Extractor`."""
+        # Manifests keep digests by name. A name shared by several parts has the same files in each.
         part_of = {settings[part]: part for part in ('detector', 'clip_encoder', 'frame_encoder')}
         for name, digest in settings['digests'].items():
             if models.digest(part_of.get(name, 'frame_encoder'), name) != digest:
@@ -154,6 +156,7 @@ class FeatureExtractor(Extractor):
     ) -> list[dict[str, np.ndarray]]:
         """See `Extractor`."""
         stages = stages or Stages()
+        # Frames of all videos together fill the batches of the models; each video has few.
         frames = [frame for video in videos for frame in video.frames]
         contexts = [context for video in videos for context in video.contexts]
         with stages.measure('detect'):
@@ -194,6 +197,7 @@ class FeatureExtractor(Extractor):
         width = encoder.map_width if self._by_map else encoder.width
         objects = no_objects(len(frames), self._num_objects, width)
         for t, detections in enumerate(found):
+            # Labels and scores of padding keep the values of `no_objects`.
             count = len(detections.box)
             for kind in ('box', 'score', 'label'):
                 objects[kind][t, :count] = getattr(detections, kind)
@@ -201,9 +205,11 @@ class FeatureExtractor(Extractor):
         mask = objects['object_mask']
         if self._by_map:
             assert maps is not None  # checked when the extractor was built
+            # All N boxes of a frame at once, padding included: one shape, compiled once.
             pooled = in_batches(roi_align, [maps, objects['box']], self._batch_size)
             objects['object'] = pooled * mask[..., None]
         elif mask.any():
+            # Only real objects: an encoder is the most expensive part, and padding has no pixels.
             crops = [_crop(frames[t], objects['box'][t, n]) for t, n in np.argwhere(mask)]
             objects['object'][mask] = encoder.encode(crops)[0]
         return objects
@@ -211,6 +217,7 @@ class FeatureExtractor(Extractor):
 
 def _crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Cut out the pixels that a box touches, at least one."""
+    # Outwards to whole pixels, and at least one: encoders cannot resize an empty picture.
     size = np.array(frame.shape[1::-1])
     x1, y1 = np.minimum(np.floor(box[:2] * size), size - 1).astype(int)
     x2, y2 = np.maximum(np.ceil(box[2:] * size).astype(int), (x1 + 1, y1 + 1))

@@ -38,6 +38,7 @@ def build_extractor(settings: Mapping[str, Any]) -> Extractor:
       UserError: the features came from elsewhere or from another version of the extractor, or one
         of its models is missing.
     """
+    # Features of other people's files have the name 'files'.
     name = settings.get('name')
     if name not in EXTRACTORS:
         raise UserError(

@@ -23,6 +23,8 @@ def roi_align(
     """
     height, width = map_FhwC.shape[1:3]
     x1, y1, x2, y2 = jnp.moveaxis(box_FN4, -1, 0)
+    # Bilinear sampling is separable: two small matrix products replace the gathers of the usual
+    # kernel, and run on any platform.
     row_FNh = _sample_weights(y1, y2, height, size * samples)
     column_FNw = _sample_weights(x1, x2, width, size * samples)
     return _pool(map_FhwC, row_FNh, column_FNw)
@@ -37,6 +39,7 @@ def grid_nodes(map_FhwC: jax.Array | np.ndarray, num_objects: int) -> tuple[jax.
       Objects (F, R * R, C), row by row, and their boxes (F, R * R, 4) as in `roi_align`.
     """
     num_frames, height, width, _ = map_FhwC.shape
+    # Objects beyond the largest square stay empty.
     side = int(num_objects**0.5)
     edge = jnp.arange(side) / side
     y1, x1 = (corner.ravel() for corner in jnp.meshgrid(edge, edge, indexing='ij'))

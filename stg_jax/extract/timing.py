@@ -18,6 +18,7 @@ class Stages:
     @contextlib.contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the duration of a block to a stage, unless the block fails."""
+        # Not time.time, which goes back when the clock of the machine is set.
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from stg_jax.model.graph import ObjectGraph
+from stg_jax.model.graph import GraphConv, ObjectGraph
 from stg_jax.ops.dense import Dense
 
 
@@ -17,7 +17,7 @@ class SceneEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, appearance_BTC: jax.Array, motion_BTC: jax.Array) -> jax.Array:
-        """Return (B, T, D), or (B, 2T, D) when the two sequences are concatenated in time."""
+        """Compute (B, T, D), or (B, 2T, D) for fusion 'time'."""
 
         def dense(name):
             return Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
@@ -30,32 +30,20 @@ class SceneEncoder(nn.Module):
 
 
 class ObjectEncoder(nn.Module):
-    """Graph convolutions over the objects of a clip, then a mean over those of each frame.
-
-    Layer: H' = relu(H + S G S H W), the residual inside the relu, from H0 = object @ Wo.
-    """
+    """Graph convolutions over the objects of a clip, from H0 = object @ Wo without a bias."""
 
     width: int
     num_layers: int
-    norm: str  # none | layer
+    norm: str  # see `GraphConv`
     dtype: jnp.dtype
 
-    def __call__(
-        self, object_BTNC: jax.Array, mask_BTN: jax.Array, graph: ObjectGraph
-    ) -> jax.Array:
-        """Return (B, T, D), zero for a frame without objects."""
-        return mean_of_objects(self.nodes(object_BTNC, graph), mask_BTN)
-
     @nn.compact
-    def nodes(self, object_BTNC: jax.Array, graph: ObjectGraph) -> jax.Array:
-        """Return the states (B, T, N, D) of all nodes, also of absent ones."""
+    def __call__(self, object_BTNC: jax.Array, graph: ObjectGraph) -> jax.Array:
+        """Compute the states (B, T, N, D) of all nodes, absent ones included."""
         node_BTND = Dense(self.width, use_bias=False, dtype=self.dtype, name='embed')(object_BTNC)
         for layer in range(self.num_layers):
-            dense = Dense(self.width, use_bias=False, dtype=self.dtype, name=f'graph_{layer}')
-            update_BTND = dense(graph.propagate(node_BTND))
-            if self.norm == 'layer':
-                update_BTND = nn.LayerNorm(dtype=self.dtype, name=f'norm_{layer}')(update_BTND)
-            node_BTND = nn.relu(node_BTND + update_BTND)
+            conv = GraphConv(self.width, self.norm, self.dtype, name=f'graph_{layer}')
+            node_BTND = conv(node_BTND, graph)
         return node_BTND
 
 

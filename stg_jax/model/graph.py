@@ -1,8 +1,8 @@
-"""The object graph of a clip: which objects are linked, and how strongly.
+"""The object graph of a clip, and the graph convolution over it.
 
 Nodes are the N objects of each of T frames; a link exists only within a frame and between
 neighbouring frames, so the adjacency G over all T * N nodes is block banded. It is kept as its
-(N, N) blocks, and one propagation (`ops.band_messages`) costs O(T N^2) instead of O(T^2 N^2).
+(N, N) blocks, and one propagation (`ops/band_messages.py`) costs O(T N^2) instead of O(T^2 N^2).
 
 Source: Pan et al., "Spatio-Temporal Graph for Video Captioning with Knowledge Distillation",
 CVPR 2020, section 3.1.
@@ -12,35 +12,63 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 
 from stg_jax.ops.band_messages import Bands, as_matrix, from_frame, messages
+from stg_jax.ops.dense import Dense
 
 
 class ObjectGraph(Protocol):
     """A normalised adjacency S G S with S = diag(row degree) ** -1/2."""
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
-        """Return S G S H for node states H (B, T, N, D)."""
-        ...
+        """Compute S G S H for node states H (B, T, N, D)."""
 
     def dense(self) -> jax.Array:
-        """Return S G S as (B, T * N, T * N)."""
-        ...
+        """Expand S G S to (B, T * N, T * N); for tests and drawing only."""
+
+
+class GraphConv(nn.Module):
+    """Graph convolution H' = relu(H + S G S H W), the residual inside the relu.
+
+    Attributes:
+      width: D.
+      norm: 'none' as printed in the paper, or 'layer' to normalize the update S G S H W.
+      dtype: of the computation.
+    """
+
+    width: int
+    norm: str
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Define W and, if asked for, the normalization."""
+        self.linear = Dense(self.width, use_bias=False, dtype=self.dtype)
+        nn.share_scope(self, self.linear)  # W is stored as 'kernel' of this module
+        if self.norm == 'layer':
+            self.layer_norm = nn.LayerNorm(dtype=self.dtype)
+
+    def __call__(self, node_BTND: jax.Array, graph: ObjectGraph) -> jax.Array:
+        """Map node states H (B, T, N, D) to H' (B, T, N, D)."""
+        update_BTND = self.linear(graph.propagate(node_BTND))
+        if self.norm == 'layer':
+            update_BTND = self.layer_norm(update_BTND)
+        return nn.relu(node_BTND + update_BTND)
 
 
 @struct.dataclass
 class BandedGraph:
-    """Blocks (t, t + k) of S G S as bands[k], each (B, T, N, N); see `ops.band_messages`."""
+    """Blocks (t, t + k) of S G S as bands[k], each (B, T, N, N); see `ops/band_messages.py`."""
 
     bands: Bands
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
-        """Return S G S H for node states H (B, T, N, D), in their dtype."""
+        """Compute S G S H for node states H (B, T, N, D), in their dtype."""
         return messages(self.bands, node_BTND)
 
     def dense(self) -> jax.Array:
-        """Return S G S as (B, T * N, T * N)."""
+        """Expand S G S to (B, T * N, T * N); for tests and drawing only."""
         return as_matrix(self.bands)
 
 
@@ -56,12 +84,12 @@ class UniformGraph:
     weight_BTN: jax.Array
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
-        """Return the mean state of the present nodes at every present node (B, T, N, D)."""
+        """Give every present node the mean state of all present nodes (B, T, N, D)."""
         mean_BD = jnp.einsum('BTN,BTND->BD', self.weight_BTN.astype(node_BTND.dtype), node_BTND)
         return jnp.einsum('BTN,BD->BTND', self.mask_BTN.astype(node_BTND.dtype), mean_BD)
 
     def dense(self) -> jax.Array:
-        """Return G as (B, T * N, T * N); for tests and drawing only."""
+        """Expand G to (B, T * N, T * N); for tests and drawing only."""
         B = self.mask_BTN.shape[0]
         return jnp.einsum(
             'BI,BJ->BIJ', self.mask_BTN.reshape(B, -1), self.weight_BTN.reshape(B, -1)
@@ -108,20 +136,20 @@ def build_graph(
 
 
 def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
-    """Return softmax over j of IoU(box_i, box_j) within each frame (B, T, N, N), self included."""
+    """Compute softmax over j of IoU(box_i, box_j) per frame (B, T, N, N), self included."""
     return masked_softmax(pairwise_iou(box_BTN4), _pairs(mask_BTN, mask_BTN))
 
 
 def temporal_adjacency(object_BTNC: jax.Array, mask_BTN: jax.Array) -> jax.Array:
-    """Return softmax over j of cos(o_t^i, o_{t+1}^j) at [b, t, i, j]; the last frame's are zero."""
+    """Compute softmax over j of cos(o_t^i, o_{t+1}^j) (B, T, N, N); zero at the last frame."""
     cosine_BTNN = pairwise_cosine(object_BTNC[:, :-1], object_BTNC[:, 1:])
-    # Padded here, where it is (N, N), and not the features; the mask makes the last frame zero.
+    # Pad the (N, N) cosines and not the wide features; the mask makes the last frame zero.
     cosine_BTNN = jnp.pad(cosine_BTNN, [(0, 0), (0, 1), (0, 0), (0, 0)])
     return masked_softmax(cosine_BTNN, _pairs(mask_BTN, from_frame(mask_BTN, 1)))
 
 
 def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
-    """Return intersection over union of all box pairs of a frame (B, T, N, N); 1 with itself."""
+    """Compute the intersection over union (IoU) of all box pairs of a frame (B, T, N, N)."""
     low_BTN2, high_BTN2 = box_BTN4[..., :2], box_BTN4[..., 2:]
     area_BTN = jnp.prod(jnp.maximum(high_BTN2 - low_BTN2, 0), -1)
     overlap_BTNN2 = jnp.maximum(
@@ -132,31 +160,31 @@ def pairwise_iou(box_BTN4: jax.Array) -> jax.Array:
     both_BTNN = jnp.prod(overlap_BTNN2, -1)
     either_BTNN = area_BTN[..., :, None] + area_BTN[..., None, :] - both_BTNN
     iou_BTNN = jnp.where(either_BTNN > 0, both_BTNN / jnp.where(either_BTNN > 0, either_BTNN, 1), 0)
-    # A box of no area still overlaps itself fully.
+    # A box of zero area still overlaps itself fully.
     return jnp.where(jnp.eye(box_BTN4.shape[-2], dtype=bool), 1.0, iou_BTNN)
 
 
 def pairwise_cosine(left_BTNC: jax.Array, right_BTMC: jax.Array) -> jax.Array:
-    """Return the cosine of every left with every right feature (B, T, N, M); 0 with a zero one."""
+    """Compute the cosine of every left and right feature (B, T, N, M); 0 if one is zero."""
     left_BTNC, right_BTMC = left_BTNC.astype(jnp.float32), right_BTMC.astype(jnp.float32)
 
     def scale(x):
         return jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1), 1e-12))
 
-    # Scaled afterwards: features are many times as many numbers as their products.
+    # Scale the products and not the features, of which there are many times more numbers.
     product_BTNM = jnp.einsum('BTNC,BTMC->BTNM', left_BTNC, right_BTMC)
     return product_BTNM * scale(left_BTNC)[..., :, None] * scale(right_BTMC)[..., None, :]
 
 
 def masked_softmax(logit_XM: jax.Array, mask_XM: jax.Array) -> jax.Array:
-    """Return the softmax of logits in [-1, 1] over the columns of the mask, zeros if none."""
-    # Cosines and IoUs: the exponential needs no shift.
+    """Compute the softmax of logits in [-1, 1] over the True columns; zeros where there is none."""
+    # Cosines and IoUs cannot overflow exp, so no maximum is subtracted.
     weight_XM = jnp.where(mask_XM, jnp.exp(logit_XM), 0)
     return weight_XM / jnp.maximum(weight_XM.sum(-1, keepdims=True), 1e-9)
 
 
 def degree_scale(degree_X: jax.Array) -> jax.Array:
-    """Return the diagonal of S: degree ** -1/2, 0 for a node without links."""
+    """Compute the diagonal of S: degree ** -1/2, and 0 for a node without links."""
     return jnp.where(degree_X > 0, jax.lax.rsqrt(jnp.where(degree_X > 0, degree_X, 1)), 0)
 
 

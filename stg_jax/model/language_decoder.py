@@ -1,6 +1,6 @@
 """The language decoder of a branch: an encoder-decoder Transformer over the branch's sequence.
 
-Words are embedded by the same matrix that scores them (tied), separately in each branch.
+The word embedding is tied to the output projection, separately in each branch.
 """
 
 import jax
@@ -10,15 +10,15 @@ from flax import struct
 
 from stg_jax.model import transformer
 from stg_jax.model.layout import Layout
-from stg_jax.model.transformer import KeyValue
+from stg_jax.ops.cached_attention import CachedWords, ClipMemory, KeyValue
 from stg_jax.ops.dropout import Dropout
 from stg_jax.ops.einsum import einsum_float32
-from stg_jax.ops.packing import WHOLE, Packing
+from stg_jax.ops.packing import Packing
 
 
 @struct.dataclass
 class Memory:
-    """What a clip offers the decoder: encoded positions (B, S, D), and which are real (B, S)."""
+    """The encoded sequence of a batch of clips (B, S, D), and which positions are real (B, S)."""
 
     x_BSD: jax.Array
     mask_BS: jax.Array
@@ -33,14 +33,13 @@ class CrossMemory:
 
 
 def word_logits(hidden_D: jax.Array, vector_VD: jax.Array) -> jax.Array:
-    """Return float32 logits (..., V), multiplied in the dtype of the states (..., D)."""
+    """Compute float32 logits (..., V), multiplied in the dtype of the states (..., D)."""
     return einsum_float32('...D,VD->...V', hidden_D, vector_VD.astype(hidden_D.dtype))
 
 
-# Self-attention keys and values of each layer: (R, H, E) of the token that R prefixes read last,
-# (L, N, H, E) of all tokens read before, by position and then in any order.
-Entry = tuple[KeyValue, ...]
-Cache = tuple[KeyValue, ...]
+# Self-attention keys and values of each layer.
+Entry = tuple[KeyValue, ...]  # (R, H, E), of the token that R prefixes read last
+Cache = tuple[KeyValue, ...]  # (L, N, H, E), of all tokens before, by position, rows in any order
 
 
 class LanguageDecoder(nn.Module):
@@ -59,8 +58,9 @@ class LanguageDecoder(nn.Module):
     def setup(self):
         """Define the embedding and both stacks."""
         scale = nn.initializers.normal(self.width**-0.5)
-        # In float32: the gradients of a word are summed up over all its places, thousands for BOS,
-        # which bfloat16 cannot, and a GPU takes a hundred times as long to try.
+        # In float32: the gradient of a word vector is a sum over all its occurrences, thousands for
+        # BOS. bfloat16 cannot hold such a sum (3,000 ones add up to 256), and a GPU takes a hundred
+        # times longer to compute it.
         self.embed = nn.Embed(self.vocab_size, self.width, embedding_init=scale)
         sizes = (self.width, self.heads, self.feedforward, self.dropout, self.dtype)
         self.encoder = [transformer.EncoderLayer(*sizes) for _ in range(self.num_encoder_layers)]
@@ -86,35 +86,32 @@ class LanguageDecoder(nn.Module):
         token_BKL: jax.Array,
         memory: CrossMemory,
         train: bool,
-        packing: Packing = WHOLE,
+        packing: Packing,
     ) -> jax.Array:
-        """Return states (B, K, L, D); the one at l has read the tokens up to l (causal).
+        """Compute the states (M, D) of packed tokens; each has read its caption up to itself.
 
-        With a packing only the states (M, D) of its words are computed; words may then be left
-        out at the end of a caption alone.
+        A packing may leave out tokens only at the end of a caption.
         """
         L = token_BKL.shape[-1]
         position_BKLD = jnp.broadcast_to(
             transformer.sinusoids(L, self.width), (*token_BKL.shape, self.width)
         )
-        x_BKLD = self._embed(packing.pack(token_BKL), packing.pack(position_BKLD))
-        x_BKLD = self.drop(x_BKLD, deterministic=not train)
-        causal_LL = jnp.tril(jnp.ones((L, L), bool))
+        x_MD = self._embed(packing.pack(token_BKL), packing.pack(position_BKLD))
+        x_MD = self.drop(x_MD, deterministic=not train)
         for layer, read in zip(self.decoder, memory.layers, strict=True):
-            own = layer.read_self(x_BKLD)
-            x_BKLD = layer(x_BKLD, own, causal_LL, read, memory.mask_BS, train, packing)
-        return x_BKLD
+            x_MD = layer(x_MD, read, memory.mask_BS, train, packing)
+        return x_MD
 
     def word_vectors(self) -> jax.Array:
         """Return the float32 vectors (V, D) that embed and score words."""
         return self.embed.embedding
 
     def logits(self, hidden_D: jax.Array) -> jax.Array:
-        """Return float32 logits (..., V) of the next word for states (..., D)."""
+        """Compute float32 logits (..., V) of the next word from states (..., D)."""
         return word_logits(hidden_D, self.word_vectors())
 
     def empty_cache(self, num_rows: int) -> Cache:
-        """Return the zero self-attention cache of up to `num_rows` prefixes at once."""
+        """Allocate the self-attention cache of up to `num_rows` prefixes."""
         shape = (self.max_length, num_rows, self.heads, self.width // self.heads)
         zeros = jnp.zeros(shape, self.dtype)
         return tuple(KeyValue(zeros, zeros) for _ in range(self.num_decoder_layers))
@@ -148,57 +145,11 @@ class LanguageDecoder(nn.Module):
         entry = []
         for layer, past, clip in zip(self.decoder, cache, memory.layers, strict=True):
             new = layer.read_self(x_RD)
-            words = _Words(read_1L, position + 1, past, trail_RL, new)
-            x_RD = layer.step(x_RD, words, _Clip(clip_mask_RS, clip_mask_RS.shape[1], clip, clip_R))
+            words = CachedWords(read_1L, position + 1, past, trail_RL, new)
+            clips = ClipMemory(clip_mask_RS, clip_mask_RS.shape[1], clip, clip_R)
+            x_RD = layer.step(x_RD, words, clips)
             entry.append(new)
         return self.logits(x_RD), tuple(entry)
 
     def _embed(self, token_L, position_LD):
         return (self.embed(token_L) * self.width**0.5 + position_LD).astype(self.dtype)
-
-
-@struct.dataclass
-class _Words:
-    """The words of R prefixes up to the present one: its entry is new, the others are in the cache.
-
-    See `Scattered`, also for `_Clip`.
-    """
-
-    mask_RS: jax.Array
-    num_filled: jax.Array | int
-    past: KeyValue  # (L, N, H, E)
-    trail_RL: jax.Array
-    new: KeyValue  # (R, H, E)
-
-    def at(self, position):
-        is_new = position == self.num_filled - 1
-
-        def find(past_LNHE, new_RHE):
-            return jnp.where(is_new, new_RHE, past_LNHE[position, self.trail_RL[:, position]])
-
-        return jax.tree.map(find, self.past, self.new)
-
-    def whole(self):
-        position_L = jnp.arange(self.trail_RL.shape[1])
-        is_new_L11 = (position_L == self.num_filled - 1)[:, None, None]
-
-        def find(past_LNHE, new_RHE):
-            return jnp.where(is_new_L11, new_RHE[:, None], past_LNHE[position_L, self.trail_RL])
-
-        return jax.tree.map(find, self.past, self.new)
-
-
-@struct.dataclass
-class _Clip:
-    """The memories of R prefixes' clips."""
-
-    mask_RS: jax.Array
-    num_filled: jax.Array | int
-    memory: KeyValue  # (B, S, H, E)
-    clip_R: jax.Array
-
-    def at(self, position):
-        return jax.tree.map(lambda x_BSHE: x_BSHE[self.clip_R, position], self.memory)
-
-    def whole(self):
-        return jax.tree.map(lambda x_BSHE: x_BSHE[self.clip_R], self.memory)

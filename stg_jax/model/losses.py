@@ -56,12 +56,11 @@ def objective(
       The weighted sum of the terms, which has the gradient, and the terms themselves for logging:
       'xe_<decoder>' and 'kd'.
     """
-    D = next(iter(states.values())).hidden_MD.shape[-1]
     total, terms = chunked_loss(
         functools.partial(_loss_of_words, spec),
         {name: of.vector_VD for name, of in states.items()},
-        {name: of.hidden_MD.reshape(-1, D) for name, of in states.items()},
-        jax.tree.map(lambda x_BKL: packing.pack(x_BKL).reshape(-1), words),
+        {name: of.hidden_MD for name, of in states.items()},
+        jax.tree.map(packing.pack, words),
     )
     features = {name: of.feature_BD for name, of in states.items()}
     of_features = feature_terms(features, words, spec)

@@ -24,7 +24,9 @@ from stg_jax.model.language_decoder import (
     word_logits,
 )
 from stg_jax.model.layout import Layout
-from stg_jax.ops.packing import WHOLE, Packing
+from stg_jax.ops.packing import Packing
+
+DeviceBatch = Mapping[str, jax.Array]  # arrays by name, a row per clip
 
 
 @struct.dataclass
@@ -40,7 +42,7 @@ class BranchStates:
     """What the logits of one decoder are made of, and the mean of its features (B, D).
 
     Attributes:
-      hidden_MD: states of the packed words; (B, K, L, D) without a packing.
+      hidden_MD: states of the packed tokens.
       vector_VD: float32 vectors of all words; a logit is their product with a state.
       feature_BD: float32.
     """
@@ -117,22 +119,26 @@ class CaptioningModel(nn.Module):
         }
 
     def __call__(
-        self, batch: Mapping[str, jax.Array], token_BKL: jax.Array, train: bool
+        self, batch: DeviceBatch, token_BKL: jax.Array, train: bool
     ) -> dict[str, BranchOutput]:
-        """Return, by decoder name, the logits of the word after each of `token_BKL`."""
-        return {
-            name: BranchOutput(word_logits(of.hidden_MD, of.vector_VD), of.feature_BD)
-            for name, of in self.states(batch, token_BKL, train).items()
-        }
+        """Compute, by decoder name, the logits of the word after each of `token_BKL`."""
+
+        def output(of: BranchStates) -> BranchOutput:
+            logits_MV = word_logits(of.hidden_MD, of.vector_VD)
+            return BranchOutput(logits_MV.reshape(*token_BKL.shape, -1), of.feature_BD)
+
+        states = self.states(batch, token_BKL, train)
+        return {name: output(of) for name, of in states.items()}
 
     def states(
         self,
-        batch: Mapping[str, jax.Array],
+        batch: DeviceBatch,
         token_BKL: jax.Array,
         train: bool,
-        packing: Packing = WHOLE,
+        packing: Packing | None = None,
     ) -> dict[str, BranchStates]:
-        """Return, by decoder name, the states from which the logits of packed words follow."""
+        """Compute, by decoder name, the states from which the logits of packed tokens follow."""
+        packing = Packing(token_BKL.shape) if packing is None else packing
         states = {}
         for name, decoder in self.decoders.items():
             sequence = self.sequence(batch, name)
@@ -141,7 +147,7 @@ class CaptioningModel(nn.Module):
             states[name] = BranchStates(hidden_MD, decoder.word_vectors(), sequence.mean_BD)
         return states
 
-    def encode(self, batch: Mapping[str, jax.Array], branch: str) -> Memory:
+    def encode(self, batch: DeviceBatch, branch: str) -> Memory:
         """Encode clips for stepwise decoding with the decoder named `branch`."""
         sequence = self.sequence(batch, branch)
         return self.decoders[branch].encode(
@@ -169,7 +175,7 @@ class CaptioningModel(nn.Module):
         """Read one token of R prefixes; see `LanguageDecoder.step`."""
         return self.decoders[branch].step(token_R, position, cache, trail_RL, memory, clip_R)
 
-    def sequence(self, batch: Mapping[str, jax.Array], branch: str) -> BranchSequence:
+    def sequence(self, batch: DeviceBatch, branch: str) -> BranchSequence:
         """Return the sequence that a decoder reads."""
         if branch == 'scene':
             return self._scene(batch)
@@ -208,7 +214,7 @@ class CaptioningModel(nn.Module):
             direction=self.config.temporal_direction,
         )
         input_BTNC = self._scaled(batch['object'], self.scale[2])
-        node_BTND = self.object_encoder.nodes(input_BTNC, graph)
+        node_BTND = self.object_encoder(input_BTNC, graph)
         frame_BTD, mask_BT = mean_of_objects(node_BTND, mask_BTN), mask_BTN.any(-1)
         mean_BD = _masked_mean(frame_BTD, mask_BT)
         B, T, N = mask_BTN.shape

@@ -44,6 +44,8 @@ def attend_rows(attend: Attend, query_MHE: jax.Array, own: PyTree, packing: Pack
 
 def attend_packed(attend: Attend, query_MHE: jax.Array, own: PyTree, packing: Packing) -> jax.Array:
     """Compute `attend_rows` in blocks of `TILE` keys, without unpacking."""
+    if packing.position_M is None:
+        return attend_rows(attend, query_MHE, own, packing)
     M, L = len(query_MHE), packing.shape_BKL[-1]
     before = -(-(L - 1) // ROWS) * ROWS
     S = -(-(before + TILE // 2) // TILE) * TILE

@@ -10,42 +10,35 @@ class Packing:
     """Index tables between M packed tokens and the P = B * K * L positions of a batch's captions.
 
     Attributes:
-      position_M: position of each packed token; P where a slot is empty.
-      slot_P: slot of each position; M where a position is left out.
       shape_BKL: shape of the captions.
-
-    `WHOLE`, without these, packs nothing: arrays keep their axes (B, K, L, ...) and all positions.
+      position_M: position of each packed token; P where a slot is empty. None keeps all positions
+        in their order: M = P, and packing only reshapes.
+      slot_P: slot of each position; M where a position is left out.
     """
 
+    shape_BKL: tuple[int, int, int] = struct.field(pytree_node=False)
     position_M: jax.Array | None = None
     slot_P: jax.Array | None = None
-    shape_BKL: tuple[int, int, int] | None = struct.field(pytree_node=False, default=None)
 
     @classmethod
     def of(cls, position_M: jax.Array | None, shape_BKL: tuple[int, int, int]) -> 'Packing':
-        """Build the packing that keeps the positions `position_M`, or `WHOLE` if it is None."""
+        """Build the packing that keeps the positions `position_M`, or all if it is None."""
         if position_M is None:
-            return WHOLE
+            return cls(shape_BKL)
         B, K, L = shape_BKL
         M = len(position_M)
         slot_P = jnp.full(B * K * L, M).at[position_M].set(jnp.arange(M), mode='drop')
-        return cls(position_M, slot_P, shape_BKL)
+        return cls(shape_BKL, position_M, slot_P)
 
     def pack(self, x_BKL: jax.Array) -> jax.Array:
         """Gather x (B, K, L, ...) into (M, ...); empty slots become zero (False)."""
-        if self.position_M is None:
-            return x_BKL
         x_P = x_BKL.reshape(-1, *x_BKL.shape[3:])
-        return _gather(x_P, self.position_M, self.slot_P)
+        return x_P if self.position_M is None else _gather(x_P, self.position_M, self.slot_P)
 
     def unpack(self, x_M: jax.Array) -> jax.Array:
         """Scatter x (M, ...) back to (B, K, L, ...); positions left out become zero."""
-        if self.position_M is None:
-            return x_M
-        return _gather(x_M, self.slot_P, self.position_M).reshape(*self.shape_BKL, *x_M.shape[1:])
-
-
-WHOLE = Packing()
+        x_P = x_M if self.position_M is None else _gather(x_M, self.slot_P, self.position_M)
+        return x_P.reshape(*self.shape_BKL, *x_M.shape[1:])
 
 
 @jax.custom_vjp

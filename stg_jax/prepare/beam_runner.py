@@ -32,9 +32,12 @@ def make_with_beam(
     """
     if not chunks:
         return
+    # The pipeline only fills the store. The shards are written by the caller, in order, so that
+    # they are the same bytes with any runner.
     with _pipeline(options) as pipeline:
         _ = (
             pipeline
+            # Requests are small; the videos themselves are read by the workers.
             | 'chunks' >> beam.Create(list(chunks))
             # Without it the runner fuses both steps, and one worker makes all chunks.
             | 'distribute' >> beam.Reshuffle()

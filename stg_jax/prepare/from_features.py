@@ -66,6 +66,7 @@ class FeatureMaker:
 
     def make(self, chunk: Chunk, loaded: None) -> list[Result]:
         """Read the clips of a chunk."""
+        # Opened at the first chunk, in the process that reads them.
         self._sources = self._sources or open_sources(self._files, self._known)
         return [attempt(self._clip, request) for request in chunk]
 
@@ -92,6 +93,8 @@ class FeatureMaker:
     def _motion(self, key: str | None) -> np.ndarray:
         num_frames = self._files.num_frames
         if key is None:
+            # Zeros stand for absent features; the manifest lists the clip, so that they are not
+            # mistaken for extracted ones.
             return np.zeros((num_frames, _width(self._sources, 'motion')), np.float32)
         resample = average_steps if self._files.motion_steps == 'mean' else pick_steps
         return resample(self._sources['motion'].read(key), num_frames)
@@ -102,6 +105,7 @@ class FeatureMaker:
         if key is None:
             return no_objects(*size, _width(self._sources, 'objects')), (0, 0)
         found = self._sources['objects'].read(key)
+        # The same sampling as for the frames, so that objects and scene features stay aligned.
         index = sample_index(len(found.feature), size[0])
         return best_objects(found, index, size[1]), (found.height, found.width)
 
@@ -120,13 +124,19 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
     notes = list(annotations.notes)
     key_of: dict[str, Mapping[str, str]] = {'motion': {}, 'objects': {}}
     families = {}
+    # Only the keys are read here. The files are closed before workers start, since HDF5 handles do
+    # not survive in another process.
     with contextlib.ExitStack() as stack:
         for kind, source in open_sources(files, fit(annotations, ids)).items():
             stack.callback(source.close)
+            # Each file may name clips in its own way: features of one data set often come from
+            # several authors.
             mapping = match_keys(source.keys, annotations, ids)
             key_of[kind], families[kind] = mapping.key_of, source.family
             notes.append(f'{source.path}: {source.family}, clips named by {mapping.scheme}')
             notes += [f'{source.path}: {text}' for text in (*mapping.warnings, *source.warnings)]
+    # Appearance decides which clips exist: the scene branch, which is deployed, cannot do without
+    # it.
     present = key_of['appearance']
     notes += left_out(annotations, present, 'appearance features')
     splits = requests(annotations, dict.fromkeys(present, ''))

@@ -13,7 +13,7 @@ from stg_jax.datasets.clip_ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.registry import build_extractor
-from stg_jax.extract.video.files import VIDEO_SUFFIXES, find_videos, printable, unknown_files
+from stg_jax.extract.video.files import VIDEO_SUFFIXES, find_videos, left_out_sentence
 from stg_jax.extract.video.frames import Video
 from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
@@ -36,6 +36,7 @@ class VideoMaker:
         Raises:
           UserError: a model is missing or broken.
         """
+        # Loading a detector takes seconds and compiling it up to a minute: once per process.
         self._extractor = self._extractor or build_extractor(self.settings)
         return self._extractor
 
@@ -47,6 +48,7 @@ class VideoMaker:
     def make(self, chunk: Chunk, loaded: list[Video | UserError]) -> list[Result]:
         """Extract features from all videos of the chunk, in common batches."""
         videos = [video for video in loaded if isinstance(video, Video)]
+        # One call for all videos, so that the frames of short clips share batches.
         described = iter(self.build().describe(videos) if videos else ())
         return [
             attempt(_clip, request, video, described)
@@ -71,13 +73,14 @@ def plan_videos(
     found = keyed_videos(videos)
     paths = name_videos(found.values(), annotations)
     mapping = match_keys(list(paths), annotations, ids)
+    # After matching: two files of one name matter only if a captioned clip needs them.
     _refuse_ambiguous({clip_id: paths[key] for clip_id, key in mapping.key_of.items()}, annotations)
     path_of = {clip_id: paths[key][0] for clip_id, key in mapping.key_of.items()}
     notes = [
         *annotations.notes,
         *mapping.warnings,
         f'{videos}: {len(found)} videos, named by {mapping.scheme}',
-        *_unknown(videos),
+        *filter(None, [left_out_sentence(videos)]),
         *left_out(annotations, path_of, 'video'),
     ]
     return DataPlan(
@@ -106,16 +109,6 @@ def keyed_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
     }
 
 
-def _unknown(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a sentence on files that are left out because of how they end."""
-    paths = unknown_files(folder)
-    if paths:
-        yield (
-            f'{folder}: {len(paths)} files do not end like a video and are left out, such as '
-            f'{printable(paths[0].name)}'
-        )
-
-
 def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, list[str]]:
     """Group video files by the name that they share with a clip.
 
@@ -126,6 +119,7 @@ def name_videos(paths: Iterable[str], annotations: Annotations) -> dict[str, lis
     for path in paths:
         parts = Path(path).with_suffix('').parts
         tails = ('/'.join(parts[k:]) for k in range(len(parts)))
+        # The longest matching tail wins: a clip called cats/001 must not take dogs/001.
         named[next((tail for tail in tails if tail in known), parts[-1])].append(path)
     return dict(named)
 

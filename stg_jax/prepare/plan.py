@@ -55,6 +55,7 @@ class DataPlan:
         for split, requests in self.splits.items():
             captions = sum(len(request.captions) for request in requests)
             lines.append(f'{split}: {len(requests)} clips with {captions} captions')
+            # Two examples show whether the names were matched as intended.
             for request in requests[:2]:
                 lines.append(f'  {request.clip_id}  {request.path}'.rstrip())
         for name, value in self.extractor.items():
@@ -79,6 +80,8 @@ def requests(annotations: Annotations, path_of: Mapping[str, str]) -> dict[str, 
         split: [
             Request(clip_id, tuple(texts), annotations.source.get(clip_id, ''), path_of[clip_id])
             for clip_id, texts in captions.items()
+            # Captions without features are normal: videos were removed from YouTube since MSVD was
+            # published.
             if clip_id in path_of
         ]
         for split, captions in annotations.splits.items()

@@ -100,6 +100,7 @@ class StgToy(tfds.core.GeneratorBasedBuilder):
         extractor = PixelExtractor(config.frames, config.objects)
         with tempfile.TemporaryDirectory() as folder:
             maker = ToyMaker(extractor, folder, config.seed)
+            # TFDS generates splits lazily and in its own order; a pool per split would not pay off.
             for clip in film_clips(maker, {split: count}, workers=1):
                 yield clip.id, example_of(clip)
 
@@ -146,6 +147,7 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, maker: Maker, requests: Iterable[Request]) -> _Examples:
         for results in make_all(maker, chunked(requests), workers=1):
             for result in results:
+                # TFDS has no place for a list of failures, so the first one stops the build.
                 if not isinstance(result, Clip):
                     raise UserError(f'{result.clip}: {result.reason}')
                 yield result.id, example_of(result)
@@ -173,6 +175,7 @@ def _info(
     motion_dim: int,
     object_dim: int,
 ) -> tfds.core.DatasetInfo:
+    # The schema is derived from an empty clip, so that it cannot differ from the records.
     object_arrays: dict[str, Any] = no_objects(frames, objects, object_dim)
     clip = Clip(
         id='',

@@ -18,7 +18,11 @@ from stg_jax.cli import signals
 from stg_jax.data.clip import Clip, check_clip
 from stg_jax.errors import UserError
 
+# Together, so that models see full batches and a chunk costs one file of the work folder. Not more:
+# a killed worker loses the chunk.
 CLIPS_PER_CHUNK = 8  # made together; at most this many are lost when a worker is killed
+# Results are written in order, so a slow video holds back the chunks after it. Three per worker
+# keep the others busy; more would only hold features in memory.
 _CHUNKS_IN_FLIGHT = 3  # per process; finished chunks wait in memory for those before them
 _DIED = 'the process that read it died (out of memory, or a fault of a decoder)'
 
@@ -55,6 +59,8 @@ Result = Clip | Failure
 Chunk = Sequence[Request]
 
 
+# Settings are part of the key under which finished clips are stored, so anything that changes a
+# clip must be in them.
 class Maker(Protocol):
     """Makes clips. It is pickled to the worker processes, and opens files and models only there.
 
@@ -79,6 +85,8 @@ def attempt(make: Callable[..., Clip], request: Request, *args: Any) -> Result:
         clip = make(request, *args)
         check_clip(clip)
     except UserError as error:
+        # Only what the user can resolve becomes a failure of one clip; a bug must stop the
+        # preparation.
         return Failure(request.clip_id, request.path, str(error))
     return clip
 
@@ -96,10 +104,13 @@ def make_all(maker: Maker, chunks: Iterable[Chunk], workers: int) -> Iterator[li
     If one of several worker processes dies, the pool is replaced, and the clip that killed it
     becomes a failure.
     """
+    # A model on an accelerator cannot be shared by processes, so `workers` is 1 there; a thread
+    # still overlaps decoding with the model.
     if workers == 1:
         yield from _make_here(maker, chunks)
         return
     chunks = iter(chunks)
+    # A pool that broke cannot be used again. The next round starts a new one with what is left.
     while first := next(chunks, None):
         yield from _make_by_pool(maker, itertools.chain([first], chunks), workers)
 
@@ -108,6 +119,8 @@ def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterat
     """Make chunks to the end, or until a worker dies and the chunks then in flight are made."""
     most, died = workers * _CHUNKS_IN_FLIGHT, False
     waiting: collections.deque[tuple[Chunk, concurrent.futures.Future]] = collections.deque()
+    # The order of the results is that of the chunks, whoever makes them: this is what makes the
+    # shards the same for any number of workers.
     with _pool(maker, workers) as pool, contextlib.closing(_OneByOne(maker)) as one_by_one:
         try:
             while True:
@@ -123,6 +136,8 @@ def _make_by_pool(maker: Maker, chunks: Iterator[Chunk], workers: int) -> Iterat
                     died, results = True, one_by_one.make(chunk)
                 yield results
         finally:
+            # Without this the pool would finish all submitted chunks before an interrupted command
+            # ends.
             for _, future in waiting:
                 future.cancel()
 
@@ -140,6 +155,7 @@ class _OneByOne:
         Raises:
           UserError: every clip of a full chunk kills the process, so the clips are not the cause.
         """
+        # Most chunks in flight did not kill the worker, so the whole chunk is tried first.
         with contextlib.suppress(BrokenProcessPool):
             return self._attempt(chunk)
         results, deaths = [], 0
@@ -149,6 +165,7 @@ class _OneByOne:
             except BrokenProcessPool:
                 deaths += 1
                 results.append(Failure(request.clip_id, request.path, _DIED))
+        # Eight deaths in a row are a lack of memory, or a broken library, not eight bad videos.
         if deaths == CLIPS_PER_CHUNK:
             raise UserError(
                 f'a process died of each of {deaths} clips from {chunk[0].clip_id} on: if memory '
@@ -197,8 +214,11 @@ def _make_here(maker: Maker, chunks: Iterable[Chunk]) -> Iterator[list[Result]]:
     def load(chunk: Chunk) -> tuple[Chunk, Any]:
         return chunk, maker.load(chunk)
 
+    # One thread is enough: FFmpeg and OpenCV release the interpreter lock and use threads of their
+    # own.
     with concurrent.futures.ThreadPoolExecutor(1) as ahead:
         loading = (ahead.submit(load, chunk) for chunk in chunks)
+        # Two: the chunk that is being made, and the next one. Decoded frames are large.
         for chunk, loaded in _in_order(loading, 2):
             yield maker.make(chunk, loaded)
 

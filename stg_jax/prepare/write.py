@@ -49,6 +49,8 @@ def write_data(out: Path, plan: DataPlan, runner: Runner) -> Manifest:
       UserError: `out` exists, no clip or no train clip can be made (OUT.failures.json beside `out`
         lists why), or see `records.write_records`.
     """
+    # Everything is written into a temporary folder that is renamed at the end: a reader never sees
+    # half of a data set, and OUT exists only if it is complete.
     with files.write_folder(out) as folder:
         from stg_jax.data import records  # imports TensorFlow: after the quick checks
 
@@ -56,6 +58,7 @@ def write_data(out: Path, plan: DataPlan, runner: Runner) -> Manifest:
             say(note)
         store = ClipStore(_work_folder(out, runner.work_dir), plan.maker.settings)
         requests = list(itertools.chain.from_iterable(plan.splits.values()))
+        # A generator: clips are made while the shards are written, and only a few are in memory.
         results = _make(plan, requests, store, runner)
         failures = _Failures(out, len(requests))
         manifest = records.write_records(
@@ -71,6 +74,7 @@ def write_data(out: Path, plan: DataPlan, runner: Runner) -> Manifest:
         )
         failures.save(folder / FAILURES)
     store.remove()
+    # Printed last, where it is seen: the lines above scroll away.
     if failures.found:
         number = len(failures.found)
         say(f'{number} clips could not be made and are left out: see {out / FAILURES}')
@@ -94,6 +98,7 @@ class _Failures:
         if split != 'train' and len(self.found) < self._total:
             say(f'{none}: the split is left out')
             return
+        # The folder is not written, but the reasons are what the user needs now.
         report = self._out.with_name(f'{self._out.name}.{FAILURES}')  # `out` itself will not appear
         self.save(report)
         raise UserError(f'{none}, the last as {self.found[-1].reason}: see {report}')
@@ -112,6 +117,7 @@ def _make(
     plan: DataPlan, requests: Sequence[Request], store: ClipStore, runner: Runner
 ) -> Iterator[Result]:
     """Yield the result of every request, in order; stored results are read from disk."""
+    # Reading feature files again is faster than storing copies of their clips.
     if not plan.resumable and runner.beam is None:
         for results in make_all(plan.maker, chunked(requests), runner.workers):
             yield from results
@@ -123,6 +129,7 @@ def _make(
     found = store.find(requests)
     if found:
         say(f'{len(found)} of {len(requests)} clips were finished before: resuming')
+    # Chunks are cut from the missing clips only, so that a restart has full chunks as well.
     todo = list(chunked(request for request in requests if request not in found))
     if runner.beam is not None:
         from stg_jax.prepare.beam_runner import make_with_beam
@@ -131,6 +138,8 @@ def _make(
         yield from store.load(requests, store.find(requests))
         return
     made = _make_and_store(plan.maker, todo, store, runner.workers)
+    # Stored and new clips are interleaved in the order of the requests, because the shards must not
+    # depend on where an earlier attempt stopped.
     for finished, group in itertools.groupby(requests, found.__contains__):
         neighbours = list(group)
         if finished:
@@ -143,6 +152,7 @@ def _make_and_store(
     maker: Maker, chunks: Sequence[Chunk], store: ClipStore, workers: int
 ) -> Iterator[Result]:
     for chunk, results in zip(chunks, make_all(maker, chunks, workers), strict=True):
+        # Stored before it is passed on: whatever happens to the shards, this work is kept.
         store.save(chunk, results)
         yield from results
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stg_jax.data.batches import Batch
 from stg_jax.data.vocab import PAD
 
 # Every size costs a compilation of the whole step. With the quantiles below, a batch of MSVD leaves
@@ -16,8 +17,6 @@ from stg_jax.data.vocab import PAD
 QUANTILES = (0.5, 0.9)
 MARGIN = 1.05  # of the largest size, over the fullest batch of the first epoch
 MULTIPLE = 8  # rows of a matrix come in tiles of eight on accelerators
-
-Batch = dict[str, np.ndarray]
 
 
 def add_packing(batch: Batch, *, num_parts: int, size: int | None = None) -> Batch:

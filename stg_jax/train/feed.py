@@ -7,12 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stg_jax.data.batches import Clips, Epoch, train_epoch
+from stg_jax.data.batches import Batch, Clips, Epoch, train_epoch
 from stg_jax.parallel import processes
 from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
 from stg_jax.train.multistep import group_steps
-
-Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

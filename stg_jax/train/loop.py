@@ -14,7 +14,7 @@ from absl import logging
 from etils import epath
 
 from stg_jax.config import Config
-from stg_jax.data.batches import Clips, open_clips, shares
+from stg_jax.data.batches import Clips, open_clips, reads_own_shards
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
@@ -68,7 +68,7 @@ def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> d
     """Open the clips to train on and, if the data has such a split, those to validate on."""
     num_hosts = processes.num_hosts()
     own = {}
-    if shares(config.data, num_hosts):
+    if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
     clips = {'train': open_fn(config.data, plan.vocab, 'train', **own)}
     if SPLIT in plan.manifest.splits:

@@ -6,18 +6,18 @@ training state. With `train.steps_per_execution` the host does that once for sev
 default there is one step in each execution, and nothing here but `dispatch` concerns it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stg_jax.model.network import DeviceBatch
 from stg_jax.parallel import mapped
 from stg_jax.parallel.precompile import Precompiler
 from stg_jax.parallel.sharding import Mesh
 from stg_jax.train.step import TrainState
 
-Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
@@ -35,7 +35,9 @@ class Dispatcher:
         self._one = mapped.pmapped(train_step, mesh)
         self._several = mapped.pmapped(in_sequence(train_step), mesh)
 
-    def dispatch(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
+    def dispatch(
+        self, state: TrainState, batches: Sequence[DeviceBatch]
+    ) -> tuple[TrainState, Metrics]:
         """Start the steps of an execution; the arrays of `state` are given up.
 
         Returns:
@@ -43,7 +45,7 @@ class Dispatcher:
         """
         return self._programs.call(*self._program(batches, state))
 
-    def expect(self, state: TrainState, batches: Sequence[Batch]) -> None:
+    def expect(self, state: TrainState, batches: Sequence[DeviceBatch]) -> None:
         """Start to compile the program for batches of these shapes."""
         self._programs.expect(*self._program(batches, state))
 
@@ -59,7 +61,9 @@ def in_sequence(train_step: Callable) -> Callable:
     The metrics that it returns have a leading axis of steps S.
     """
 
-    def train_steps(state: TrainState, batches: tuple[Batch, ...]) -> tuple[TrainState, Metrics]:
+    def train_steps(
+        state: TrainState, batches: tuple[DeviceBatch, ...]
+    ) -> tuple[TrainState, Metrics]:
         # A loop, not S copies of the step: compilation would take S times as long.
         stacked = jax.tree.map(lambda *x_S: jnp.stack(x_S), *batches)
         return jax.lax.scan(train_step, state, stacked)

@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from stg_jax.data.batches import Batch
 from stg_jax.parallel import processes
-
-Batch = dict[str, np.ndarray]
 
 
 def name_suspects(batch: Batch) -> str:

@@ -11,13 +11,12 @@ from flax import struct
 from stg_jax.config import LossConfig
 from stg_jax.data.vocab import PAD
 from stg_jax.model.losses import Words, objective
-from stg_jax.model.network import CaptioningModel
+from stg_jax.model.network import CaptioningModel, DeviceBatch
 from stg_jax.ops.packing import Packing
 from stg_jax.ops.platform import is_for_cpu
 from stg_jax.parallel.mapped import over_devices
 from stg_jax.parallel.sharding import AXIS
 
-Batch = Mapping[str, jax.Array]
 PyTree = Any
 
 
@@ -47,7 +46,7 @@ def make_train_step(
     *,
     seed: int,
     accumulate: int,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """Return `train_step(state, batch)` for the devices of axis `AXIS`.
 
     If a batch has 'packed_position', only real tokens are computed; otherwise all padded positions
@@ -62,7 +61,7 @@ def make_train_step(
         of the whole batch, as each is divided by the words of all.
     """
 
-    def train_step(state: TrainState, batch: Batch):
+    def train_step(state: TrainState, batch: DeviceBatch):
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
         num_tokens = jnp.maximum(over_devices(jnp.sum(_is_real(batch))), 1)
@@ -81,10 +80,10 @@ def make_train_step(
 
 def make_eval_step(
     model: CaptioningModel, loss: LossConfig
-) -> Callable[[PyTree, Batch], dict[str, jax.Array]]:
+) -> Callable[[PyTree, DeviceBatch], dict[str, jax.Array]]:
     """Return `eval_step(params, batch)`: the global sums of the loss terms and of real tokens."""
 
-    def eval_step(params: PyTree, batch: Batch):
+    def eval_step(params: PyTree, batch: DeviceBatch):
         _, terms = _objective(params, model, loss, batch, None)
         return over_devices(terms)
 

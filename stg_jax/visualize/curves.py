@@ -30,6 +30,7 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[Record]:
     Raises:
       UserError: there is no run, it has logged nothing, or a line is not a JSON object with a step.
     """
+    # Incomplete lines inside of the file are damage; only the last one can be in the making.
     path = RunFolder.open(Path(workdir)).metrics
     lines = path.read_text(encoding='utf-8').splitlines() if path.exists() else []
     records = []
@@ -70,6 +71,7 @@ def draw_curves(path: str | os.PathLike[str], runs: Mapping[str, Sequence[Record
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for (key, labels), each in zip(panels.items(), axes, strict=False):
         _draw_panel(each, key, labels, runs)
+    # A grid of panels has empty places whenever their number is not a multiple of the columns.
     for unused in axes[len(panels) :]:
         unused.remove()
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
@@ -100,6 +102,7 @@ def _draw_panel(
             points = [(each['step'], each[logged]) for each in records if logged in each]
             if points:
                 steps, values = zip(*points, strict=True)
+                # JSON has no NaN: the log writes null, and a gap shows more than a line across it.
                 values = [float('nan') if value is None else value for value in values]
                 style = style | {'marker': marker, 'ms': 3, 'color': colour, 'label': label}
                 axes.plot(steps, values, **style)

@@ -76,6 +76,7 @@ def _drawn(entry: ReportEntry) -> range:
     drawn = min(num_frames, _MOST_FRAMES)
     if relevance_LTN is None or not len(relevance_LTN):
         return range(drawn)
+    # Centred on the single most relevant object of any word, which is what readers look for.
     best = int(relevance_LTN.max((0, 2)).argmax())
     first = min(max(best - drawn // 2, 0), num_frames - drawn)
     return range(first, first + drawn)
@@ -125,6 +126,7 @@ def _draw_boxes(
     axes: Any, entry: ReportEntry, drawn: range, corners: Corners, words_at: dict
 ) -> None:
     """Draw the boxes of objects with words in yellow, others thin and white."""
+    # Two strokes each, a wider dark one below: visible on any picture.
     for t, n in np.argwhere(entry.explanation.object_mask_TN):
         if t in drawn:
             is_labelled = (t, n) in words_at
@@ -148,6 +150,7 @@ def _draw_links(axes: Any, entry: ReportEntry, drawn: range, corners: Corners) -
     links = entry.explanation.links
     if links is None:
         return
+    # A white casing keeps lines apart where they cross.
     casing = [withStroke(linewidth=3.2, foreground='white')]
     kinds = ((np.triu(links.iou_TNN), 0, '-', _SPACE), (links.cosine_TNN, 1, '-|>', _TIME))
     for strength_TNN, step, style, colour in kinds:
@@ -165,6 +168,7 @@ def _draw_words(axes: Any, words_at: dict[tuple[int, int], list[str]], corners: 
     label = {'facecolor': _BOX, 'edgecolor': 'none', 'pad': 1.5}
     for place, words in words_at.items():
         x1, y1, x2, _ = corners(*place)
+        # Labels grow towards the centre of their frame, so that none leaves it.
         is_right = x1 % _PITCH > 0.5
         side = {'ha': 'right' if is_right else 'left', 'va': 'bottom' if y1 > 0.1 else 'top'}
         said = _plain(' '.join(dict.fromkeys(words))[:_LONGEST])
@@ -179,6 +183,7 @@ def _title(entry: ReportEntry, width: float) -> str:
         _, elsewhere = _place_words(entry, _drawn(entry))
         unseen = f'; in other frames: {" ".join(dict.fromkeys(elsewhere))}' if elsewhere else ''
         lines.append(f'{_KEY} (teacher: {entry.explanation.teacher} branch){unseen}')
+    # Matplotlib does not wrap text; widths of letters are estimated, not measured.
     letters = max(20, int(width / _LETTER))
     return _plain('\n'.join(textwrap.fill(' '.join(line.split()), letters) for line in lines))
 

@@ -69,6 +69,7 @@ def write_page(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -> 
 
 def render_page(entries: Sequence[ReportEntry]) -> str:
     """Render the report as HTML text."""
+    # Shared equally, so that a page of many clips has smaller frames and not fewer.
     num_pixels = _PIXELS / max(1, sum(len(each.frames) for each in entries))
     return fill_page(
         'page.html',
@@ -157,6 +158,7 @@ def _frame(entry: ReportEntry, t: int, num_pixels: float) -> str:
     when = f'{entry.seconds[t]:.1f} s' if len(entry.seconds) else ''
     count = int(entry.explanation.object_mask_TN[t].sum())
     jpeg, (width, height) = scaled(entry.frames[t], num_pixels, _SIDES)
+    # Embedded, because a page that needs files beside it breaks when it is mailed.
     source = f'data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}'
     alternative = ', '.join(filter(None, [f'Frame {t + 1}', when, f'objects: {count}']))
     return (

@@ -25,6 +25,7 @@ def fill_page(
       **fields: the other fields of the template, as HTML.
     """
     css = read_part(style)
+    # One script, since each would need a hash of its own in the policy.
     script = "'use strict';\n\n" + '\n'.join(map(read_part, scripts))
     policy = (
         f"default-src 'none'; {images}style-src {_csp_hash(css)}; "
@@ -45,6 +46,8 @@ def read_part(name: str) -> str:
 
 def to_script(value: Any) -> str:
     """Encode a value as JSON for a script element; no text in it can end or open an element."""
+    # Browsers refuse a block with NaN, which is not JSON. ASCII, because U+2028 ends a line in old
+    # JavaScript.
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(',', ':'))
     for character in '<>&':
         text = text.replace(character, f'\\u{ord(character):04x}')

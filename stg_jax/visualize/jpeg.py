@@ -38,6 +38,7 @@ def scaled(jpeg: bytes, num_pixels: float, sides: tuple[int, int]) -> tuple[byte
     height, width = frame.shape[:2]
     longer = max(height, width)
     scale = math.sqrt(num_pixels / (height * width))
+    # The bounds on the side win over the area: a frame of 20 pixels shows nothing.
     scale = min(max(scale, sides[0] / longer), sides[1] / longer, 1)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return _encode(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), _SHOWN), size

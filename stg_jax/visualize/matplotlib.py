@@ -32,6 +32,7 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(figure: Any, path: str | os.PathLike[str], *, dpi: int) -> None:
     """Write a figure in the format named by the suffix of `path`."""
+    # The temporary name has no suffix that Matplotlib could choose a format by.
     with write_file(path) as temporary:
         figure.savefig(temporary, format=Path(path).suffix[1:].lower(), dpi=dpi)
 

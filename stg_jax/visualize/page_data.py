@@ -72,6 +72,8 @@ def page_data(entry: ReportEntry) -> dict[str, Any]:
 
 def strongest(strength_TNN: np.ndarray) -> list[Link]:
     """Find each object's strongest links above zero, sorted by strength."""
+    # Ranked by object, so that each keeps its own best links; the strongest overall would leave
+    # most objects without any.
     rank_TNN = (-strength_TNN).argsort(-1, kind='stable').argsort(-1)
     kept = np.argwhere((rank_TNN < LINKS_PER_OBJECT) & (strength_TNN > 0))
     strength = strength_TNN[tuple(kept.T)]
@@ -117,6 +119,7 @@ def strongest_links(entry: ReportEntry, number: int) -> list[tuple[str, str, str
 
     in_time = rows('alike', links.cosine_TNN, 1)
     in_space = rows('overlap', np.triu(links.iou_TNN), 0)
+    # The two strengths have different scales and cannot be compared: each kind gets its share.
     pairs = itertools.zip_longest(in_time, in_space)
     return sorted([row for pair in pairs for row in pair if row][:number], key=lambda row: row[0])
 
@@ -140,6 +143,7 @@ def object_name(entry: ReportEntry, t: int, n: int, side: int) -> str:
 
 def cells_in_row(entry: ReportEntry) -> int:
     """Count the cells in a row if the objects are those of a regular grid, else return 0."""
+    # A grid is recognised by its boxes: reports of old runs do not say how nodes were chosen.
     box_M4 = entry.explanation.box_TN4[entry.explanation.object_mask_TN]
     if not len(box_M4):
         return 0
@@ -167,5 +171,6 @@ def _rounded(value: np.ndarray | None) -> Sequence | None:
     return None if value is None else np.vectorize(_short, otypes=[float])(value).tolist()
 
 
+# More digits than a screen can show would only make the page larger.
 def _short(value: float) -> float:
     return float(f'{value:.4g}')

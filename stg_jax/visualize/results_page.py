@@ -54,6 +54,7 @@ def _data(
         }
         for clip, scores in per_clip.items()
     ]
+    # Every clip has the same metrics; an evaluation without clips is refused before this.
     metrics = list(next(iter(per_clip.values())))
     return to_script({'metrics': metrics, 'clips': clips})
 

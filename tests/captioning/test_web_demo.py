@@ -1,12 +1,24 @@
 """The web demo: through its client as a program, in headless Chromium as a person."""
 
+import json
+import multiprocessing
+import os
 import shutil
+import signal
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stg_jax.captioning import web_demo
 from stg_jax.captioning.explained import in_frame
 from stg_jax.captioning.web_demo import Limits, build_demo, launch_demo
 from stg_jax.errors import UserError
+from stg_jax.extract.video.untrusted import read_untrusted
 from stg_jax.visualize.explanation_page import render_page
 from tests.fakes.fake_report import ATTACK, fake_entry
 from tests.fakes.fake_video import grey_ramp, write_video
@@ -16,7 +28,7 @@ LIMITS = Limits(seconds=4.5, megabytes=0.5)
 
 def caption(path):
     """Answer without a model, with texts that try to break out of the page."""
-    LIMITS.check(path)
+    read_untrusted(path, {'num_frames': 2}, check=LIMITS.check, patience=LIMITS.patience)
     return f'a caption {ATTACK}', render_page([fake_entry()])
 
 
@@ -76,6 +88,145 @@ def test_a_large_file_is_refused_before_it_is_opened(tmp_path):
     path.write_bytes(bytes(600_000))
     with pytest.raises(UserError, match=r'larger than 0\.5 MB'):
         LIMITS.check(path)
+
+
+class FewPixels(Limits):
+    pixels = 20 * 64 * 48
+
+
+def test_more_pixels_than_the_limit_are_refused(tmp_path):
+    frames = [np.zeros((48, 64, 3), np.uint8)] * 21
+    limits = FewPixels(seconds=60, megabytes=1)
+    limits.check(write_video(tmp_path / 'small.mkv', frames[:20]))
+    with pytest.raises(UserError, match='21 frames of 3072 pixels'):
+        limits.check(write_video(tmp_path / 'large.mkv', frames))
+
+
+def hang(path):
+    time.sleep(60)
+
+
+def die(path):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ('check', 'message'),
+    [(hang, r'film\.mp4 takes more than 5 s'), (die, r'film\.mp4 cannot be decoded')],
+)
+def test_a_request_that_hangs_or_crashes_ends_alone(film, check, message):
+    start = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        read_untrusted(film, {'num_frames': 2}, check=check, patience=5 if check is hang else 60)
+    assert time.monotonic() - start < 50
+    assert not multiprocessing.active_children()
+    assert read_untrusted(film, {'num_frames': 2}, check=LIMITS.check, patience=60).num_frames == 40
+
+
+PLAY_LIST = '#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n'
+
+
+def test_an_uploaded_play_list_reads_no_video_of_the_server(client, film, tmp_path):
+    for name in ('list.mp4', 'list.m3u8'):
+        path = tmp_path / name
+        path.write_text(PLAY_LIST.format(film))
+        text, mistake, page = ask(client, path)
+        assert text == page == ''
+        assert 'play list' in mistake or 'no readable video' in mistake
+
+
+def get(address, path):
+    """Return status, headers and content of a file that a stranger asks the server for."""
+    url = f'{address}gradio_api/file={urllib.parse.quote(str(path))}'
+    try:
+        with urllib.request.urlopen(url) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def test_the_samples_are_served_and_nothing_beside_them(address, film):
+    secret = film.with_name('secret.txt')
+    secret.write_text('hidden content')
+    inner = film.parent / 'inner' / 'film.mp4'
+    inner.parent.mkdir()
+    inner.write_bytes(b'hidden content')
+    link = film.with_name('link.mp4')
+    link.symlink_to(secret)
+    assert get(address, film)[::2] == (200, film.read_bytes())
+    climbing = f'{film.parent}/../{film.parent.name}/secret.txt'
+    for path in (secret, inner, link, film.parent, climbing, Path(__file__), '/etc/hostname'):
+        status, _, content = get(address, path)
+        assert status in (403, 404), path
+        assert b'hidden content' not in content
+
+
+def call(address, path):
+    """Ask for a caption of a path as no page would, and return the stream of events."""
+    file = {'path': str(path), 'meta': {'_type': 'gradio.FileData'}}
+    headers = {'Content-Type': 'application/json'}
+    body = json.dumps({'data': [file]}).encode()
+    url = f'{address}gradio_api/call/caption'
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
+        event = json.load(answer)['event_id']
+    with urllib.request.urlopen(f'{url}/{event}') as answer:
+        return answer.read().decode()
+
+
+def test_a_path_of_the_server_is_no_upload(address, film):
+    assert 'a caption' in call(address, upload(address, 'other.mp4', film.read_bytes()))
+    secret = film.with_name('other.mp4')
+    secret.write_bytes(film.read_bytes())
+    for path in (secret, '/etc/hostname'):
+        events = call(address, path)
+        assert 'event: error' in events and 'a caption' not in events
+
+
+def test_an_uploaded_page_is_not_shown_as_one(address, client, tmp_path):
+    page = tmp_path / 'page.html'
+    page.write_text('<script>window.broken = 1</script>')
+    with open(page, 'rb') as file:
+        path = upload(address, 'page.html', file.read())
+    status, headers, _ = get(address, path)
+    assert status in (403, 404) or 'attachment' in headers.get('content-disposition', '')
+
+
+def upload(address, name, content):
+    """Upload a file as the page does; return where the server keeps it."""
+    boundary = 'x' * 20
+    body = (
+        (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+            'Content-Type: application/octet-stream\r\n\r\n'
+        ).encode()
+        + content
+        + f'\r\n--{boundary}--\r\n'.encode()
+    )
+    headers = {'Content-Type': f'multipart/form-data; boundary={boundary}'}
+    request = urllib.request.Request(f'{address}gradio_api/upload', body, headers)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)[0]
+
+
+def test_uploads_are_deleted(film, tmp_path, monkeypatch):
+    pytest.importorskip('gradio', reason='gradio is absent')
+    monkeypatch.setattr(web_demo, 'KEPT', 1)
+    monkeypatch.setattr(web_demo, '_SWEEP', 1)
+    demo = build_demo(caption, [film], LIMITS)
+    options = {'host': '127.0.0.1', 'port': None, 'samples': [film], 'limits': LIMITS}
+    _, address, _ = launch_demo(demo, **options, prevent_thread_lock=True, quiet=True)
+    try:
+        # Not a copy of the sample, which Gradio keeps for as long as it runs.
+        other = write_video(tmp_path / 'other.mp4', grey_ramp(12))
+        path = Path(upload(address, 'other.mp4', other.read_bytes()))
+        assert path.is_file()
+        deadline = time.monotonic() + 60
+        while path.exists() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not path.exists()
+        assert film.exists()
+    finally:
+        demo.close()
 
 
 @pytest.fixture(scope='module')

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     'cli': {'parallel'},
     'evaluate': {'visualize', 'decode', 'run', 'parallel', 'datasets', 'data', 'cli'},
     'train': {'cli', 'evaluate', 'decode', 'run', 'parallel', 'model', 'ops', 'data'},
-    'explain': {'decode', 'run', 'model', 'datasets', 'data'},
+    'explain': {'ops', 'decode', 'run', 'model', 'datasets', 'data'},
     'visualize': {'explain', 'run'},
     'captioning': {'visualize', 'explain', 'extract', 'decode', 'datasets', 'data'},
     'prepare': {'extract', 'feature_files', 'datasets', 'data', 'cli'},

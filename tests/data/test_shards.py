@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from stg_jax.data.batches import open_clips, shares, steps_per_epoch, train_batches, train_targets
+from stg_jax.data.batches import open_clips, reads_own_shards, steps_per_epoch, train_epoch
 from stg_jax.data.captions import read_captions
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.sampler import Order
@@ -33,9 +33,12 @@ def stream(folder, vocab, *, host, num_hosts, start_step=0, **overrides):
     """Return the batches of a host and what was known of them before."""
     config = fake_data_config(folder, **overrides)
     world = {'host': host, 'num_hosts': num_hosts}
-    clips = open_clips(config, vocab, 'train', **(world if shares(config, num_hosts) else {}))
+    clips = open_clips(
+        config, vocab, 'train', **(world if reads_own_shards(config, num_hosts) else {})
+    )
     options = EPOCH | world | {'start_step': start_step}
-    return clips, list(train_batches(clips, **options)), train_targets(clips, **options)
+    epoch = train_epoch(clips, **options)
+    return clips, list(epoch.batches()), epoch.num_targets()
 
 
 def ids(batches):

@@ -16,6 +16,7 @@ from stg_jax.extract.video.frames import read_frames
 from tests.fakes.fake_detectors import (
     CENTRE,
     CORNER,
+    NUM_CELLS,
     detector,
     spread_table,
     yolov8,
@@ -243,6 +244,125 @@ def test_what_is_no_known_detector_is_one_sentence(tmp_path, suffix, outputs, me
         detector(f'{path}{suffix}')
     assert str(path) in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def names(count):
+    return {'names': str({number: f'c{number}' for number in range(count)})}
+
+
+def with_masks(outputs, count=8):
+    """Add mask coefficients to the classes of each box, and the prototypes of the masks."""
+    (key, table), *_ = outputs.items()
+    axis = 0 if table.shape[1] == NUM_CELLS else 1
+    shape = list(table.shape)
+    shape[axis] = count
+    coefficients = np.linspace(-1, 1, np.prod(shape)).reshape(shape)
+    return {
+        key: np.concatenate([table, coefficients], axis=axis),
+        'output1': np.zeros((count, 16, 16)),
+    }
+
+
+@pytest.mark.parametrize('name', ['yolov5', 'yolov6', 'yolov8', 'yolov10', 'yolov8 transposed'])
+@pytest.mark.parametrize('metadata', [{}, {'task': 'segment'}])
+def test_of_a_segmentation_network_the_boxes_are_read(tmp_path, name, metadata):
+    outputs = {'output0': yolov8()['output0'].T} if 'transposed' in name else LAYOUTS[name][0]
+    metadata = metadata | (names(4) if name != 'yolov10' else {})
+    path = save_constant(tmp_path / 'x.onnx', with_masks(outputs), metadata=metadata)
+    (found,) = detector(path).detect([FRAME], 5)
+    np.testing.assert_allclose(found.box, [BOX], atol=1e-5)
+    assert found.label.tolist() == [2]
+
+
+def test_mask_coefficients_without_masks_are_no_classes(tmp_path):
+    table = with_masks(yolov5())['output0'].clip(0, 1)
+    path = save_constant(tmp_path / 'x.onnx', {'output0': table}, metadata=names(4))
+    with pytest.raises(UserError, match='4 class names and scores for 12 classes'):
+        detector(path)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (96, 64)])
+def test_distributions_over_distances_are_no_classes(tmp_path, size):
+    """NanoDet-Plus gives classes and the logits of four distances of eight bins each."""
+    cells = sum(size[0] // stride * (size[1] // stride) for stride in (8, 16, 32, 64))
+    logits = np.random.default_rng(0).normal(0, 3, (cells, 32))
+    table = np.concatenate([np.full((cells, 80), 0.01), logits], axis=1)
+    path = save_constant(tmp_path / 'x.onnx', {'output': table}, size=size)
+    with pytest.raises(UserError, match='no confidences'):
+        detector(path)
+
+
+@pytest.mark.parametrize('outputs', [deployed(), rtdetr()])
+def test_boxes_of_a_set_in_pixels_are_refused(tmp_path, outputs):
+    key = 'boxes' if 'boxes' in outputs else 'pred_boxes'
+    pixels = {**outputs, key: outputs[key] * 64}
+    path = save_constant(tmp_path / 'x.onnx', pixels)
+    with pytest.raises(UserError, match='boxes in pixels'):
+        detector(path)
+
+
+def test_boxes_in_pixels_are_refused_even_if_a_grey_picture_shows_none(tmp_path):
+    """The grey picture on trial has pixels of 114, others have fractions."""
+    far = np.full((4, 4), 200.0)
+    outputs = {'labels': np.ones(4, np.int64), 'boxes': far, 'scores': np.full(4, 0.5)}
+    path = save_constant(tmp_path / 'x.onnx', outputs, gain={'boxes': -far / 114})
+    finder = detector(path)
+    with pytest.raises(UserError, match='boxes in pixels'):
+        finder.detect([FRAME], 5)
+
+
+@pytest.mark.parametrize('make', [yolov5, yolov8, yolox_decoded])
+def test_tables_of_fractions_are_refused(tmp_path, make):
+    (key, table), *_ = make().items()
+    table = table.copy()
+    if make is yolov8:
+        table[:4] /= 64
+    else:
+        table[:, :4] /= 64
+    path = save_constant(tmp_path / 'x.onnx', {key: table}, metadata=names(4))
+    layout = 'yolov8' if make is yolov8 else 'yolov5'
+    with pytest.raises(UserError, match='boxes as fractions'):
+        detector(f'{path}#{layout}').detect([FRAME], 5)
+
+
+def two_classes():
+    """Return a transposed table of YOLOv8, of x y w h and two classes."""
+    table = spread_table(4 + 2)
+    table[:, 4:] = 0.01
+    table[9] = [*CENTRE, 0.05, 0.45]
+    return {'output0': table}
+
+
+def test_two_classes_or_one_with_objectness_is_left_to_the_user(tmp_path):
+    path = save_constant(tmp_path / 'x.onnx', two_classes())
+    with pytest.raises(UserError, match=r'\(84, 6\).*PATH#LAYOUT with one of yolox, .*yolov8'):
+        detector(path)
+    (found,) = detector(f'{path}#yolov8').detect([FRAME], 5)
+    np.testing.assert_allclose(found.box, [BOX], atol=1e-5)
+    assert found.label.tolist() == [1]
+    named = save_constant(tmp_path / 'named.onnx', two_classes(), metadata=names(2))
+    assert detector(named).detect([FRAME], 5)[0].label.tolist() == [1]
+
+
+def test_one_class_with_objectness_is_known_by_its_name(tmp_path):
+    table = spread_table(5 + 1)
+    table[7] = [*CORNER, 0.9, 0.5]
+    path = save_constant(tmp_path / 'x.onnx', {'output': table}, metadata=names(1))
+    (found,) = detector(path).detect([FRAME], 5)
+    np.testing.assert_allclose(found.box, [BOX], atol=1e-5)
+    np.testing.assert_allclose(found.score, [0.45], atol=1e-6)
+
+
+def test_raw_offsets_are_those_of_yolox_whatever_the_number_of_classes(tmp_path):
+    table = yolox()['output'][:, [0, 1, 2, 3, 4, 7]]
+    path = save_constant(tmp_path / 'x.onnx', {'output': table})
+    np.testing.assert_allclose(detector(path).detect([FRAME], 5)[0].box, [BOX], atol=1e-5)
+
+
+def test_two_logits_are_left_to_the_user(tmp_path):
+    path = save_constant(tmp_path / 'x.onnx', rtdetr(classes=3))
+    with pytest.raises(UserError, match='PATH#LAYOUT with one of rtdetr, rfdetr, detr'):
+        detector(path)
 
 
 def test_networks_for_other_tasks_are_refused(tmp_path):

@@ -110,6 +110,73 @@ def test_the_scale_of_the_file_goes_before_imagenet(tmp_path, metadata, config, 
     np.testing.assert_allclose(embedding[0], expected, rtol=1e-5)
 
 
+RED = np.full((64, 96, 3), (255, 51, 0), np.uint8)
+HALVES = {'image_mean': [0.5] * 3, 'image_std': [0.5] * 3}
+SMALL_STD = {'image_mean': [0.5, 0.4, 0.3], 'image_std': [0.5, 0.25, 0.2]}
+STEPS = {
+    'rescale': ({'do_normalize': False}, [1, 0.2, 0]),
+    'bytes': ({'do_normalize': False, 'do_rescale': False}, [255, 51, 0]),
+    'factor': ({'rescale_factor': 1 / 51}, [5, 1, 0]),
+    # MobileViT
+    'order': ({'do_flip_channel_order': True, 'do_rescale': True}, [0, 0.2, 1]),
+    'order of normalised': (
+        {**SMALL_STD, 'do_flip_channel_order': True},
+        [(0 - 0.3) / 0.2, (0.2 - 0.4) / 0.25, (1 - 0.5) / 0.5],
+    ),
+    # EfficientNet, ViViT
+    'offset': ({'rescale_factor': 2 / 255, 'rescale_offset': True}, [1, -0.6, -1]),
+    'old offset': ({'rescale_factor': 2 / 255, 'offset': True}, [1, -0.6, -1]),
+    'offset and mean': (
+        {'rescale_factor': 2 / 255, 'rescale_offset': True, **HALVES},
+        [(1 - 0.5) / 0.5, (-0.6 - 0.5) / 0.5, (-1 - 0.5) / 0.5],
+    ),
+    'offset of bytes': ({'do_rescale': False, 'rescale_offset': True}, [255, 51, 0]),
+    'twice': ({**SMALL_STD, 'include_top': True}, [0.5 / 0.25, -0.2 / 0.0625, -0.3 / 0.04]),
+    'sizes': (
+        {'do_resize': True, 'size': {'shortest_edge': 256}, 'do_center_crop': True, 'resample': 3},
+        [1, 0.2, 0],
+    ),
+    'switched off': ({'do_color_quantize': False, 'do_pad': True}, [1, 0.2, 0]),
+}
+
+
+@pytest.mark.parametrize('name', STEPS)
+def test_every_step_of_an_image_processor_is_obeyed(tmp_path, name):
+    config, expected = STEPS[name]
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
+    path = save_encoder(tmp_path / 'model.onnx', outputs=('embedding',))
+    embedding, _ = OnnxFrameEncoder(path, batch_size=1).encode([RED])
+    np.testing.assert_allclose(embedding[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('step', ['do_color_quantize', 'do_align_long_axis', 'do_grayscale'])
+def test_a_step_that_is_not_known_is_refused(tmp_path, step):
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps({step: True}))
+    path = save_encoder(tmp_path / 'model.onnx')
+    with pytest.raises(UserError, match=f'the step {step} is not implemented'):
+        OnnxFrameEncoder(path, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ('config', 'side'),
+    [
+        ({'size': {'height': 112, 'width': 112}}, 112),
+        ({'size': 168}, 168),
+        ({'size': {'shortest_edge': 256}, 'do_center_crop': True, 'crop_size': 112}, 112),
+        ({'size': {'shortest_edge': 112}, 'do_center_crop': False, 'crop_size': 56}, 112),
+        ({'size': {'shortest_edge': 800, 'longest_edge': 1333}}, 224),
+        ({'size': {'height': 112, 'width': 168}}, 224),
+        ({'size': 'large'}, 224),
+        ({}, 224),
+    ],
+)
+def test_free_sides_are_those_of_the_training(tmp_path, config, side):
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
+    path = save_encoder(tmp_path / 'x.onnx', size=('height', 'width'), pool=56)
+    cells = OnnxFrameEncoder(path, batch_size=1).encode([RED])[1]
+    assert cells.shape[1:3] == (side // 56, side // 56)
+
+
 @pytest.mark.parametrize(
     ('metadata', 'config', 'message'),
     [

@@ -138,19 +138,27 @@ def _read_objects(name):
 
 
 def _read_all(source):
-    """Read every clip; a clip of its own may be refused, as preparation leaves it out."""
-    from stg_jax.errors import UserError
-
-    found = {}
+    """Read every clip; a single clip may be refused, as preparation leaves it out."""
     try:
-        for key in source.keys:
-            try:
-                found[key] = source.read(key)
-            except UserError as error:
-                found[key] = str(error)
+        return {key: _attempt(source.read, key) for key in source.keys}
     finally:
         source.close()
-    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """Stands for a value that was refused in one sentence."""
+
+    sentence: str
+
+
+def _attempt(read, *args):
+    from stg_jax.errors import UserError
+
+    try:
+        return read(*args)
+    except UserError as error:
+        return Refused(str(error))
 
 
 def _inspect(name):
@@ -228,16 +236,14 @@ def _make_predictions(folder):
 
 
 def _read_predictions(folder):
-    from stg_jax.errors import UserError
     from stg_jax.evaluate.caption_files import read_predictions
     from stg_jax.evaluate.reference_files import read_references
 
-    for path in sorted(folder.iterdir()):
-        for read in (read_predictions, read_references):
-            try:
-                read(path)
-            except UserError:
-                continue
+    return [
+        _attempt(read, path)
+        for path in sorted(folder.iterdir())
+        for read in (read_predictions, read_references)
+    ]
 
 
 def _make_run(folder):
@@ -304,14 +310,9 @@ def _make_videos(folder):
 
 
 def _read_videos(folder):
-    from stg_jax.errors import UserError
     from stg_jax.extract.video.frames import read_frames
 
-    for path in sorted(folder.iterdir()):
-        try:
-            read_frames(path, 4, window=3, size=(16, 16))
-        except UserError:
-            continue
+    return [_attempt(read_frames, path, 4) for path in sorted(folder.iterdir())]
 
 
 def _make_onnx(folder):
@@ -322,18 +323,13 @@ def _make_onnx(folder):
 
 
 def _read_onnx(folder):
-    from stg_jax.errors import UserError
     from stg_jax.extract.onnx.detector import OnnxDetector
     from stg_jax.extract.onnx.frame_encoder import OnnxFrameEncoder
 
-    for name, load in (
-        ('encoder.onnx', lambda path: OnnxFrameEncoder(path, batch_size=2)),
-        ('detector.onnx', lambda path: OnnxDetector(path, min_score=0.3, batch_size=2)),
-    ):
-        try:
-            load(folder / name)
-        except UserError:
-            continue
+    return [
+        _attempt(lambda: OnnxFrameEncoder(folder / 'encoder.onnx', batch_size=2)),
+        _attempt(lambda: OnnxDetector(folder / 'detector.onnx', min_score=0.3, batch_size=2)),
+    ]
 
 
 TARGETS = {

@@ -13,6 +13,14 @@ _ROOM_FOR_NEW_CASES = 10_000
 
 
 @pytest.mark.parametrize('target', TARGETS)
+def test_sound_files_are_read(target, tmp_path):
+    folder = tmp_path / 'seeds'
+    folder.mkdir()
+    TARGETS[target].make(folder)
+    assert 'Refused(' not in repr(TARGETS[target].read(folder))
+
+
+@pytest.mark.parametrize('target', TARGETS)
 def test_damaged_files_are_refused_in_one_sentence(target):
     assert not fuzz(target, range(_SHORT))
 

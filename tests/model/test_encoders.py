@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stg_jax.model.encoders import ObjectEncoder, SceneEncoder
+from stg_jax.model.encoders import ObjectEncoder, SceneEncoder, mean_of_objects
 from stg_jax.model.graph import build_graph
 from tests.fakes.fake_network import random_params
 from tests.fakes.graph_oracle import (
@@ -35,11 +35,11 @@ def encoder_params(norm):
         kind='spatial',
         direction='literal',
     )
-    return random_params(encoder(norm), jnp.zeros((1, 1, 1, C)), jnp.ones((1, 1, 1), bool), graph)
+    return random_params(encoder(norm), jnp.zeros((1, 1, 1, C)), graph)
 
 
 def pooled(norm, *inputs):
-    """Return, for each of KINDS, the (T, D) of a random encoder of 3 layers."""
+    """Average the nodes of a random encoder of 3 layers, for each of KINDS (T, D)."""
     return apply_encoder(norm, encoder_params(norm), *inputs)
 
 
@@ -49,8 +49,8 @@ def apply_encoder(norm, params, object_TNC, box_TN4, mask_TN):
     def of_kind(kind, direction):
         arrays = object_TNC[None], box_TN4[None], mask_TN[None]
         graph = build_graph(*arrays, kind=kind, direction=direction)
-        inputs = object_TNC[None], mask_TN[None], graph
-        return encoder(norm).apply({'params': params}, *inputs)[0]
+        node_BTND = encoder(norm).apply({'params': params}, object_TNC[None], graph)
+        return mean_of_objects(node_BTND, mask_TN[None])[0]
 
     return {kind: of_kind(*kind) for kind in KINDS}
 

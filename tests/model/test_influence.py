@@ -19,7 +19,7 @@ def embedding_influence(model, params, batch):
         def shift(call, args, kwargs, context):
             output = call(*args, **kwargs)
             is_lookup = isinstance(context.module, nn.Embed) and output is not None
-            return output + shift_BKLD if is_lookup else output
+            return output + shift_BKLD.reshape(output.shape) if is_lookup else output
 
         with nn.intercept_methods(shift):
             outputs = model.apply({'params': params}, batch, token_BKL, False)

@@ -84,9 +84,10 @@ def of_params(batch, changes, objective_fn):
 
 
 def plain_objective(states, batch, spec):
-    """Return the weighted sum and the terms from whole logits of unpacked states."""
+    """Return the weighted sum and the terms from the logits of all positions."""
+    packing = Packing(batch['tokens'][..., 1:].shape)
     outputs = {
-        name: BranchOutput(word_logits(of.hidden_MD, of.vector_VD), of.feature_BD)
+        name: BranchOutput(packing.unpack(word_logits(of.hidden_MD, of.vector_VD)), of.feature_BD)
         for name, of in states.items()
     }
     return weighted(spec, terms_of_logits(outputs, *words_of(batch), spec))
@@ -116,7 +117,11 @@ def whole_states():
 
 
 def packed(states, packing):
-    return {name: of.replace(hidden_MD=packing.pack(of.hidden_MD)) for name, of in states.items()}
+    whole = Packing(packing.shape_BKL)
+    return {
+        name: of.replace(hidden_MD=packing.pack(whole.unpack(of.hidden_MD)))
+        for name, of in states.items()
+    }
 
 
 def of_states(states, batch, objective_fn, spec):

@@ -170,7 +170,7 @@ def test_a_run_can_be_made_longer(data, tmp_path):
     assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2]
 
 
-@pytest.mark.parametrize('at_once', [1, 3])
+@pytest.mark.parametrize('at_once', [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_infinite_loss_stops_with_step_and_clips_and_a_state_from_before(
     data, tmp_path, at_once
 ):
@@ -183,20 +183,9 @@ def test_an_infinite_loss_stops_with_step_and_clips_and_a_state_from_before(
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
 
 
-def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
-    # Nothing is learned at a rate of 0: the first epoch stays the best.
-    config = scene_config(data, optim__lr=0.0, train__epochs=9, train__patience=2)
-    assert train(config, tmp_path)
-    assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ('busy', 'keep_best', 'saved'),
-    [(False, 1, [1, 2, 3]), (True, 1, [1, 3]), (True, 2, [1, 2, 3])],
-)
-def test_an_epoch_that_is_over_before_the_last_is_written_need_not_be_saved(
-    data, tmp_path, monkeypatch, busy, keep_best, saved
-):
+@pytest.fixture
+def saved(monkeypatch):
+    """Return the list of the epochs whose checkpoints are saved."""
     epochs, save = [], Checkpoints.save
 
     def record(self, step, params, optimizer, progress, score):
@@ -204,22 +193,36 @@ def test_an_epoch_that_is_over_before_the_last_is_written_need_not_be_saved(
         save(self, step, params, optimizer, progress, score)
 
     monkeypatch.setattr(Checkpoints, 'save', record)
-    monkeypatch.setattr(Checkpoints, 'is_writing', lambda self: busy)
+    return epochs
+
+
+def test_patience_ends_a_run_that_gets_no_better(data, tmp_path, saved):
     # Nothing is learned at a rate of 0: the first epoch stays the best.
+    config = scene_config(data, optim__lr=0.0, train__epochs=9, train__patience=2)
+    assert train(config, tmp_path)
+    assert [record['epoch'] for record in log(tmp_path) if 'val_loss' in record] == [1, 2, 3]
+    assert saved == [1, 2, 3]
+
+
+@pytest.mark.parametrize(('keep_best', 'epochs'), [(1, [1, 3]), (2, [1, 2, 3])])
+def test_an_epoch_that_is_over_before_the_last_is_written_need_not_be_saved(
+    data, tmp_path, monkeypatch, saved, keep_best, epochs
+):
+    monkeypatch.setattr(Checkpoints, 'is_writing', lambda self: True)
     assert train(scene_config(data, optim__lr=0.0, train__keep_best=keep_best), tmp_path)
-    assert epochs == saved
+    assert saved == epochs
 
 
 def test_data_without_validation_split_train_and_caption(tmp_path):
     data = fake_data.fake_data_folder(tmp_path, val=0)
     assert train(scene_config(data, train__epochs=1), tmp_path / 'run')
-    assert Captioner.load(tmp_path / 'run').step > 0
+    captioner = Captioner.load(tmp_path / 'run')
+    assert captioner.step > 0 and captioner.branch == 'scene'
 
 
-@pytest.mark.parametrize('branches', ['scene', 'object'])
-def test_one_branch_alone_trains(data, tmp_path, branches):
-    assert train(fake_run.tiny_config(data, model__branches=branches, train__epochs=1), tmp_path)
-    assert Captioner.load(tmp_path).branch == branches
+def test_the_object_branch_trains_without_the_other(data, tmp_path):
+    assert train(fake_run.tiny_config(data, model__branches='object', train__epochs=1), tmp_path)
+    assert Captioner.load(tmp_path).branch == 'object'
 
 
 def test_clips_without_any_object_train_and_caption(tmp_path):

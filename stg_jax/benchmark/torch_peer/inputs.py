@@ -94,6 +94,7 @@ class Sample:
 def as_written(batch, device, dtype) -> Sample:
     """Make one padded sample per caption, as public captioners do."""
     token_BKL = batch['tokens']
+    # A data loader that yields captions reads, and encodes, the clip of each again.
     features = {key: np.repeat(batch[key], token_BKL.shape[1], axis=0) for key in _FEATURES}
     token_RL = _tensor(token_BKL.reshape(-1, token_BKL.shape[-1]), device)
     target_RL = token_RL[:, 1:].contiguous()
@@ -107,6 +108,7 @@ def with_tricks(batch, device, dtype) -> Sample:
     token_RL = _tensor(batch['tokens'].reshape(-1, batch['tokens'].shape[-1]), device)
     longest = int((token_RL != PAD).sum(-1).max())
     token_RL, target_RL = token_RL[:, : longest - 1], token_RL[:, 1:longest]
+    # Packing is an index on the device; nested tensors of PyTorch lack the kernels.
     index_M = (target_RL != PAD).flatten().nonzero()[:, 0]
     features = features_of(batch, device, dtype)
     packing = Packing(index_M, tuple(token_RL.shape))

@@ -29,6 +29,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, scene_MD, object_MD, scene_VD, object_VD, target_M, weights):
         vectors = [vector.detach().requires_grad_() for vector in (scene_VD, object_VD)]
+        # The embedding is used by every chunk, so its gradient accumulates.
         of_vectors = [torch.zeros_like(vector) for vector in vectors]
         of_states, total = [], 0
         states_and_target = zip(

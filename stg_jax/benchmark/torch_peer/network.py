@@ -13,6 +13,7 @@ def dense_graph(object_BTNC, box_BTN4, mask_BTN):
     """Build the normalised adjacency S G S over all nodes, (B, T * N, T * N)."""
     same_BTNN, next_BTNN = _blocks(object_BTNC, box_BTN4, mask_BTN)
     B, T, N = mask_BTN.shape
+    # Filled block by block: the plain form of the paper's adjacency matrix.
     G = torch.zeros(B, T, N, T, N, device=box_BTN4.device)
     t = torch.arange(T, device=box_BTN4.device)
     G[:, t, :, t] = same_BTNN.transpose(0, 1)
@@ -137,6 +138,7 @@ class Attention(nn.Module):
 
     def project(self, x, packing=WHOLE):
         """Project to keys and values (B, H, S, E)."""
+        # Attention needs rectangular tensors; only the linear layers work on packed tokens.
         key_value = packing.unpack(self.key_value(x))
         return tuple(self._split(part) for part in key_value.chunk(2, dim=-1))
 
@@ -194,7 +196,9 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x, memory, mask, cache=None, packing=WHOLE):
         """Map (R, L, D) of R = B * K rows; with a cache L = 1, and no causal mask is needed."""
+        # Keys and values of the new word only; those of earlier words come from the cache.
         own = self.self_attention.project(x, packing)
+        # Causal masking is implied when only the last word is computed.
         if cache is not None:
             own = cache.append(own)
         attended = self.self_attention(x, own, causal=cache is None, packing=packing)

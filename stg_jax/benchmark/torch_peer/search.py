@@ -54,6 +54,7 @@ def _search(logits_of, reorder, num_clips, K, max_words, alpha, like):
     first_row_B1 = torch.arange(num_clips, device=device)[:, None] * K
     token_RL = torch.full((num_clips * K, 1), BOS, device=device)
     live_BK = torch.full((num_clips, K), -torch.inf, device=device)
+    # All K prefixes are equal at first, so only one may be extended.
     live_BK[:, 0] = 0
     found_BKL = torch.full((num_clips, K, max_words + 1), PAD, device=device)
     score_BK = torch.full_like(live_BK, -torch.inf)
@@ -68,6 +69,8 @@ def _search(logits_of, reorder, num_clips, K, max_words, alpha, like):
         ended_BK = torch.where(ends_BK, total_BK / _penalty(step + 1, alpha), -torch.inf)
         live_BK = torch.where(ends_BK, -torch.inf, total_BK)
         found_BKL, score_BK = _keep_best(found_BKL, score_BK, token_RL[:, 1:], ended_BK)
+        # No live hypothesis can reach a better score than this, since log-probabilities only add
+        # up.
         attainable_B = live_BK.amax(1) / _penalty(max_words + 1, alpha)
         if not (attainable_B > score_BK.amin(1)).any():
             break

@@ -35,7 +35,10 @@ class Peer:
         self.samples = [prepare(batch, args.device, args.dtype) for batch in batches]
         self.network = inputs.make_network(config, params, args.device, banded=banded)
         self._optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.optim.lr, fused=True
+            # The fused kernel, as a careful user would choose.
+            self.network.parameters(),
+            lr=config.optim.lr,
+            fused=True,
         )
         self._loss = torch.compile(self.loss) if args.compile else self.loss
 
@@ -48,6 +51,7 @@ class Peer:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.optim.clip)
             self._optimizer.step()
+        # CUDA returns before the work is done.
         if self._device == 'cuda':
             torch.cuda.synchronize()
 
@@ -93,6 +97,7 @@ def check_parity(config, args):
     """
     config = config.changed(model__dropout=0.0, model__dtype='float32')
     args = argparse.Namespace(device=args.device, dtype='float32', compile=False)
+    # TF32 would differ from float32 by more than the tolerance.
     torch.set_float32_matmul_precision('highest')
     with jax.default_matmul_precision('highest'):
         for seed in range(_DRAWS):

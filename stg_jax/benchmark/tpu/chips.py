@@ -93,6 +93,7 @@ class Topology:
         """
         if self.num_chips == 1:
             return 0.0
+        # A ring sends in both directions at once; an open line only to one side at its ends.
         directions = sum(
             2 if length % self.chip.wraps_at == 0 else 1 for length in self.shape if length > 1
         )

@@ -54,6 +54,7 @@ def estimate(compiled: jax.stages.Compiled, program: Lowered, topology: Topology
     """
     run = hlo.Program.parse(compiled.as_text() or '').run(program.open_loops)
     cost, cycles = compiled.cost_analysis() or {}, hlo.total_cycles(run)
+    # The compiler gives no cycles for collectives, so these are estimated from their bytes.
     exchanged = hlo.collectives(run)
     summed = sum(
         each.times * topology.all_reduce_seconds(each.bytes)
@@ -61,6 +62,7 @@ def estimate(compiled: jax.stages.Compiled, program: Lowered, topology: Topology
         if each.kind == 'all-reduce'
     )
     compute = cycles / (topology.chip.clock_ghz * 1e9)
+    # The compiler overlaps some of both; the sum is the cautious estimate.
     seconds = compute + summed
     return {
         'hbm_gb': _hbm_bytes(compiled.memory_analysis()) / 1e9,

@@ -71,6 +71,8 @@ class Program:
         """Read the text of an optimised module."""
         computations, entry, current = {}, '', []
         for line in text.splitlines():
+            # A regular expression per line is enough: the printer of HLO writes one instruction a
+            # line.
             if head := _COMPUTATION.match(line):
                 current = computations.setdefault(head[2], [])
                 entry = head[2] if head[1] else entry
@@ -98,6 +100,7 @@ class Program:
         ]
         # The condition of a scan only compares a counter, which starts at 0, with a constant.
         compared = [of for of in condition if of.opcode in ('compare', 'fusion', 'and', 'reduce')]
+        # Anything else, such as a search that ends early, depends on the data.
         counts = len(compared) == 1 and 'direction=LT' in compared[0].rest
         return limits[0] if counts and len(limits) == 1 else None
 
@@ -113,6 +116,7 @@ class Program:
                 called = _required(rest, r'to_apply=%?([\w.\-]+)')
                 yield from self._walk(called, times, open_loops)
             elif instruction.opcode == 'conditional':
+                # Which branch runs depends on the data; the slowest bounds the time.
                 branches = (list(self._walk(b, times, open_loops)) for b in _branches(rest))
                 yield from max(branches, key=total_cycles)  # the slowest branch
 
@@ -153,6 +157,7 @@ def num_bytes(shape: str) -> int:
     bits = 0
     for dtype, width, dims in _ARRAY.findall(shape):
         size = math.prod(int(dim) for dim in dims.split(',') if dim)
+        # Booleans take a byte each; all other names end in their number of bits.
         bits += size * (8 if dtype == 'pred' else int(width))
     return bits // 8
 

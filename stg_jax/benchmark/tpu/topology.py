@@ -22,11 +22,13 @@ def without_tpu() -> None:
     Raises:
       UserError: the compiler is not installed.
     """
+    # Importing it would already initialise it.
     if importlib.util.find_spec('libtpu') is None:
         raise UserError(
             'the TPU compiler is not installed: in an environment of its own, as it makes every '
             "start of JAX look for a TPU, run pip install -e '.[tpu]'"
         )
+    # setdefault: whoever has set them knows this machine better.
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 

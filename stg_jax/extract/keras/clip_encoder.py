@@ -39,6 +39,7 @@ class KerasClipEncoder:
         import keras
 
         shape = (backbone.num_frames, *backbone.image_shape)
+        # The backbone also reads text; the functional model is cut down to the vision part.
         frames = keras.Input(shape)
         model = keras.Model(frames, backbone.get_vision_embeddings(frames))
         self.context = backbone.num_frames | 1
@@ -59,5 +60,6 @@ class KerasClipEncoder:
 
 def _pool(features: jax.Array) -> tuple[jax.Array]:
     """Average tokens (B, frames, patches, width) to (B, width); pooled outputs stay as they are."""
+    # The mean of thousands of bfloat16 tokens would lose most of its digits.
     features = features.astype(jnp.float32)
     return (features.reshape(len(features), -1, features.shape[-1]).mean(axis=1),)

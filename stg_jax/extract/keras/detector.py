@@ -38,6 +38,7 @@ class KerasDetector:
 
     def __init__(self, preset: str, *, min_score: float, batch_size: int, dtype: str):
         task: Any = load_preset('ObjectDetector', preset)
+        # Boxes are regressed by the head, which stays in float32.
         compute_in(dtype, getattr(task.backbone, 'backbone', task.backbone))
         self._format = picture_format(preset, task.backbone.image_shape)
         decode, self._max_overlap = _find_decoder(task, self._format.size, preset)
@@ -75,6 +76,7 @@ class KerasDetector:
 def _find_decoder(task: Any, size: tuple[int, int], preset: str) -> tuple[Decoder, float | None]:
     """Choose the function from a model's outputs to boxes and class logits, and its max_overlap."""
     models = import_keras_hub().models
+    # D-FINE predicts a set and does not repeat itself; RetinaNet needs suppression.
     if isinstance(task, models.DFineObjectDetector):
         return lambda outputs: _decode_d_fine(outputs, size), None
     if isinstance(task, models.RetinaNetObjectDetector):
@@ -114,6 +116,7 @@ def _decode_retinanet(
 
 def _best_candidates(box: jax.Array, logits: jax.Array) -> tuple[jax.Array, ...]:
     """Select box (B, K, 4), score (B, K) and class (B, K) of each frame's best candidates."""
+    # The sigmoid is monotonic, so the best logit is the best score; one sigmoid per box suffices.
     score = jax.nn.sigmoid(logits.astype(jnp.float32).max(axis=-1))
     score, index = jax.lax.top_k(score, min(_CANDIDATES, score.shape[1]))
     label = jnp.take_along_axis(logits.argmax(axis=-1), index, axis=1)

@@ -67,6 +67,7 @@ def _picture_model(backbone: Any, preset: str) -> 'keras.Model':
     if isinstance(backbone, models.SigLIPBackbone):
         encoder = backbone.vision_encoder
         return keras.Model(encoder.inputs[0], [encoder.post_layer_norm.output, encoder.output])
+    # A picture in and a map out are both (batch, height, width, channels).
     ranks = [len(tensor.shape) for tensor in (*backbone.inputs, *backbone.outputs)]
     with_tokens = (
         *(models.DINOV2Backbone, models.DINOV3Backbone),
@@ -93,6 +94,7 @@ def _embedding_and_map(
     """
     features, *embedding = (output.astype(jnp.float32) for output in outputs)
     class_token = []
+    # Tokens: whatever precedes the patches are class and register tokens.
     if features.ndim == 3:
         assert grid is not None  # transformers have a patch size
         first = features.shape[1] - grid[0] * grid[1]

@@ -12,6 +12,7 @@ class KerasLibrary(ModelLibrary):
 
     def detector(self, model: str, options: ModelOptions) -> Detector:
         """See `ModelLibrary`."""
+        # Imported here: TensorFlow, which Keras Hub needs, takes seconds.
         from stg_jax.extract.keras.detector import KerasDetector
 
         return KerasDetector(

@@ -88,6 +88,7 @@ def picture_format(preset: str, image_shape: tuple[int | None, ...]) -> PictureF
       image_shape: height, width and channels that the model is built for, None if any.
     """
     converter = _load_converter(preset)
+    # The size the model was built for wins over that of its converter, which may be for training.
     height, width = image_shape[:2]
     if height is None or width is None:
         height, width = getattr(converter, 'image_size', None) or (_SIDE, _SIDE)
@@ -121,6 +122,7 @@ def _check_name(preset: str, known: dict[str, dict]) -> None:
                 'folder written by save_to_preset'
             )
     elif preset not in known and '://' not in preset:
+        # Names are long and differ by a suffix: the message lists the nearest ones.
         close = difflib.get_close_matches(preset, known, n=3)
         hint = f': did you mean {" or ".join(close)}?' if close else ', nor such a folder'
         raise UserError(f"Keras Hub has no preset '{preset}' of this kind{hint}")
@@ -158,6 +160,8 @@ class KerasProgram:
             outputs, *_ = model.stateless_call(*variables, inputs, training=False)
             return finish(outputs)
 
+        # Scaling and finishing are compiled with the model: only bytes go to the device, only the
+        # result comes back.
         self._program = jax.jit(program)
         # Weights are passed as arguments: constants would be copied into the compiled program.
         self._variables = [

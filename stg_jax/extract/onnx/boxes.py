@@ -54,6 +54,7 @@ def sigmoid_boxes(logits: np.ndarray, box: np.ndarray, size: tuple[int, int]) ->
 
 def softmax_boxes(logits: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> RawBoxes:
     """Decode (Q, C + 1) logits, the last for 'no object', and (Q, 4) x y w h in 0-1 (DETR)."""
+    # The maximum is subtracted so that no exponential overflows.
     odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
     share = odds / odds.sum(axis=-1, keepdims=True)
     return RawBoxes(_unscaled(box, size), *_best_class(share[:, :-1]))
@@ -71,6 +72,7 @@ def grid_cells(size: tuple[int, int], number: int) -> tuple[np.ndarray, np.ndarr
       corner (number, 2) x y in cells, and stride (number, 1) in pixels per cell; both are empty if
       no usual strides give that number of cells.
     """
+    # Exports do not state their strides; the number of boxes gives them away.
     for strides in _STRIDES:
         sides = [(size[0] // stride, size[1] // stride) for stride in strides]
         if sum(height * width for height, width in sides) == number:

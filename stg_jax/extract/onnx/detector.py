@@ -55,6 +55,7 @@ class OnnxDetector:
         path, name = split_layout(os.fspath(path))
         self._model = OnnxModel(path, batch_size=batch_size, side=_SIDE)
         self._min_score = min_score
+        # Exports hardly ever name their layout: the shapes for one picture show it.
         outputs = self._model.try_out()
         names = in_metadata(self._model.metadata.get('names', '')) or beside(self._model.path)
         self._layout = LAYOUTS[_choose_layout(self._model, outputs, name, len(names))]
@@ -67,6 +68,7 @@ class OnnxDetector:
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
         """See `base.Detector`."""
         size, layout = self._model.size, self._layout
+        # Kept for all frames of the call: boxes must be mapped back to the frames.
         fitted = [fit_frame(frame, size, layout.fit) for frame in frames]
         rows = self._model.run((canvas for canvas, _ in fitted), pixels=self._pixels)
         detections = []
@@ -126,6 +128,7 @@ def _choose_layout(model: OnnxModel, outputs: Outputs, name: str | None, num_nam
             f"{model.path}#{name}: '{name}' is not a layout of a detector; there are "
             + ', '.join(LAYOUTS)
         )
+    # Ultralytics states the task. Poses and rotated boxes have tables of the same kind.
     task = model.metadata.get('task', 'detect')
     if task not in ('detect', 'segment'):
         raise UserError(f"{model.path} is a model for '{task}': name a detector")

@@ -80,6 +80,7 @@ class OnnxFrameEncoder:
 def _find_embedding(outputs: Outputs) -> str | None:
     """Name the output that embeds the whole picture, None if there is none."""
     flat = [name for name, value in outputs.items() if _is_flat(value)]
+    # Names that Hugging Face gives to embeddings; logits of a classifier are flat, too.
     for name in ('image_embeds', 'pooler_output', *flat):
         if name in flat:
             return name
@@ -92,6 +93,7 @@ def _is_flat(value: np.ndarray) -> bool:
 
 def _find_map(outputs: Outputs, size: tuple[int, int]) -> tuple[str | None, ToMap]:
     """Name the output that is a map, and give the function that makes it (h, w, C)."""
+    # From the last: intermediate maps, if exported, come before the final one.
     for name, value in reversed(list(outputs.items())):
         if value.ndim == 3 and not _is_flat(value):
             return name, _channels_last(value.shape, size)
@@ -116,6 +118,7 @@ def _tokens_to_map(rows: int, columns: int) -> ToMap:
 def _token_grid(num_tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
     """Find rows and columns of a transformer's patches, None if the tokens are not patches."""
     found = []
+    # Several patch sizes may fit; the fewest extra tokens decide.
     for patch in range(1, min(size)):
         rows, columns = size[0] // patch, size[1] // patch
         prefix = num_tokens - rows * columns

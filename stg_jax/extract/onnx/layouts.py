@@ -89,6 +89,7 @@ def guess_layout(outputs: Outputs, size: Size, num_names: int) -> str | None:
       num_names: of class names that came with the file, 0 without.
     """
     possible = possible_layouts(outputs, size)
+    # These four share a shape, so values have to decide.
     if 'yolox' in possible:
         return _guess_grid(_table(outputs, size), size, num_names)
     if 'logits' in outputs and 'detr' in possible:
@@ -188,6 +189,7 @@ def _set_layout(read: Callable, num_classes: Callable, pixels: PixelFormat) -> L
     return Layout(read, _scores, num_classes, 'stretch', pixels, in_pixels=False)
 
 
+# Fit and pixel format are those of the training code of each family; exports rarely state them.
 LAYOUTS = {
     'yolox': _grid_layout(yolox_boxes, 'corner', BYTES._replace(order='bgr')),
     'yolox-decoded': _grid_layout(yolov5_boxes, 'corner', BYTES._replace(order='bgr')),

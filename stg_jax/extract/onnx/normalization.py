@@ -53,6 +53,7 @@ def find_pixel_format(path: Path, metadata: Mapping[str, str], default: PixelFor
                 f"{path}: 'mean' and 'std' in its metadata are not JSON lists: export it again"
             ) from None
         return _checked(mean, std, 1 / 255, path)._replace(order=default.order)
+    # The metadata is part of the file and cannot be lost; a config beside it can.
     config = find_config(path)
     return _from_config(config) if config else default
 
@@ -92,6 +93,7 @@ def _from_config(path: Path) -> PixelFormat:
     rescales = config.get('do_rescale', True)
     factor = config.get('rescale_factor', 1 / 255) if rescales else 1
     mean, std = [0] * 3, [1] * 3
+    # Old configs lack do_normalize, and name a mean only if it is used.
     if config.get('do_normalize', 'image_mean' in config):
         mean, std = config.get('image_mean'), config.get('image_std')
     found = _checked(mean, std, factor, path)

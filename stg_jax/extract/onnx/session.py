@@ -46,6 +46,7 @@ class OnnxModel:
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         picture = self._picture_input()
         self._name, self._dtype = picture.name, _DTYPES[picture.type]
+        # TensorFlow exports NHWC, PyTorch NCHW.
         self._channels_last = picture.shape[-1] == 3
         sides = picture.shape[1:3] if self._channels_last else picture.shape[2:]
         height, width = (_fixed(n, side) for n in sides)
@@ -105,6 +106,7 @@ class OnnxModel:
         """Build a full batch in the network's own dtype and order of axes."""
         mean, std = np.array(pixels.mean, np.float32), np.array(pixels.std, np.float32)
         batch = np.zeros((self._batch_size, *self.size, 3), self._dtype)
+        # Rows beyond the group stay zero: a fixed batch size is compiled and planned once.
         for row, picture in zip(batch, group, strict=False):
             if self._dtype == 'uint8':
                 row[:] = picture
@@ -126,6 +128,7 @@ class OnnxModel:
         return {
             name: value.astype(np.float32) if value.dtype == np.float16 else value
             for name, value in zip(names, outputs, strict=True)
+            # Outputs without the batch axis, such as anchors, describe no picture.
             if isinstance(value, np.ndarray) and value.shape[:1] == (len(batch),)
         }
 
@@ -145,6 +148,7 @@ def _open_session(
         ) from None
     if not path.is_file():
         raise UserError(f'{path} is missing or not a file: name an ONNX file')
+    # ONNX Runtime has a dozen exceptions without a common base class.
     kinds = [x for x in vars(state).values() if isinstance(x, type)]
     errors = tuple(x for x in kinds if issubclass(x, Exception))
     options = onnxruntime.SessionOptions()

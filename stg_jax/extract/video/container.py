@@ -135,6 +135,7 @@ def upright(
 def _open_container(path: Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise UserError(f'{path} is missing or not a file: name a video file')
+    # Options of the demuxer, so that FFmpeg itself refuses before anything is opened.
     options = {
         'protocol_whitelist': 'file',
         'format_whitelist': _FORMATS,
@@ -176,6 +177,7 @@ def _best_stream(path: Path, _modified: int, _size: int) -> int:
         candidates = _candidates(container)
         counts = _count_packets(container, [_limited(each, path) for each in candidates])
         most = max(counts.values())
+        # A film shorter than a slide show beside it is rare; a picture stored as a stream is not.
         alive = [each for each in candidates if counts[each.index] >= max(2, _FEW * most)]
 
         def rank(stream: VideoStream) -> tuple[bool, int]:
@@ -241,6 +243,7 @@ def _orientation(frame: av.VideoFrame) -> _Orientation:
         return _Orientation()
     # Stored (x, y) is shown at (a x + c y, b x + d y), up to a shift.
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    # The nearest quarter turn: showing other angles would need black corners.
     if abs(b) + abs(c) > abs(a) + abs(d):
         return _Orientation(True, flip_rows=b < 0, flip_columns=c < 0)
     return _Orientation(False, flip_rows=d < 0, flip_columns=a < 0)

@@ -59,8 +59,8 @@ def find_videos(folder: str | os.PathLike[str]) -> list[Path]:
         raise UserError(f'the videos folder {folder} does not exist')
     found = [path for path in _visible_files(folder) if path.suffix.lower() in VIDEO_SUFFIXES]
     if not found:
-        left_out = ', '.join(str(path.name) for path in unknown_files(folder)[:3])
-        reason = f'; {left_out} do not end like one' if left_out else ''
+        left_out = left_out_sentence(folder)
+        reason = f'; {left_out}' if left_out else ''
         raise UserError(
             f'{folder} holds no video file ({" ".join(sorted(VIDEO_SUFFIXES))}){reason}'
         )
@@ -71,6 +71,18 @@ def unknown_files(folder: str | os.PathLike[str]) -> list[Path]:
     """List the files below a folder that may be videos but do not end like one."""
     known = VIDEO_SUFFIXES | _OTHERS
     return [path for path in _visible_files(Path(folder)) if path.suffix.lower() not in known]
+
+
+def left_out_sentence(folder: str | os.PathLike[str]) -> str:
+    """Report the files that `find_videos` leaves out by their suffix; '' if there are none."""
+    paths = unknown_files(folder)
+    if not paths:
+        return ''
+    listed = ', '.join(printable(path.name) for path in paths[:5])
+    return (
+        f'{folder}: {len(paths)} files do not end like a video and are left out ({listed}): name a '
+        'file by itself, or rename it'
+    )
 
 
 def list_videos(names: Iterable[str]) -> list[Path]:

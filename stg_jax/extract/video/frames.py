@@ -113,6 +113,7 @@ def _read(
                     continue
                 second = timeline.second[slice(*np.searchsorted(segments, (number, number + 1)))]
                 index = sample_index(max(1, len(second)), num_frames)
+                # Contexts overlap: each frame is kept once and stacked as often as it is needed.
                 ranks = context_index(index, context, max(1, len(second)))
                 taken, decoded = picker.pick(frames, np.unique(ranks).tolist())
                 if decoded != len(second):
@@ -129,6 +130,7 @@ def _read(
                         f'{path} holds no frame that can be decoded: convert or remove it'
                     )
                 return
+        # Segments that matched were right and have been yielded; reading resumes after them.
         timeline = timeline.with_frames(shown)
     raise UserError(f'{path} decodes differently each time: convert or remove it')
 
@@ -155,6 +157,7 @@ class Picker:
     ) -> tuple[list[np.ndarray], int]:
         """Read all of `frames`; return those of the sorted ranks `wanted`, and the total number."""
         taken, decoded = [], 0
+        # Every frame is decoded, as most depend on those before; only wanted ones are converted.
         for frame in frames:
             size = self._size_of(frame)
             if len(taken) < len(wanted) and wanted[len(taken)] == decoded:

@@ -75,15 +75,19 @@ def read_timeline(path: str | os.PathLike[str]) -> Timeline:
             for packet in container.packets(stream)
             if packet.size and not packet.is_discard
         ]
-        rate, tick = float(stream.average_rate or 0), float(stream.time_base or 0)
+        rate, tick = stated_rate(stream), float(stream.time_base or 0)
         start = container.start_of_sound(stream)
         pixels = stream.codec_context.width * stream.codec_context.height
     stamps = [pts for pts, _ in shown if pts is not None]
     is_still = len(stamps) > 1 and min(stamps) == max(stamps)
+    # Raw streams, some AVI files, and damaged ones whose stamps never change.
+    if not shown:
+        return Timeline(None, np.zeros(0), 0.0, rate or 1.0, pixels)
     if not stamps or len(stamps) < len(shown) or is_still:
         if not rate:
             raise UserError(f'{path} has neither time stamps nor a frame rate: convert it to mp4')
         return Timeline(None, np.arange(len(shown)) / rate, len(shown) / rate, rate, pixels)
+    # Packets come in decoding order, which B-frames make differ from that of presentation.
     order = np.argsort(stamps, kind='stable')
     time = np.array(stamps, float)[order] * tick
     duration = np.array([length for _, length in shown], float)[order] * tick
@@ -111,6 +115,11 @@ def timed_frames(stream: VideoStream, timeline: Timeline) -> Iterator[tuple[floa
     while waiting:
         latest = max(latest, heapq.heappop(seconds))
         yield latest, waiting.popleft()
+
+
+def stated_rate(stream: VideoStream) -> float:
+    """Return the frame rate that a file states, 0 if it does not."""
+    return float(stream.average_rate or 0)
 
 
 def _last_duration(time: np.ndarray, duration: np.ndarray, rate: float) -> float:

@@ -31,6 +31,7 @@ def repair_timestamps(packets: Iterable[av.Packet], *, may_jump: bool) -> Iterat
             yield packet
             continue
         tick = float(packet.time_base)
+        # A frame cannot wait for so many others: the presentation time is damaged.
         if packet.pts is not None and abs(packet.pts - stamp) * tick > _REORDER:
             packet.pts = stamp
         if is_dts in last:

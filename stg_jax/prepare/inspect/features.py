@@ -40,12 +40,14 @@ def describe_features(
     """
     stored = _entries(path, found)
     fits = fit(annotations, ids) if annotations else None
+    # Nothing in most files says what they are for; shapes and names do, and the user decides.
     role = _role(path, found, fits)
     if role in ('boxes', 'frame_sizes'):
         return [f'{path}: HDF5', *stored, f'pass it with --objects as: --{role}={path}']
     try:
         source = open_objects(path, fit=fits) if role == 'objects' else open_frames(path)
     except UserError as error:
+        # What is stored is still worth printing: it shows why the file was not understood.
         return [f'{path}: {found}', *stored, f'not readable as features: {error}']
     with contextlib.closing(source):
         return [
@@ -170,6 +172,7 @@ def _npz(file: Path) -> str:
 
 def _sizes(source: FrameSource | ObjectSource) -> list[str]:
     """Describe width, steps and objects of a sample of clips from all over the file."""
+    # Spread over the file: the last clips of a damaged copy are the ones that are missing.
     places = np.linspace(0, len(source.keys) - 1, min(_SAMPLE, len(source.keys))).astype(int)
     steps, objects, broken = [], [], []
     keys = list(source.keys)

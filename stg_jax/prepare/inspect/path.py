@@ -21,11 +21,13 @@ def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
       UserError: there is no such file, its content is of no known kind, or it holds damaged
         annotations.
     """
+    # By content, not by name: files are renamed, and a wrong suffix must not decide.
     found = content(path)
     if found in ('HDF5', 'TSV', 'npy folder', 'npz folder'):
         return '\n'.join(describe_features(path, found, annotations, ids))
     if found == 'data folder':
         return '\n'.join(_data_folder(path))
+    # These are refused with the advice that preparing them would give.
     if found in ('pickle', 'torch', 'pickle folder', 'npy', 'npz', 'empty'):
         raise refuse_other(path, found)
     lines = _captions(path)

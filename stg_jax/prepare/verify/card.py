@@ -11,6 +11,7 @@ from stg_jax.data.clip import Clip
 from stg_jax.data.manifest import Manifest
 
 NAME = 'data_card.json'
+# One sentence per damaged clip would fill the screen.
 _MOST_LINES = 12  # of a list on the page; the JSON file has all
 
 
@@ -80,6 +81,7 @@ class DataCard:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the card as JSON."""
         manifest = dataclasses.asdict(self.manifest)
+        # The ids are in the manifest; the card counts them.
         manifest['missing'] = {kind: len(ids) for kind, ids in self.manifest.missing.items()}
         files.write_json(path, dataclasses.asdict(self) | {'manifest': manifest})
 
@@ -126,6 +128,8 @@ class DataCard:
                 f'{card.known_different_words:.1%} of {card.different_words:,} different ones'
             )
             rare = ', '.join(f'{word} {count}' for word, count in card.unknown_words.items())
+            # Words that are too rare in train are expected there; in val and test they limit the
+            # scores.
             if rare and name != 'train':
                 yield f'  {"":<8} unknown: {rare}'
 
@@ -206,6 +210,7 @@ class Tally:
             words=self.words.total(),
             different_words=len(self.words),
             words_per_caption=_range(self._lengths),
+            # Counted from the histogram of lengths, so that no caption is kept in memory.
             captions_cut=sum(n for length, n in self._lengths.items() if length > max_words),
             known_words=1 - unknown.total() / max(1, self.words.total()),
             known_different_words=1 - len(unknown) / max(1, len(self.words)),

@@ -39,6 +39,7 @@ def draw_row(frames: np.ndarray, clip: Clip, title: str, *, side: int = _SIDE) -
     Returns:
       (H, W, 3) uint8 RGB.
     """
+    # A clip of a single frame is repeated to T frames; each is drawn once.
     shown = np.unique(sample_index(len(frames), min(len(frames), MOST_FRAMES)))
     pictures = [_draw_frame(frames[t], clip, t, side) for t in shown]
     picture = np.concatenate(pictures, axis=1)
@@ -54,6 +55,7 @@ def write_sheet(path: str | os.PathLike[str], rows: Sequence[np.ndarray]) -> Non
         cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], cv2.BORDER_CONSTANT, value=_WHITE)
         for row in rows
     ]
+    # PNG, not JPEG: thin lines and small letters stay sharp. OpenCV expects BGR.
     _, png = cv2.imencode('.png', np.concatenate(padded)[..., ::-1])
     with write_file(path) as temporary:
         temporary.write_bytes(png.tobytes())
@@ -64,6 +66,7 @@ def _draw_frame(frame: np.ndarray, clip: Clip, t: int, side: int) -> np.ndarray:
     height, width = frame.shape[:2]
     scale = min(side / height, side * _WIDEST / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
+    # INTER_AREA averages the pixels that it merges; the others alias when they shrink.
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     picture = cv2.resize(np.ascontiguousarray(frame), size, interpolation=way)
     # The best object is drawn last, on top of the others.

@@ -133,10 +133,13 @@ class Scan:
         tally = self.tallies[split] = Tally()
         captions = self._captions(split)
         video_of = self._choose(split, captions)
+        # Decodes every record and checks its checksum, in the order of the shards.
         clips = read_clips(self._folder, split)
         try:
             for clip in progress(clips, self._manifest.splits[split]['clips'], f'{split}: read'):
                 tally.add(clip)
+                # Training reads captions from the JSON lines and features from the shards; edits of
+                # one would otherwise go unnoticed.
                 if captions and captions.get(clip.id) != list(clip.captions):
                     other = f'captions-{split}.jsonl has other captions than the shards'
                     self.problems.add(other, clip.id)
@@ -144,11 +147,13 @@ class Scan:
         except UserError as error:
             self.problems.add(str(error))
             return
+        # Only after a complete scan: a split that ended early has fewer clips anyway.
         self._compare_counts(split)
 
     def compare_splits(self) -> None:
         """Report source videos that have clips in two splits, a leak between them."""
         for (one, first), (other, second) in itertools.combinations(self.tallies.items(), 2):
+            # MSVD and MSR-VTT cut several clips from one YouTube video.
             common = first.sources & second.sources
             if common:
                 self.remarks.add(
@@ -166,6 +171,7 @@ class Scan:
 
     def _look_at(self, split: str, clip: Clip, video: str) -> None:
         """Check one clip, and keep it for the contact sheet if it was chosen and is sound."""
+        # A clip in two splits is a leak, and a clip twice in one split counts double.
         if clip.id in self._split_of:
             both = ' and '.join(dict.fromkeys((self._split_of[clip.id], split)))
             self.problems.add(f'the id occurs twice, in {both}', clip.id)
@@ -192,6 +198,8 @@ class Scan:
         named = Annotations(self._manifest.data_set, {split: captions}, {}, {}, [])
         try:
             paths = name_videos(self._videos, named)
+            # By name only: a guess by number could show another clip's video, which looks like
+            # wrong boxes.
             key_of = match_keys(list(paths), named, 'name').key_of
         except UserError:
             return {}

@@ -48,6 +48,7 @@ def verify(
     _add_failures(data_dir / FAILURES, scan)
     rows, unread = _draw(scan.sheet, manifest.frames)
     words = scan.tallies['train'].words if 'train' in scan.tallies else {}
+    # The vocabulary of train, as training will build it.
     vocabulary = {word for word, count in words.items() if count >= min_count}
     splits = {name: tally.card(vocabulary, max_words) for name, tally in scan.tallies.items()}
     card = DataCard(
@@ -75,6 +76,7 @@ def _videos(data_dir: Path, manifest: Manifest, videos: Path | None) -> list[str
     stated = manifest.sources.get('videos')
     if not isinstance(stated, str):
         return []
+    # Verification must also work on another machine, where the videos are not.
     with contextlib.suppress(UserError):  # they may have been moved since
         return list(map(os.fspath, find_videos(data_dir / stated)))
     return []

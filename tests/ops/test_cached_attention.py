@@ -1,4 +1,4 @@
-"""One query a row against keys and values that lie scattered, read in two ways."""
+"""One query a row against scattered keys and values, in the plain and in the tuned form."""
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from flax import struct
 
-from stg_jax.model.transformer import Attention, KeyValue
+from stg_jax.model.transformer import Attention
+from stg_jax.ops.cached_attention import KeyValue
 from stg_jax.ops.platform import traced_for
 
 R, S, N, H, E = 5, 7, 4, 2, 8
 
 
 @struct.dataclass
-class Lying:
+class Scattered:
     """Position s of query r is memory[s, row_RS[r, s]]."""
 
     mask_RS: jax.Array
@@ -25,7 +26,7 @@ class Lying:
         row_R = jnp.asarray(self.row_RS)[:, position]
         return jax.tree.map(lambda x: x[position, row_R], self.memory)
 
-    def whole(self):
+    def gathered(self):
         return jax.tree.map(lambda x: x[np.arange(S), self.row_RS], self.memory)
 
 
@@ -42,8 +43,8 @@ def attend(platform, mask_RS, num_filled, *, dtype='float32', worth=np.nan):
 
     @jax.jit
     def attend_each(query_RHE, mask_RS, num_filled):
-        lies = Lying(mask_RS, num_filled, memory, row_RS)
-        return attention.apply({}, query_RHE, lies, method='attend_each')
+        view = Scattered(mask_RS, num_filled, memory, row_RS)
+        return attention.apply({}, query_RHE, view, method='attend_each')
 
     with traced_for(platform):
         found_RHE = attend_each(query_RHE, mask_RS, num_filled)
