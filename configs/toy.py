@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         motion_dim=108,
         object_dim=91,
         grid_cells=49,
-        grid_dim=37,
+        grid_dim=40,
         max_words=12,
         captions_per_clip=2,  # of about five: more clips a step teach more than more captions
     )

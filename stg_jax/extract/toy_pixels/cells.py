@@ -4,24 +4,32 @@ The frame descriptors say which colors and edges are in a picture, but not which
 cell has them in one place.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues
+from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion
 
 SIDE = 7  # cells a side
 DIRECTIONS = 16  # of an edge, over a full turn: the two edges of a ring differ from those of a ball
 # Bounds of the bins of curvature, in 1 / pixel: from sharp dents over straight edges to sharp tips.
 BENDS = (-0.25, -0.05, 0.04, 0.14, 0.3)
-WIDTH = 3 + HUES + DIRECTIONS + len(BENDS) + 1
+WIDTH = 3 + HUES + DIRECTIONS + len(BENDS) + 1 + 3
 
 _GRAIN = 10  # distance in 8-bit Lab from the background that is no more than grain
 _SOLID = 50  # distance at which a pixel surely stands out
 _FAINT = 0.03  # steepness, as a share of all contrast per pixel, that is no more than grain
 
 
-def describe_cells(lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """Return mean color, hues, edges and curvature of each cell, (T, SIDE ** 2, WIDTH) float32.
+def describe_cells(
+    lab: np.ndarray,
+    ground: np.ndarray,
+    contrast: np.ndarray,
+    flow: Sequence[np.ndarray],
+    moving: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return color, hues, edges, curvature and motion of each cell, (T, SIDE ** 2, WIDTH) float32.
 
     Directions and curvature of edges tell shapes apart wherever they are in a cell. A coarse
     picture of the outline in each cell does not: a classifier of shapes made 16 % mistakes with
@@ -31,6 +39,8 @@ def describe_cells(lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray) ->
       lab: (T, h, w, 3) uint8.
       ground: (T, 3), see `contrast.ground_colour`.
       contrast: (T, h, w) float32, distance of each pixel from the ground.
+      flow: motion of T frames, see `descriptors.optical_flow`.
+      moving: pixels that change, see `descriptors.moving_pixels`.
     """
     num_frames, height, width = contrast.shape
     row, column = (np.arange(side) * SIDE // side for side in (height, width))
@@ -39,7 +49,9 @@ def describe_cells(lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray) ->
     color = (mean.reshape(num_frames, -1, 3) - ground[:, None]) / 25
     hues = np.stack([_hues(*frame, cell) for frame in zip(lab, contrast, strict=True)])
     edges = np.stack([_edges(frame, cell) for frame in contrast])
-    return np.concatenate([color, hues, edges], axis=-1).astype(np.float32)
+    motion = np.stack([describe_motion(*f, SIDE) for f in zip(flow, moving, strict=True)])
+    motion = motion.reshape(num_frames, SIDE**2, 3)
+    return np.concatenate([color, hues, edges, motion], axis=-1).astype(np.float32)
 
 
 def _hues(lab: np.ndarray, contrast: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -59,20 +59,18 @@ def describe_frame(
     return np.concatenate(parts).astype(np.float32)
 
 
-def describe_motion(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Return direction and amount of motion in each cell of a frame, (C3,).
+def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> np.ndarray:
+    """Return direction and amount of motion in each cell of a frame, (side ** 2 * 3,).
 
     Args:
       flow: (h, w, 2) float32, see `optical_flow`.
       moving: (h, w) bool, see `moving_pixels`.
+      side: cells a side.
     """
     # Flow spreads into plain ground around a moving thing, where nothing moves.
-    flow = flow * moving[..., None]
-    x, y = cv2.split(flow)
-    layout = cv2.resize(
-        cv2.merge([x, y, cv2.magnitude(x, y)]), (GRID, GRID), interpolation=cv2.INTER_AREA
-    )
-    return layout.ravel() / 2
+    x, y = cv2.split(flow * moving[..., None])
+    layers = cv2.merge([x, y, cv2.magnitude(x, y)])
+    return cv2.resize(layers, (side, side), interpolation=cv2.INTER_AREA).ravel() / 2
 
 
 def describe_region(
