@@ -65,11 +65,13 @@ def main(args: list[str]) -> None:
             for branch in _BRANCH.value or [None]
         ]
     if is_first:
-        _report(results)
+        _report(results, workdirs[0])
 
 
-def _report(results: list) -> None:
+def _report(results: list, workdir: str) -> None:
     _print_scores(results)
+    if 'attributes' in results[0].scores:
+        _print_attributes([result.scores for result in results], workdir)
     if _SHOW.value:
         _print_captions(results, _SHOW.value)
     for warning in dict.fromkeys(text for result in results for text in result.scores['warnings']):
@@ -90,17 +92,15 @@ def _print_scores(results: list) -> None:
             + ''.join(f'{score["metrics"].get(name, math.nan):9.2f}' for score in scores)
         )
     print()
-    if 'attributes' in scores[0]:
-        _print_attributes(scores)
 
 
-def _print_attributes(scores: list[dict]) -> None:
+def _print_attributes(scores: list[dict], workdir: str) -> None:
     """Print scores by meaning beside those of a linear probe of the scene features."""
     from stg_jax.evaluate.toy import probe_scores, table
     from stg_jax.run.folder import RunFolder
 
     columns = {score['branch']: score['attributes'] for score in scores}
-    columns['probe'] = probe_scores(RunFolder.open(_WORKDIR.value[0]), scores[0]['split'])
+    columns['probe'] = probe_scores(RunFolder.open(workdir), scores[0]['split'])
     print('\n'.join(table(columns)) + '\n')
 
 

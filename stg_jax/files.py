@@ -74,12 +74,20 @@ def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -
     folder = path.parent if in_bucket else next(each for each in path.parents if each.exists())
     probe = folder / _temporary_name(path.name)
     try:
+        if not in_bucket:
+            _check_length(path)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise UserError(
             f'{path} cannot be written ({error.strerror or error}): name a file elsewhere'
         ) from None
+
+
+def _check_length(path: epath.Path) -> None:
+    """Let the file system refuse a name that is too long for it; the probe has another name."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -26,7 +26,8 @@ from stg_jax.visualize.matplotlib import font_file
 _TICK, _COARSE_TICK = fractions.Fraction(1, 90_000), fractions.Fraction(1, 1000)
 _LONGEST = 2**31 - 1  # units
 _BOX, _EDGE = (255, 214, 10), (0, 0, 0)  # RGB
-_SHARE, _SMALLEST = 1 / 16, 10  # height of letters: share of the picture's, and pixels
+# Height of letters: share of the picture's, and pixels below which nobody can read them.
+_SHARE, _SMALLEST = 1 / 16, 10
 _BAND = (0, 0, 0, 150)  # RGBA
 _INK = (255, 255, 255, 255)
 

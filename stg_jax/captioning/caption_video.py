@@ -15,7 +15,8 @@ from stg_jax.extract.base import Extractor, to_clip
 from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.frames import Video
 
-SIDE = 480  # pixels of the longer side of the pictures that are kept for reports
+# Pixels of the longer side of the pictures that are kept for reports.
+SIDE = 480
 
 ChooseFn = Callable[[Sequence[Clip]], list[list[Candidate]]]
 

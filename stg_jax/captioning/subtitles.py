@@ -116,4 +116,5 @@ def _escaped(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return ' '.join(text.split())  # a blank line would end the cue
+    # A blank line would end the cue.
+    return ' '.join(text.split())

@@ -17,7 +17,8 @@ from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.timeline import read_timeline
 from stg_jax.extract.video.untrusted import read_untrusted
 
-WAITING = 20  # people in the queue; others are asked to come back later
+# People in the queue; others are asked to come back later.
+WAITING = 20
 # Uploads are deleted once they are this old, in seconds: time to watch the video beside its
 # caption, and to ask for it again. Gradio looks for old ones every _SWEEP seconds.
 KEPT, _SWEEP = 900, 60
@@ -74,7 +75,8 @@ class Limits:
 
 def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
     """Build the function from a video file to its caption and its report, a page as HTML text."""
-    extractor = captioner.extractor  # its models are loaded, or missed, before anybody asks
+    # Loads the models now: a missing one is reported at the start and not to the first visitor.
+    extractor = captioner.extractor
 
     def caption(path: Path) -> tuple[str, str]:
         # Only the decoder sees untrusted bytes; what it returns are arrays of known shapes.

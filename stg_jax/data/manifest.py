@@ -106,8 +106,8 @@ def _of_each(is_sound: Callable[[Any], bool], keys: Sequence[str] = ()) -> Calla
     )
 
 
-# A check of each entry, and what it must be in words. People edit manifests by hand, and a wrong
-# type would surface as a traceback in the middle of a training.
+# A check of each entry, and what it must be in words. A wrong type would otherwise surface as a
+# traceback in the middle of a training.
 _ENTRIES = {
     'data_set': (lambda value: isinstance(value, str), 'text'),
     'frames': (_is_count, 'a number'),

@@ -45,8 +45,8 @@ class Spread:
         return float(np.sqrt(variance)) if variance > 0 else 1.0
 
 
-# Large enough that opening files costs nothing, small enough that a pod of 64 hosts has shards for
-# all and that one is copied again in seconds.
+# Large enough that opening files costs nothing, small enough that a damaged one is copied again in
+# seconds.
 SHARD_BYTES = 128 * 2**20
 _EMPTY = MappingProxyType({})
 
@@ -152,6 +152,8 @@ class _Writer:
         example = example_of(clip)
         self._shards.add_examples({split: [example]})
         self._count(split, clip)
+        # Only of train: scales computed with the test clips would leak them. Measured in float16,
+        # which is what training reads.
         if split == 'train':
             self._measure(clip.id, example)
 

@@ -14,7 +14,7 @@ from stg_jax.data.captions import no_split, open_folder
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.sampler import Order
 from stg_jax.data.tf import tf, tfds
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
 
 _RECORD_OVERHEAD = 16  # bytes around each TFRecord: length, its checksum, checksum of the data
 
@@ -62,7 +62,7 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
             raise UserError(f'{folder / metadata} is missing: prepare the data again')
     try:
         info = tfds.builder_from_directory(folder).info
-    except (ValueError, json_format.Error) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, json_format.Error) as error:
         reason = ' '.join(str(error).split())
         raise UserError(
             f'the metadata of {folder} is damaged ({reason}): prepare the data again'
@@ -70,7 +70,12 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     if name not in manifest.splits or name not in info.splits:
         raise no_split(folder, name, list(manifest.splits))
     stored = info.splits[name]
-    paths = [os.fspath(path) for path in stored.filepaths]
+    try:
+        paths = [os.fspath(path) for path in stored.filepaths]
+    except ValueError as error:  # the pattern of file names is stored in the metadata, too
+        raise UserError(
+            f'the metadata of {folder} is damaged ({first_line(error)}): prepare the data again'
+        ) from None
     assert isinstance(info.features, tfds.features.FeaturesDict)
     split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
     # By size: reading all checksums of a large data set would delay every start by minutes.

@@ -98,6 +98,7 @@ def read_annotations(
     """
     if data_set not in DATASETS:
         raise UserError(f'there are no annotations of {data_set!r}: use {", ".join(DATASETS)}')
+    # The most frequent mistake is the right file under the wrong name of a data set.
     try:
         return DATASETS[data_set].read(path, clean)
     except UserError as error:
@@ -112,6 +113,7 @@ def find_data_set(path: str | os.PathLike[str]) -> str | None:
     path = Path(path)
     if not path.exists():
         return None
+    # Content before suffixes: a .json file may be of two data sets, a folder has no suffix.
     for name in DATASETS:
         if _is_recognized(name, path):
             return name

@@ -86,7 +86,8 @@ def split_by_hash(clip_ids: Iterable[str]) -> dict[str, str]:
     The largest tenth is the test, the next validation. Three clips give one of each split, fewer
     are all train.
     """
-    # Python's own hash() differs from run to run.
+    # Python's own hash() differs from run to run, and a seeded shuffle would move all clips when
+    # one is added.
     ranked = sorted(clip_ids, key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
     held_out = max(1, len(ranked) // _HELD_OUT) if len(ranked) >= len(SPLITS) else 0
     names = ['test'] * held_out + ['val'] * held_out

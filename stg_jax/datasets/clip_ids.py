@@ -1,4 +1,4 @@
-"""Which key of somebody's feature files, or which video file, means which clip."""
+"""Match the keys of feature files, and the names of videos, with the clips of a data set."""
 
 import collections
 import dataclasses
@@ -11,7 +11,8 @@ from stg_jax.datasets import Annotations
 from stg_jax.errors import UserError
 from stg_jax.extract.video.files import VIDEO_SUFFIXES
 
-# In the order of preference where several fit equally well.
+# The ways in which published feature files name the clips of MSVD and MSR-VTT, in the order of
+# preference where several fit equally well.
 SCHEMES = ('name', 'vidK', 'videoN', 'videoK', 'index0', 'index1')
 _NUMBERED = {  # how a key is written, and the number of the first clip
     'vidK': (re.compile(r'vid([0-9]{1,9})'), 1),
@@ -68,6 +69,7 @@ def match_keys(
             f'none of {len(keys)} keys means a clip{f" as {scheme}" if scheme else ""}: keys are '
             f'like {_example(keys)}, clips like {_example(known)}: check the files, or pass --ids'
         )
+    # Numbers 1 to 1299 of 1,300 clips fit both: nothing in the file can decide, only a person can.
     other = tried.get(FROM_ONE.get(best.scheme, ''))
     if other and len(other.key_of) == len(best.key_of):
         doubt = (
@@ -81,9 +83,9 @@ def match_keys(
 def fit(
     annotations: Annotations, scheme: str | None = None
 ) -> Callable[[Sequence[str]], tuple[int, int]]:
-    """Return what tells how well keys mean clips, to choose among readings of a file.
+    """Make a function that scores how well keys match clips, to choose among readings of a file.
 
-    It returns the number of clips, then fewer keys that mean none: the larger, the better.
+    Its score is the number of clips, then minus the number of keys that match none.
     """
 
     def fit_of(keys: Sequence[str]) -> tuple[int, int]:
@@ -94,7 +96,7 @@ def fit(
 
 
 def _try(keys: Sequence[str], annotations: Annotations, scheme: str | None) -> dict[str, IdMapping]:
-    """Return what keys mean under a scheme, or under each of them."""
+    """Match keys under one scheme, or under each of them."""
     if scheme is not None and scheme not in SCHEMES:
         raise UserError(f'there is no id scheme {scheme!r}: use {", ".join(SCHEMES)}')
     return {name: _match(name, keys, annotations) for name in ([scheme] if scheme else SCHEMES)}
@@ -105,6 +107,8 @@ def _best(tried: Mapping[str, IdMapping]) -> IdMapping:
 
 
 def _match(scheme: str, keys: Sequence[str], annotations: Annotations) -> IdMapping:
+    # Exact names first: only what is left over may be matched by another case or form, so that
+    # two clips that differ only in case stay apart.
     clip_of = _by_name(annotations, str) if scheme == 'name' else _by_number(annotations, scheme)
     key_of, unmatched, warnings = {}, [], []
     for key in keys:
@@ -120,9 +124,9 @@ def _match(scheme: str, keys: Sequence[str], annotations: Annotations) -> IdMapp
 
 
 def _match_folded(mapping: IdMapping, annotations: Annotations) -> IdMapping:
-    """Add keys that are the only ones to name a clip but for case and Unicode form.
+    """Add keys that are the only ones to name a clip but for case, Unicode form and blanks.
 
-    File systems change both: macOS decomposes accents, and cameras write `.MP4` in capitals.
+    File systems change names: macOS decomposes accents, and cameras write `.MP4` in capitals.
     """
     clip_of = _by_name(annotations, _fold)
     keys_of = collections.defaultdict(list)
@@ -138,8 +142,8 @@ def _match_folded(mapping: IdMapping, annotations: Annotations) -> IdMapping:
     keys = set(added.values())
     clip, key = next(iter(added.items()))
     note = (
-        f'{len(added)} keys name their clips in another case or Unicode form, such as {key!r} for '
-        f'{clip!r}'
+        f'{len(added)} keys name their clips in another case or Unicode form or with blanks, such '
+        f'as {key!r} for {clip!r}'
     )
     return IdMapping(
         scheme=mapping.scheme,
@@ -151,6 +155,8 @@ def _match_folded(mapping: IdMapping, annotations: Annotations) -> IdMapping:
 
 def _by_number(annotations: Annotations, scheme: str) -> Callable[[str], str | None]:
     pattern, first = _NUMBERED[scheme]
+    # All numbered clips, captioned or not: else a feature file of all of MSVD would look as if most
+    # of its keys meant nothing.
     clip_at = {number + first: clip for clip, number in annotations.number.items()}
 
     def clip_of(key: str) -> str | None:
@@ -161,7 +167,7 @@ def _by_number(annotations: Annotations, scheme: str) -> Callable[[str], str | N
 
 
 def _by_name(annotations: Annotations, fold: Callable[[str], str]) -> Callable[[str], str | None]:
-    """Return what finds the clip of a name, where those count as equal that `fold` makes so."""
+    """Make a function that finds the clip of a name; names are equal if `fold` maps them so."""
     clips = collections.defaultdict(set)
     known = dict.fromkeys([*annotations.clip_ids, *annotations.number])
     for clip in known:
@@ -178,17 +184,19 @@ def _by_name(annotations: Annotations, fold: Callable[[str], str]) -> Callable[[
 
 
 def _fold(name: str) -> str:
-    return unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
+    # Twice: casefold can take a letter apart that NFC had composed.
+    folded = unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
+    return folded.strip()
 
 
 def _names(text: str) -> list[str]:
-    """Return a name, then without its extension, then without its folders either."""
+    """List a name, the name without its extension, and that without its folders."""
     stem = _stem(text)
     return [text, stem, stem.rpartition('/')[2]]
 
 
 def _stem(name: str) -> str:
-    """Return the name of a video without its extension; other names keep what follows a dot."""
+    """Remove the extension of a video's name; other names keep what follows a dot."""
     path = PurePosixPath(name)
     return name.removesuffix(path.suffix) if path.suffix.lower() in VIDEO_SUFFIXES else name
 

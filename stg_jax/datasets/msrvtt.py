@@ -16,6 +16,7 @@ from stg_jax.datasets.text_files import holds_documents, read_documents
 from stg_jax.errors import UserError
 
 NUM_CLIPS = 10_000
+# The official split of 2016; the challenge of 2017 has clips with higher numbers.
 SPLITS = {'train': range(6513), 'val': range(6513, 7010), 'test': range(7010, NUM_CLIPS)}
 _PUBLISHED = {split: (len(numbers), 20 * len(numbers)) for split, numbers in SPLITS.items()}
 _NAME_IN_FILE = {'validate': 'val'}
@@ -43,6 +44,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
         is above 9999, or a sentence comes twice with different words.
     """
     captions, videos = {}, {}
+    # Keyed by sentence id, not a list: people keep the plain file beside its zip.
     for where, document in read_documents(path):
         if not isinstance(document, dict):
             raise UserError(f'{where} is a JSON {type(document).__name__}, not an object')
@@ -122,6 +124,7 @@ def _coco_sentences(where: str, document: Mapping[str, Any]) -> Iterator[Sentenc
     name_of = {str(image.get('id')): str(image.get('file_name') or '') for image in images}
     rows = _rows(where, document['annotations'], ('image_id', 'id', 'caption'))
     for image, sentence, text in rows:
+        # 7010, 'video7010' and 'videos/video7010.mp4' are one clip.
         name = PurePosixPath(name_of.get(str(image)) or str(image)).stem
         yield f'video{int(name)}' if name.isdecimal() else name, sentence, text
 
@@ -168,6 +171,7 @@ def _source(video: Mapping[str, Any]) -> str:
 
 def _other_splits(videos: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Note that clips are in another split than the official one, if some are."""
+    # Files were found that divide the clips anew, under the names of the official splits.
     moved = []
     for clip, video in videos.items():
         named = video.get('split')

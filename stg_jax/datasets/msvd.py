@@ -18,6 +18,7 @@ from stg_jax.datasets.text_files import LATIN1, numbered_lines
 from stg_jax.errors import UserError
 
 NUM_CLIPS = 1970
+# As in Venugopalan et al. (2015), which later work follows.
 SPLITS = {'train': range(1, 1201), 'val': range(1201, 1301), 'test': range(1301, 1971)}
 MAPPING = 'youtube_mapping.txt'
 _PUBLISHED = {'train': (1200, 48774), 'val': (100, 4290), 'test': (670, 27763)}
@@ -26,6 +27,7 @@ _DESCRIPTIONS = 'AllVideoDescriptions.txt'
 _CORPUS_COLUMNS = ('VideoID', 'Start', 'End', 'Language', 'Description')
 _KINDS = (_SENTENCES, _DESCRIPTIONS, '*.csv')
 _CLIP = re.compile(r'\S+_\d+_\d+')
+# The corpus writes English; copies that passed through other tools write codes.
 _ENGLISH = re.compile(r'english|eng?|en[-_]\w+', re.IGNORECASE)
 
 
@@ -36,6 +38,7 @@ def recognizes(path: Path) -> bool:
 
 
 def _is_corpus(path: Path) -> bool:
+    # One's own captions are a CSV file as well: only the first line sets them apart.
     with path.open(encoding='utf-8-sig', errors='replace', newline='') as lines:
         return _CORPUS_COLUMNS[0] in lines.readline(1 << 16)
 
@@ -62,6 +65,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
             f'{path} is not called like MSVD captions, {", ".join(_KINDS)}: name one of those '
             'files or their folder'
         )
+    # The sentences win over the others: they are what published results were computed with.
     named = read_corpus(corpora, clean) | read_descriptions(descriptions, clean)
     number = _numbers(path, named)
     numbered = _named(read_sentences(sentences, clean), number)
@@ -94,6 +98,8 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, int]:
     for vid, count in collections.Counter(number.values()).most_common(1):
         if count > 1:
             raise UserError(f'{path} gives vid{vid} to {count} clips: use the original mapping')
+    # A mapping in another order would shuffle clips between the splits, and nobody would notice:
+    # scores stay plausible.
     ranks = {clip: rank for rank, clip in enumerate(sorted(number), 1)}
     if len(number) == NUM_CLIPS and number != ranks:
         wrong = next(clip for clip in number if number[clip] != ranks[clip])
@@ -128,6 +134,7 @@ def read_descriptions(paths: Sequence[Path], clean: Clean = normalise) -> dict[s
     """
     captions = collections.defaultdict(list)
     for path in paths:
+        # The original file mixes encodings from line to line.
         for where, line in numbered_lines(path, errors=LATIN1):
             if line.startswith('#'):
                 continue
@@ -188,6 +195,8 @@ def _corpus_rows(path: Path) -> Iterator[dict[str, str]]:
 def _check_quotes(where: str, row: Sequence[str], num_columns: int) -> None:
     """Refuse a field that a stray double quote made swallow the rows after it."""
     for field in row:
+        # Captions of several lines are fine, the corpus has a few; but a line with the commas of a
+        # whole row is one.
         for line in field.splitlines()[1:]:
             if line.count(',') >= num_columns - 1:
                 raise UserError(
@@ -215,6 +224,7 @@ def _numbers(path: Path, named: Mapping[str, list[str]]) -> dict[str, int]:
     mapping = (path if path.is_dir() else path.parent) / MAPPING
     if mapping.exists():
         return read_mapping(mapping)
+    # Numbers are ranks among all names, so that fewer clips cannot be numbered.
     if len(named) == NUM_CLIPS:
         return {clip: rank for rank, clip in enumerate(sorted(named), 1)}
     raise UserError(
@@ -235,6 +245,7 @@ def _named(captions: Mapping[int, list[str]], number: Mapping[str, int]) -> dict
 def _divide(
     captions: Mapping[str, list[str]], number: Mapping[str, int]
 ) -> dict[str, dict[str, list[str]]]:
+    # Leaving unknown clips out would be silent: their names differ, or the mapping is another one.
     splits = {split: {} for split in SPLITS}
     for clip in captions:
         if clip not in number:

@@ -73,6 +73,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
 def _rows(path: Path) -> Iterator[Row]:
     if path.suffix.lower() not in _READERS:
         raise UserError(f'{path} must end in .csv or .jsonl, with clip, caption and perhaps split')
+    # A page in place of a table would be reported as a missing column.
     with path.open('rb') as file:
         other = files.not_data(file.read(512))
     if other:
@@ -85,6 +86,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         rows = csv.reader(lines)
         try:
             separator = _separator(lines)
+            # Strict: a stray quote would otherwise swallow the rows up to the next one.
             rows = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
             names = [name.strip().lower() for name in next(rows, [])]
             _check_columns(path, names)
@@ -117,6 +119,7 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
 
 def _separator(lines: TextIO) -> str:
     """Find what separates the names in the first line, and go back to it."""
+    # Not csv.Sniffer: it takes any character that is frequent in captions for a separator.
     first = lines.readline()
     lines.seek(0)
     return ';' if ';' in first and ',' not in first else ','
@@ -153,6 +156,7 @@ def _split(where: str, name: str) -> str:
 def _divide(
     path: Path, captions: dict[str, list[str]], split_of: dict[str, str]
 ) -> dict[str, dict[str, list[str]]]:
+    # Some with a split and some without is a mistake: hashing the rest would mix two divisions.
     splits = {split: {} for split in SPLITS}
     for clip_id, texts in captions.items():
         split = split_of[clip_id]

@@ -58,6 +58,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
                 raise UserError(f'{where}: clip {clip} is in two splits, {both}: choose one')
             captions.setdefault(clip, []).extend(map(clean, texts))
     kept, notes = without_wordless(captions)
+    # A clip without words can neither be learned from nor scored.
     captions = {clip: texts for clip, texts in kept.items() if texts}
     if not captions:
         raise UserError(f'{path} holds no English caption (enCap)')
@@ -78,6 +79,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
 
 def _split(where: str) -> str:
     """Find the split in the name of a file, '' where it says none."""
+    # vatex_training, vatex_validation, vatex_public_test: the entries themselves name no split.
     name = PurePosixPath(where).name.lower()
     found = [split for split in SPLITS if split in name]
     return found[0] if len(found) == 1 else ''

@@ -35,7 +35,7 @@ class Evaluation:
       references: clip id to its captions.
       scores: what `stg_jax.evaluate.metrics.score` returns, how the captions were decoded, which
         checkpoints were used and why, the number of looks at the test split, and for the toy world
-        what `stg_jax.evaluate.toy.meaning_scores` returns.
+        the scores by meaning of `stg_jax.evaluate.toy`.
       folder: where predictions.json (COCO results format), scores.json and index.html were written.
     """
 

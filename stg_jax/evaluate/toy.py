@@ -24,7 +24,7 @@ _EVENTS = [event.name for event in EVENTS]
 _NUM_ACTORS = {event.name: event.num_actors for event in EVENTS}
 _RIDGE = 100.0  # squared-norm penalty; 10 and 1,000 gave the same scores within a point
 _CLIPS_AT_ONCE = 64
-# What the probe does not predict: who does it to whom.
+# Not predicted by the probe: the roles of the things.
 _UNKNOWN = tuple(SCORES[field] for field in ('subject', 'object', 'everything'))
 
 
@@ -72,7 +72,7 @@ def table(columns: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 
 def _pooled(run: RunFolder, split: str) -> tuple[np.ndarray, list[Meaning]]:
-    """Return mean and largest value over time of the scene features, and what happens."""
+    """Pool the scene features of each clip over time, and parse the meaning of its captions."""
     config = dataclasses.replace(run.config.data, grid_cells=0)
     clips = stream_clips(config, run.vocab, split)
     references = read_captions(config.dir, split)
@@ -90,13 +90,13 @@ def _pool(batch: Batch) -> np.ndarray:
 
 
 def _target(meaning: Meaning) -> np.ndarray:
-    """Return what the regression aims at: 1 for the event and for the kinds that take part."""
+    """Target of the regression: 1 for the event and for each kind of thing that takes part."""
     of_event = [name == meaning.event for name in _EVENTS]
     return np.array(of_event + [kind in meaning.things for kind in KINDS], np.float32)
 
 
 def _guess(score_K: np.ndarray) -> Meaning:
-    """Return the most likely event, and the most likely things: as many as it has actors."""
+    """Decode a prediction: the best event, and the best things, one for each of its actors."""
     event = _EVENTS[int(score_K[: len(_EVENTS)].argmax())]
     best = np.argsort(-score_K[len(_EVENTS) :])[: _NUM_ACTORS[event]]
     return Meaning(event, tuple(KINDS[i] for i in best), {})

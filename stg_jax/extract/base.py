@@ -107,7 +107,7 @@ class ModelLibrary:
 
     Attributes:
       example: for messages, such as 'keras:resnet_50_imagenet'.
-      needs_model: False if NAME stands by itself, without a model.
+      needs_model: False if NAME is complete without a model.
     """
 
     example: ClassVar[str]

@@ -29,7 +29,7 @@ class FrameDifference:
 
 
 class DifferenceLibrary(ModelLibrary):
-    """The name 'difference' on the command line, which stands for no model of its own."""
+    """The clip encoder named 'difference', which needs no model of its own."""
 
     example = 'difference'
     needs_model = False

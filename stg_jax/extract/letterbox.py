@@ -5,7 +5,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-_BORDER = 114  # the grey around the training images of the YOLO family
+# The grey around the training images of the YOLO family.
+_BORDER = 114
 
 # Each family of detectors was trained with one of these.
 Fit = Literal['stretch', 'corner', 'centre']

@@ -22,7 +22,8 @@ from stg_jax.extract.roi_align import grid_nodes, roi_align
 from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.frames import Video
 
-MAX_SIDE = 640  # pixels of the longer side at which frames are kept: no model here reads more
+# Pixels of the longer side at which frames are kept: no model here reads more.
+MAX_SIDE = 640
 
 
 @dataclasses.dataclass(frozen=True)

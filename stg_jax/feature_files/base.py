@@ -48,6 +48,8 @@ def without_unit_axes(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
     of a batch of one clip, (S, 1, D) of one crop for each step.
     """
     axes = list(shape)
+    # The order matters where several axes have length 1: a trailing pair is a pooled map, a leading
+    # one a batch, and only then is one in the middle a crop. (D, 1, 1) becomes (D,), not (D, 1).
     if len(axes) > rank and axes[-2:] == [1, 1]:  # height and width of a pooled map
         while axes and axes[-1] == 1:
             axes.pop()
@@ -67,12 +69,15 @@ def usual_width(keys: Sequence[str], width_of: Callable[[str], int]) -> int:
     Raises:
       UserError: of the first clip, where none can be read.
     """
+    # A vote, not the first clip: one that was extracted by another network, or is damaged, would
+    # otherwise turn all sound clips into failures.
     widths: collections.Counter[int] = collections.Counter()
     for key in spread(keys):
         with contextlib.suppress(UserError):
             widths[width_of(key)] += 1
     if widths:
         return widths.most_common(1)[0][0]
+    # All that were looked at are damaged: any sound one will do, or else the first sentence.
     for key in keys:
         with contextlib.suppress(UserError):
             return width_of(key)
@@ -97,6 +102,7 @@ def as_numbers(values: np.ndarray, where: str) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind not in 'fiu':
         raise UserError(f'{where} holds {values.dtype}, expected numbers: convert the file')
+    # Float32 also for float64 files: shards store float16, so that nothing is lost.
     with np.errstate(over='ignore'):  # too large a number becomes infinity, which is refused
         values = values.astype(np.float32)
     if not np.isfinite(values).all():
@@ -140,6 +146,7 @@ class Objects:
     width: int = 0
 
 
+# One class for both kinds of features: files are joined, and clips counted, by the same code.
 Features = TypeVar('Features', np.ndarray, Objects)
 
 

@@ -42,7 +42,7 @@ _COLUMNS = {
 class BottomUpTsv(Source[Objects]):
     """Rows of pictures, found again by their place in the file; for clips see `group_images`.
 
-    A `.gz` is unpacked into a temporary file for as long as the source is open.
+    A `.gz` is unpacked into a temporary file for as long as the source is open: gzip cannot seek.
     """
 
     family = 'bottom-up-attention TSV'
@@ -51,6 +51,8 @@ class BottomUpTsv(Source[Objects]):
         self.path = path
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(_unpacked(path))
+            # One pass finds the place of every row: reading clips in the order of the annotations
+            # would otherwise search gigabytes for each.
             self._place, self._swapped, self.warnings = _index(self._file, path)
             self._images = group_images(list(self._place), fit)
             self.keys = list(self._images)
@@ -81,7 +83,8 @@ class BottomUpTsv(Source[Objects]):
         row = _cells(self._file.readline(_MAX_ROW), where)
         number = int(row['number'])
         feature = _array(row, 'features', number, where)
-        if not number:  # a cell without numbers does not say how wide they would be
+        # A cell without numbers does not say how wide they would be.
+        if not number:
             feature = np.zeros((0, width or 0), np.float32)
         check_width(feature, where, width)
         size = int(row['height']), int(row['width'])
@@ -150,7 +153,8 @@ def _unpack(path: str, unpacked: IO[bytes]) -> None:
     with _gzip_readable(path), gzip.open(path) as packed:
         while block := packed.read(1 << 20):
             unpacked.write(block)
-            if unpacked.tell() > most:  # a few megabytes of zeros could fill the disk
+            # A few megabytes of zeros could fill the disk.
+            if unpacked.tell() > most:
                 raise UserError(
                     f'{path} unpacks to more than {_MAX_RATIO} times its size: unpack it yourself '
                     'if it is what you expect'
@@ -173,6 +177,7 @@ def _index(file: IO[bytes], path: str) -> tuple[dict[str, int], bool, list[str]]
         if tab:
             text = name.decode('utf-8', errors='replace')
             twice += text in place
+            # The first row of a picture that comes twice, as that of a key in other files.
             place.setdefault(text, start)
             _compare_sizes(line, fits)
         elif line.strip():
@@ -206,6 +211,7 @@ def _cells(line: bytes, where: str) -> dict[str, bytes]:
     if len(cells) not in _COLUMNS:
         raise UserError(f'{where} has {len(cells)} columns, expected 6 or 10: copy the file again')
     names = _COLUMNS[len(cells)]
+    # Nine digits are enough, and Python refuses to parse numbers of thousands.
     for i in TSV_NUMBERS[len(cells)]:
         if not cells[i].isdigit() or len(cells[i]) > _MOST_DIGITS:
             raise UserError(
@@ -226,6 +232,8 @@ def _array(row: dict[str, bytes], name: str, number: int, where: str) -> np.ndar
         raise UserError(f'{where} has broken {name} ({error}): copy the file again') from None
     if not number:
         return np.zeros((0, _PER_OBJECT.get(name, 0)), np.float32)
+    # The number of objects is written in the row, so that the size of these cells gives the size of
+    # a number. How wide features are is not: there, only the values can decide.
     if name in _PER_OBJECT:
         size = len(data) / (number * _PER_OBJECT[name])
     else:
@@ -251,5 +259,6 @@ def _is_float64(data: bytes) -> bool:
 
 def _plausible(values: np.ndarray) -> bool:
     """Whether all numbers have a magnitude that features have."""
+    # float32 values that were widened to float64 have low words of 2, 4e19 or 1e-19.
     sizes = np.abs(values[values != 0])
     return bool(((sizes > 1e-15) & (sizes < 1e12)).all())  # also False for NaN

@@ -50,6 +50,7 @@ def content(path: str | os.PathLike[str]) -> str:
 
 
 def _file(path: Path) -> str:
+    # Never from the name: people call HDF5 files .h5, .hdf5, .hdf and .mat, and archives .npy.
     start = _start(path)
     found = kind_of(start)
     if found == 'zip':
@@ -105,6 +106,8 @@ def _unknown(start: bytes) -> str:
 
 def wrong_array(path: str | os.PathLike[str], start: bytes) -> UserError:
     """Say what a file is that is called like an array of numbers but begins as something else."""
+    # The first bytes of a page or a pointer of Git LFS are text, which numpy calls a pickle: its
+    # advice, allow_pickle=True, would run whatever somebody put there.
     found = kind_of(start)
     if found in ('pickle', 'empty'):
         return refuse_other(path, found)
@@ -119,6 +122,7 @@ def _folder(path: Path) -> str:
         return 'data folder'
     found = list(files.visible(path.iterdir()))
     endings = {file.suffix for file in found}
+    # Folders are the one exception, as opening thousands of files to look at them would take long.
     for kind in ('npy', 'npz'):
         if f'.{kind}' in endings:
             return f'{kind} folder'
@@ -148,6 +152,7 @@ def _archive(path: Path) -> str:
         raise UserError(
             f'{path} is a damaged archive ({first_line(error)}): copy it again'
         ) from None
+    # torch.save writes a zip, too, with a pickle in it.
     if any(name.endswith('data.pkl') for name in names):
         return 'torch'
     return 'npz' if names and all(name.endswith('.npy') for name in names) else 'unknown'

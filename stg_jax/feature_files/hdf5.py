@@ -22,6 +22,9 @@ _FRAME_ROWS = 'feats'
 _OBJECT_ROWS = 'vfeats'
 _NO_CLIP = 'max_len'  # a number that CARE writes among its clips
 
+# Listing the names of a file reads one index, while opening an entry seeks to it: for thousands of
+# clips on a network drive that takes minutes. So layouts are recognized from a few entries.
+
 Entry = h5py.Dataset | h5py.Group | h5py.Datatype
 
 
@@ -51,6 +54,7 @@ def open_file(path: str | os.PathLike[str]) -> h5py.File:
     found = content(path)
     if found != 'HDF5':
         raise refuse_other(path, found)
+    # Closed again if a check fails: an open file could not be replaced on some systems.
     with contextlib.ExitStack() as opened:
         with readable(path):
             file = opened.enter_context(_open_with_or_without_lock(path))
@@ -137,9 +141,11 @@ def layout(file: h5py.File) -> str:
     """
     if is_matlab(file):
         return 'MATLAB'
+    # By name before the vote: these files hold a few arrays beside the one with a row per clip.
     for name, found in ((_OBJECT_ROWS, 'object rows'), (_FRAME_ROWS, 'frame rows')):
         if holds(file, name) and isinstance(entry(file, name), h5py.Dataset):
             return found
+    # A majority: people add a number or a note to files of arrays.
     entries = some_entries(file)
     votes = collections.Counter(map(_layout_of, (each for _, each in entries)))
     most = votes.most_common(1)[0][0]
@@ -173,6 +179,7 @@ def dataset(file: h5py.File | h5py.Group, key: str) -> h5py.Dataset:
     found = entry(file, key)
     if not isinstance(found, h5py.Dataset):
         raise UserError(f'{where} is no array, expected one')
+    # h5py.Empty: a type without any value, which has no shape to compute with.
     if found.shape is None:
         raise UserError(f'{where} is empty: write that clip again')
     return found

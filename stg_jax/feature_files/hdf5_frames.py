@@ -65,6 +65,7 @@ class RowFrames(Source[np.ndarray]):
         """Read (S, D) float32 features of the valid steps of a clip."""
         row = row_number(self.path, key, len(self._rows))
         steps = hdf5.read(self._rows, row)
+        # What follows the valid steps is padding, often zeros: sampled, it would be black frames.
         if steps.ndim >= 2 and self._lens is not None:
             steps = steps[: self._lens[row]]
         return as_steps(steps, f'{self.path}: row {key}')

@@ -151,6 +151,8 @@ class DatasetObjects(Source[Objects]):
         self._file, self._boxes, self._sizes = file, boxes, sizes
         names = [images[0] for images in self._images.values()]
         self.width = usual_width(names, lambda name: self._shape(name)[-1])
+        # An array (n, D) may be n objects of a frame or n frames of a clip: without boxes, only the
+        # person who passes the file knows.
         without_time = all(len(images) == 1 for images in self._images.values())
         self.warnings = [TIMELESS] * without_time + [BOXLESS] * (boxes is None)
         if without_time and boxes is None:
@@ -214,6 +216,7 @@ class RowObjects(Source[Objects]):
         row = row_number(self.path, key, len(self._rows))
         feature = hdf5.read(self._rows, row)
         box = None if self._boxes is None else hdf5.read(self._boxes, row)[..., :4]
+        # Padding steps would be sampled as frames without any object.
         if feature.ndim == 3:
             steps = _valid_steps(feature) if self._lens is None else max(1, self._lens[row])
             feature, box = feature[:steps], None if box is None else box[:steps]

@@ -43,6 +43,7 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
       UserError: the file is missing, damaged, something else or a pickle.
     """
+    # Not np.load: it would offer to load pickles, and asks for the memory that a header claims.
     with _parsing(path), path.open('rb') as file:
         return _read_array(file, path.stat().st_size, path)
 
@@ -128,6 +129,7 @@ def _read_array(file: IO[bytes], size: int, where: str | Path) -> np.ndarray:
     """Read an array from a file, or member of an archive, of `size` bytes."""
     shape, dtype, columns_first, skipped = _read_header(file, where)
     if dtype.hasobject:
+        # Loading them would unpickle, and a pickle runs whatever it says.
         raise UserError(
             f'{where} holds Python objects, which can run programs, not numbers: let the program '
             'that wrote it save an array of numbers'
@@ -142,5 +144,6 @@ def _read_array(file: IO[bytes], size: int, where: str | Path) -> np.ndarray:
             f'{where} is cut: it holds {size - skipped:,} bytes, but its array {shape} of {dtype} '
             f'has {num_bytes:,}: copy it again'
         )
+    # One read of the known size, also from an archive, which numpy reads in small blocks.
     values = np.frombuffer(file.read(num_bytes), dtype, count)
     return values.reshape(shape, order='F' if columns_first else 'C')

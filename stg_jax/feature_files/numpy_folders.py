@@ -67,6 +67,7 @@ class NpyFolder(Source[np.ndarray]):
 
 def _only_name(path: str, stems: Iterable[str]) -> str | None:
     """Find which outputs of video_features are features, None if there are no outputs of it."""
+    # A name counts only if every file has such an ending: a clip may well be called talk_clip.
     clips = collections.defaultdict(list)
     for stem in stems:
         ending = next((name for name in (*_FACTS, *_FEATURES) if stem.endswith(f'_{name}')), None)
@@ -91,6 +92,7 @@ _WANTED = {*_FEATURES_NPZ, *_OF_OBJECTS, 'image_h', 'image_w'}
 
 def holds_boxes(path: str) -> bool:
     """Whether most archives of a folder, of a few that are looked at, hold boxes of objects."""
+    # Headers only: the arrays of one picture can have megabytes.
     votes = collections.Counter()
     for name in spread(_archives(path)):
         try:
@@ -116,6 +118,7 @@ class NpzFrames(Source[np.ndarray]):
 
     def _read(self, key: str, width: int | None) -> np.ndarray:
         file = _file(self.path, key)
+        # Headers first: of several arrays only the chosen one is unpacked.
         names = list(npz_headers(file))
         chosen = [name for name in _FEATURES_NPZ if name in names] or names
         if len(chosen) != 1:
@@ -181,6 +184,7 @@ class NpzFolder(Source[Objects]):
             raise UserError(f'{file} holds no features (n, D) called {" or ".join(_FEATURES_NPZ)}')
         if box is not None:
             box = box.reshape(without_unit_axes(box.shape, 2))
+        # How many rows are real, where all pictures are padded to one number.
         number = _whole(arrays, 'num_bbox', len(feature if box is None else box), file)
         # Some tools store (D, n), as the networks of their time took it.
         if feature.shape[1] == number != len(feature):
@@ -197,6 +201,7 @@ class NpzFolder(Source[Objects]):
 
 def _archives(path: str) -> list[str]:
     """List the archives below a folder, by their paths in it without the ending."""
+    # Also in sub-folders: tools that describe frames write a folder for each clip.
     folder = Path(path)
     names = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.npz')]
     return sorted(name.as_posix() for name in names if not files.is_hidden(name))

@@ -21,6 +21,8 @@ def best_objects(objects: Objects, index_T: np.ndarray, num_objects: int) -> dic
     Returns:
       `object`, `box`, `score`, `label` and `object_mask`, (T, N, ...), real objects first.
     """
+    # Absent objects sort last whatever score the file gives them. The sort is stable: files without
+    # scores are often in the order of the detector's confidence.
     score = np.where(objects.mask, objects.score, -np.inf)[index_T]
     order = np.argsort(-score, axis=1, kind='stable')[:, :num_objects]
     arrays = no_objects(len(index_T), num_objects, objects.feature.shape[-1])
@@ -63,6 +65,7 @@ def group_images(names: Sequence[str], fit: Fit | None = None) -> dict[str, list
     # Two names with one frame number (7 and 007) are no frames of one clip.
     if sum(map(len, groups.values())) < len(names):
         return alone
+    # MSVD clips end in numbers, as frames do: only the annotations know what a name means.
     apart, together = (fit(list(keys)) if fit else (0, 0) for keys in (alone, groups))
     marked = all(match['marker'] for match in filter(None, found))
     if apart > together or (apart == together and not _are_clips(groups, marked)):
@@ -72,6 +75,7 @@ def group_images(names: Sequence[str], fit: Fit | None = None) -> dict[str, list
 
 def _are_clips(groups: dict[str, dict[int, str]], marked: bool) -> bool:
     """Whether the names look like frames of clips: `video_001` may itself be a clip."""
+    # Short runs of small numbers are frames; long runs, or numbers like dates, name pictures.
     small = all(len(images) <= _MOST and max(images) <= _LAST for images in groups.values())
     several = len(groups) > 1 and all(len(images) > 1 for images in groups.values())
     return small and (marked or several)
@@ -127,6 +131,7 @@ def build_objects(
         )
     _check_shapes(where, feature, boxes=box, scores=score, labels=label)
     shape = feature.shape[:2]
+    # Networks pad with zeros, and no real feature vector is all zero.
     exists: np.ndarray = np.asarray(feature.any(axis=-1) if mask is None else mask)
     score = np.ones(shape) if score is None else score
     label = np.full(shape, -1) if label is None else label
@@ -181,6 +186,7 @@ def _check_shapes(where: str, feature: np.ndarray, **others: np.ndarray | None) 
 
 
 def _pad(array: np.ndarray, most: int, absent: float) -> np.ndarray:
+    # Pictures of one clip hold different numbers of objects.
     space = [(0, 0)] * array.ndim
     space[1] = (0, most - array.shape[1])
     return np.pad(array, space, constant_values=absent)
@@ -207,6 +213,8 @@ def _unit_boxes(
     if box is None:
         return np.where(mask[..., None], np.array([0, 0, 1, 1], np.float32), np.float32(0))
     box = np.where(mask[..., None], as_numbers(box, where), np.float32(0))
+    # Files rarely say which unit they use. Boxes in [0, 1] stick out by rounding at most, boxes in
+    # pixels reach far beyond 2.
     in_pixels = box.max(initial=0) > _PIXELS
     if in_pixels:
         if not (height and width):
@@ -226,6 +234,8 @@ def _unit_boxes(
             f'{where} has boxes that leave the frame by {outside:.0%} of its side: clip them to '
             '[0, 1]'
         )
+    # Boxes written as x y width height fail here as soon as one is farther from the left edge than
+    # it is wide.
     if (box[..., :2] > box[..., 2:]).any():
         raise UserError(f'{where} has boxes that are not x1 y1 x2 y2: convert them')
     return np.clip(box, 0, 1)

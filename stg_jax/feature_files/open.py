@@ -79,6 +79,7 @@ class Joined(Source[Features]):
         self._holder: dict[str, str] = {}
         widths: dict[str, int] = {}
         warnings, broken = {}, []
+        # Each file is opened once to learn its keys, then closed until one of them is read.
         for found in paths:
             try:
                 source = open_one(found)
@@ -140,10 +141,12 @@ def open_frames(spec: str) -> FrameSource:
     Raises:
       UserError: there is nothing, it is damaged, of no known layout, or holds objects.
     """
+    # A file whose name ends like columns, `a:0-9`, is itself.
     columns = None if _exists(spec) else _COLUMNS.fullmatch(spec)
     source = _open_all(columns['path'] if columns else spec, _open_frames)
     if not columns:
         return source
+    # Columns that do not exist are refused, which must not leave the file open.
     with contextlib.ExitStack() as opened:
         opened.enter_context(source)
         source = Columns(source, int(columns['start']), int(columns['stop']))
@@ -212,6 +215,7 @@ def _open_all(path: str, open_one: Callable[[str], Source[Features]]) -> Source[
 
 
 def _open_frames(path: str) -> FrameSource:
+    # FOLDER:rgb, one of several outputs of video_features.
     folder, colon, name = path.rpartition(':')
     if colon and not _exists(path) and Path(folder).is_dir():
         return NpyFolder(folder, name)

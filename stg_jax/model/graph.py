@@ -8,6 +8,7 @@ Source: Pan et al., "Spatio-Temporal Graph for Video Captioning with Knowledge D
 CVPR 2020, section 3.1.
 """
 
+import functools
 from typing import Protocol
 
 import jax
@@ -20,13 +21,15 @@ from stg_jax.ops.dense import Dense
 
 
 class ObjectGraph(Protocol):
-    """A normalised adjacency S G S with S = diag(row degree) ** -1/2."""
+    """A normalized adjacency S G S with S = diag(row degree) ** -1/2."""
 
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Compute S G S H for node states H (B, T, N, D)."""
+        ...
 
     def dense(self) -> jax.Array:
         """Expand S G S to (B, T * N, T * N); for tests and drawing only."""
+        ...
 
 
 class GraphConv(nn.Module):
@@ -104,7 +107,7 @@ def build_graph(
     kind: str,
     direction: str,
 ) -> ObjectGraph:
-    """Build the normalised graph of each clip from raw object features and boxes, in float32.
+    """Build the normalized graph of each clip from raw object features and boxes, in float32.
 
     Args:
       object_BTNC: input features, unprojected: the graph is a constant of the clip.
@@ -132,7 +135,7 @@ def build_graph(
             bands[1] = time_BTNN
         if direction in ('forward', 'both'):
             bands[-1] = from_frame(time_BTNN.mT, -1)
-    return BandedGraph(_normalised(bands))
+    return BandedGraph(_normalized(bands))
 
 
 def spatial_adjacency(box_BTN4: jax.Array, mask_BTN: jax.Array) -> jax.Array:
@@ -188,9 +191,10 @@ def degree_scale(degree_X: jax.Array) -> jax.Array:
     return jnp.where(degree_X > 0, jax.lax.rsqrt(jnp.where(degree_X > 0, degree_X, 1)), 0)
 
 
-def _normalised(bands: Bands) -> Bands:
+def _normalized(bands: Bands) -> Bands:
     """Scale G to S G S."""
-    scale_BTN = degree_scale(sum(band_BTNN.sum(-1) for band_BTNN in bands.values()))
+    degrees = [band_BTNN.sum(-1) for band_BTNN in bands.values()]
+    scale_BTN = degree_scale(functools.reduce(jnp.add, degrees))
     return {
         offset: scale_BTN[..., :, None] * band_BTNN * from_frame(scale_BTN, offset)[..., None, :]
         for offset, band_BTNN in bands.items()

@@ -74,7 +74,7 @@ def _loss_of_words(spec, vector, hidden, words):
 
 
 def _weighted(spec, terms):
-    return sum(spec.weight(name) * value for name, value in terms.items())
+    return sum((spec.weight(name) * value for name, value in terms.items()), jnp.zeros(()))
 
 
 def word_terms(

@@ -7,6 +7,10 @@ matrix of all O = T * N nodes; every tuned form sums over the bands, O(T N^2) in
 O(T^2 N^2), and differs only in what a platform multiplies fast.
 """
 
+import functools
+import operator
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 
@@ -28,7 +32,7 @@ def matrix_messages(adj_BOO: jax.Array, node_BTND: jax.Array) -> jax.Array:
 def as_matrix(bands: Bands) -> jax.Array:
     """Expand bands to the adjacency matrix of all O = T * N nodes (B, O, O)."""
     B, T, N, _ = next(iter(bands.values())).shape
-    blocks_BTNTN = sum(
+    blocks_BTNTN = _sum(
         jnp.einsum('BTNM,TU->BTNUM', band_BTNN, jnp.eye(T, k=offset))
         for offset, band_BTNN in bands.items()
     )
@@ -62,7 +66,7 @@ def _multiply_bands(bands, node_BTND):
         weights, nodes = zip(*pairs, strict=True)
         pairs = [(jnp.concatenate(weights, -1), jnp.concatenate(nodes, -2))]
     # On a TPU, copying many neighbours into one array would take longer than adding the products.
-    return sum(
+    return _sum(
         jnp.einsum('BTNM,BTMD->BTND', weight_BTNM.astype(node_BTMD.dtype), node_BTMD)
         for weight_BTNM, node_BTMD in pairs
     )
@@ -84,15 +88,21 @@ def _sum_neighbours(bands, node_BTND):
 
 
 def _all_sums(bands, node_BTND):
-    message_BTND = sum(_band_sum(*band, node_BTND) for band in bands.items())
+    message_BTND = _sum(
+        _band_sum(offset, band_BTNN, node_BTND) for offset, band_BTNN in bands.items()
+    )
     return message_BTND.astype(node_BTND.dtype)
 
 
-def _band_sum(offset, weight_BTNM, node_BTMD):
+def _sum(arrays: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(operator.add, arrays)
+
+
+def _band_sum(offset: int, weight_BTNM: jax.Array, node_BTMD: jax.Array) -> jax.Array:
     before, after = max(-offset, 0), max(offset, 0)
     T, M = node_BTMD.shape[1:3]
     weight_BTNM, node_BTMD = weight_BTNM[:, before : T - after], node_BTMD[:, after : T - before]
-    sum_BTND = sum(weight_BTNM[..., m, None] * node_BTMD[:, :, None, m] for m in range(M))
+    sum_BTND = _sum(weight_BTNM[..., m, None] * node_BTMD[:, :, None, m] for m in range(M))
     # Pad the sums and not the states: padding the states would copy them.
     return jnp.pad(sum_BTND, [(0, 0), (before, after), (0, 0), (0, 0)])
 

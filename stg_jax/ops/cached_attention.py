@@ -34,11 +34,13 @@ class KeyValueView(Protocol):
 
     Attributes:
       mask_RS: (R or 1, S), True at the positions that count.
-      num_filled: int32 scalar; the mask is False from this position on.
+      num_filled: int32 scalar, or static; the mask is False from this position on.
     """
 
     mask_RS: jax.Array
-    num_filled: jax.Array | int
+
+    @property
+    def num_filled(self) -> jax.Array | int: ...  # noqa: D102 - above
 
     def at(self, position: jax.Array) -> KeyValue:
         """Return those of one position (R, H, E); `position` is an int32 scalar."""

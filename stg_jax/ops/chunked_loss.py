@@ -6,7 +6,6 @@ form computes, chunk by chunk, the loss and at once its gradient with respect to
 vectors; nothing is kept for the backward pass and nothing is computed twice.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,6 @@ PyTree = Any
 LossFn = Callable[[PyTree, PyTree, PyTree], tuple[jax.Array, PyTree]]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def chunked_loss(
     loss_fn: LossFn, vector: PyTree, hidden: PyTree, words: PyTree
 ) -> tuple[jax.Array, PyTree]:
@@ -39,7 +37,14 @@ def chunked_loss(
       hidden: arrays (M, ...), one row per token.
       words: integer or boolean arrays (M, ...), such as targets and masks.
     """
+    return _in_chunks(loss_fn, vector, hidden, words)
+
+
+def _without_gradient(loss_fn, vector, hidden, words):
     return _over_chunks(lambda *chunk: (loss_fn(vector, *chunk), ()), hidden, words)[0]
+
+
+_in_chunks: Any = jax.custom_vjp(_without_gradient, nondiff_argnums=(0,))
 
 
 def _forward(loss_fn, vector, hidden, words):
@@ -57,7 +62,7 @@ def _backward(loss_fn, gradient, cotangent):
     return of_vector, of_hidden, None
 
 
-chunked_loss.defvjp(_forward, _backward)
+_in_chunks.defvjp(_forward, _backward)
 
 
 def _over_chunks(fn: Callable, hidden: PyTree, words: PyTree) -> tuple[PyTree, PyTree]:

@@ -16,12 +16,12 @@ class Packing:
       slot_P: slot of each position; M where a position is left out.
     """
 
-    shape_BKL: tuple[int, int, int] = struct.field(pytree_node=False)
+    shape_BKL: tuple[int, ...] = struct.field(pytree_node=False)
     position_M: jax.Array | None = None
     slot_P: jax.Array | None = None
 
     @classmethod
-    def of(cls, position_M: jax.Array | None, shape_BKL: tuple[int, int, int]) -> 'Packing':
+    def of(cls, position_M: jax.Array | None, shape_BKL: tuple[int, ...]) -> 'Packing':
         """Build the packing that keeps the positions `position_M`, or all if it is None."""
         if position_M is None:
             return cls(shape_BKL)

@@ -16,11 +16,15 @@ from stg_jax.visualize.page_data import ReportEntry, lit_objects, strongest
 SUFFIXES = ('.png', '.svg', '.pdf')
 # Frames drawn of a clip. They are consecutive, because links in time join neighbours only.
 _MOST_FRAMES = 5
-_SHARE = 0.3  # the strongest links that are drawn; all of them would hide the picture
+# Share of the links that is drawn, the strongest: all of them would hide the picture.
+_SHARE = 0.3
 _TIME, _SPACE, _BOX = '#d0021b', '#1257d0', '#ffd24d'
-_WIDTH, _PITCH = 2.1, 1.15  # width of a frame in inches; distance of two frames, in frames
-_LINE, _LETTER = 0.19, 0.075  # inches: height of a line of text, width of a letter of the title
-_LONGEST = 40  # letters of the words at an object
+# Width of a frame in inches; distance of two frames, in frames.
+_WIDTH, _PITCH = 2.1, 1.15
+# Inches: height of a line of text, width of a letter of the title.
+_LINE, _LETTER = 0.19, 0.075
+# Letters of the words at an object.
+_LONGEST = 40
 _KEY = 'red: alike in time, blue: overlap in space, yellow: speaks for the word'
 
 Corners = Callable[[int, int], np.ndarray]  # (t, n) -> x1 y1 x2 y2 on the drawing

@@ -15,10 +15,13 @@ SUFFIXES = ('.html', '.htm')
 # Frames are embedded in the page. This budget for all of them keeps the report of a long film,
 # with hundreds of segments, small enough for a browser.
 _PIXELS = 4_000_000
-_SIDES = (160, 480)  # fewest and most pixels of a frame's longer side, whatever the budget
+# Fewest and most pixels of a frame's longer side, whatever the budget.
+_SIDES = (160, 480)
 _SCRIPTS = ('film.js', 'tell.js', 'page.js')
-_LINKS = 10  # rows of the table of links
-_NAVIGATE = 3  # with more clips the page starts with a list of them
+# Rows of the table of links.
+_LINKS = 10
+# With more clips than these the page starts with a list of them.
+_NAVIGATE = 3
 _NO_WORDS = '(no words)'
 _METERS = ''.join(
     f'<i class="meter {name}"><i class="bar {name}"></i></i>'

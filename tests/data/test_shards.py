@@ -8,6 +8,7 @@ from stg_jax.data.batches import open_clips, reads_own_shards, steps_per_epoch, 
 from stg_jax.data.captions import read_captions
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.sampler import Order
+from stg_jax.data.shards import open_split
 from stg_jax.data.vocab import PAD, Vocabulary
 from stg_jax.errors import UserError
 from tests.fakes.fake_data import fake_data_config, fake_data_folder
@@ -134,3 +135,20 @@ def test_a_missing_shard_stops_a_run(folder, vocab, tmp_path):
     (tmp_path / 'data' / 'clips-train.tfrecord-00001').unlink()
     with pytest.raises(UserError, match='tfrecord-00001 is missing'):
         stream(tmp_path / 'data', vocab, host=0, num_hosts=1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'old', 'new'),
+    [
+        ('dataset_info.json', '{DATASET}-{SPLIT}', '{DATASET-{SPLIT}'),
+        ('features.json', '"float32"', '"null"'),
+        ('features.json', '"float32"', '"no type"'),
+    ],
+)
+def test_damaged_metadata_is_one_sentence(folder, tmp_path, name, old, new):
+    shutil.copytree(folder, tmp_path / 'data')
+    text = (tmp_path / 'data' / name).read_text()
+    assert old in text
+    (tmp_path / 'data' / name).write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=r'the metadata of .* is damaged'):
+        open_split(tmp_path / 'data', 'train')

@@ -82,7 +82,9 @@ def test_names_in_another_case_or_unicode_form_match_where_nothing_else_does():
     assert mapping.key_of == {'x': 'x', 'cat': 'videos/Cat.MP4', 'café': 'cafe\u0301.mp4'}
     assert mapping.unmatched == ['DOG', 'Bird', 'BIRD', 'X']
     (note,) = mapping.warnings
-    assert note.startswith('2 keys name their clips in another case or Unicode form, such as ')
+    assert note.startswith(
+        '2 keys name their clips in another case or Unicode form or with blanks, '
+    )
     assert note.endswith("'videos/Cat.MP4' for 'cat'")
 
 

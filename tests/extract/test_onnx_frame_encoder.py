@@ -246,3 +246,12 @@ def test_the_difference_of_frames_is_that_of_their_embeddings(tmp_path):
     np.testing.assert_allclose(backwards, -expected, atol=1e-6)
     still = motion.encode([np.repeat(window[:1], 3, axis=0) for window in windows])
     np.testing.assert_array_equal(still, 0)
+
+
+@pytest.mark.parametrize('name', [b'embedding', b'images'])
+def test_names_that_are_not_utf_8_are_one_sentence(tmp_path, capfd, name):
+    path = save_encoder(tmp_path / 'm.onnx')
+    path.write_bytes(path.read_bytes().replace(name, b'\xff' * len(name)))
+    with pytest.raises(UserError, match=r'm\.onnx is not a readable ONNX model'):
+        OnnxFrameEncoder(path, batch_size=2)
+    assert capfd.readouterr().out == ''

@@ -92,7 +92,7 @@ def parse(name, *args):
 def _run(target, name, args, timeout):
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, 'stdout'), Path(folder, 'stderr')]
-        process = _forks().Process(target=target, args=(name, list(map(str, args)), outputs))
+        process = forks().Process(target=target, args=(name, list(map(str, args)), outputs))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -102,7 +102,7 @@ def _run(target, name, args, timeout):
 
 
 @functools.cache
-def _forks():
+def forks():
     os.environ |= environment()  # the process that forks inherits it
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(SLOW_TO_IMPORT)

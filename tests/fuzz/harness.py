@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stg_jax.cli.app import system_error
 from stg_jax.errors import UserError
+from tests.fakes import fake_run
 from tests.fuzz import targets
 from tests.fuzz.mutations import mutate
 
@@ -43,8 +44,8 @@ def fuzz(target, cases):
 def _run_process(target, cases):
     """Run cases until the process ends; return how many are done, and the findings."""
     ours, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context('spawn')
-    process = context.Process(target=_serve, args=(target, cases, theirs), daemon=True)
+    # Forked from a process that has imported the large libraries; a crash ends only the fork.
+    process = fake_run.forks().Process(target=_serve, args=(target, cases, theirs), daemon=True)
     process.start()
     theirs.close()
     done, findings = 0, []

@@ -246,23 +246,12 @@ def _read_predictions(folder):
     ]
 
 
-def _make_run(folder):
-    from tests.fakes import fake_data, fake_run, untrained_run
-
-    data = fake_data.fake_data_folder(folder, train=3, val=2, test=1, name='d')
-    untrained_run.untrained_run(folder / 'run', fake_run.tiny_config(data))
-    _remove(data)
-
-
-def _remove(folder):
-    import shutil
-
-    shutil.rmtree(folder)
-
-
 def _make_run_files(folder):
-    _make_run(folder)
-    _remove(folder / 'run' / 'checkpoints')
+    from etils import epath
+
+    from tests.fakes import fake_run_folder
+
+    fake_run_folder.create(epath.Path(folder / 'run'))
 
 
 def _read_run_files(folder):
@@ -271,26 +260,28 @@ def _read_run_files(folder):
     return RunFolder.open(folder / 'run')
 
 
+def _parameters():
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(4, 5)).astype(np.float32) for name in ('kernel', 'bias')}
+
+
 def _make_checkpoint(folder):
-    _make_run(folder)
-    for path in (folder / 'run').iterdir():
-        if path.is_file():
-            path.rename(folder.parent / path.name)
+    from etils import epath
+
+    from stg_jax.run.checkpoint import Checkpoints
+
+    with Checkpoints(epath.Path(folder)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, _parameters(), {'count': np.zeros(1)}, {}, None)
 
 
 def _read_checkpoint(folder):
-    import jax
+    from etils import epath
 
-    from stg_jax.run.build import build_model, param_shapes
     from stg_jax.run.checkpoint import restore_params
-    from stg_jax.run.folder import RunFolder
 
-    run = RunFolder.open(folder.parent)
-    model = build_model(run.config, run.manifest, run.vocab)
-    params, _ = restore_params(
-        folder / 'run' / 'checkpoints', param_shapes(model, run.config.data), 'latest'
-    )
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    params, _ = restore_params(epath.Path(folder), _parameters(), 'latest')
+    return {name: np.asarray(value) for name, value in params.items()}
 
 
 def _make_videos(folder):
@@ -349,7 +340,7 @@ TARGETS = {
     **{name: Target(make, _read_annotations(name)) for name, make in _ANNOTATIONS.items()},
     'predictions': Target(_make_predictions, _read_predictions),
     'run_folder': Target(_make_run_files, _read_run_files),
-    'checkpoint': Target(_make_checkpoint, _read_checkpoint),
+    'checkpoint': Target(_make_checkpoint, _read_checkpoint, has_checksums=True),
     'videos': Target(_make_videos, _read_videos),
     'onnx': Target(_make_onnx, _read_onnx),
 }

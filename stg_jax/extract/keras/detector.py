@@ -15,7 +15,8 @@ from stg_jax.extract.keras.preset import KerasProgram, compute_in, load_preset, 
 from stg_jax.extract.letterbox import fit_frame, to_frame
 from stg_jax.extract.nms import MAX_OVERLAP, best_detections
 
-_CANDIDATES = 300  # boxes of a frame before duplicates are dropped: the queries of D-FINE
+# Boxes of a frame before duplicates are dropped: the queries of D-FINE.
+_CANDIDATES = 300
 
 Decoder = Callable[[dict[str, jax.Array]], tuple[jax.Array, jax.Array]]
 

@@ -18,7 +18,8 @@ from stg_jax.extract.letterbox import Fit
 if TYPE_CHECKING:
     import keras
 
-_SIDE = 224  # pixels, if neither the model nor its preset fixes the size of pictures
+# Pixels, if neither the model nor its preset fixes the size of pictures.
+_SIDE = 224
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,10 @@ from stg_jax.extract.onnx.layouts import LAYOUTS, Layout, Outputs, guess_layout,
 from stg_jax.extract.onnx.normalization import find_pixel_format
 from stg_jax.extract.onnx.session import OnnxModel
 
-_SIDE = 640  # pixels, if the file takes any size: what most detectors are trained with
-_LEAST_SPREAD = 1.5  # pixels: boxes that all end within the first ones are fractions
+# Pixels, if the file takes any size: what most detectors are trained with.
+_SIDE = 640
+# Pixels. Boxes that all end within the first one or two are fractions of the picture.
+_LEAST_SPREAD = 1.5
 
 
 class OnnxDetector:
@@ -36,7 +38,7 @@ class OnnxDetector:
     | detr          | `logits` (Q, C + 1) and `pred_boxes` (Q, 4), softmax  | ImageNet, stretched  |
 
     A is the number of cells of strides 8, 16, 32 (and 64), threefold in YOLOv5 and v7, which is how
-    the layouts are told apart. Of segmentation networks only the boxes are read. Frames keep their
+    the layouts are recognised. Of segmentation networks only the boxes are read. Frames keep their
     aspect ratio in a corner or in the centre of a grey canvas, or are stretched. The pixel format
     of the file itself takes precedence, see `normalization.find_pixel_format`. Class names come
     from the file's metadata (`names`), else from the lines of MODEL.names beside MODEL.onnx, else

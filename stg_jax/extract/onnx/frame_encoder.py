@@ -11,8 +11,10 @@ from stg_jax.extract.letterbox import resize
 from stg_jax.extract.onnx.normalization import IMAGENET, find_pixel_format, input_side
 from stg_jax.extract.onnx.session import OnnxModel
 
-_SIDE = 224  # pixels, if neither the file nor its settings fix the size
-_MOST_PREFIX_TOKENS = 8  # class and register tokens of a transformer
+# Pixels, if neither the file nor its settings fix the size.
+_SIDE = 224
+# Class and register tokens of a transformer.
+_MOST_PREFIX_TOKENS = 8
 
 Outputs = Mapping[str, np.ndarray]  # of one picture, by name
 ToMap = Callable[[np.ndarray], np.ndarray]

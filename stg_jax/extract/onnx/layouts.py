@@ -113,7 +113,7 @@ def _guess_grid(table: np.ndarray, size: Size, num_names: int) -> str | None:
     columns = table.shape[1]
     if num_names:
         return {num_names + 5: 'yolox-decoded', num_names + 4: 'yolov8'}.get(columns)
-    # One class with objectness or two without: nothing tells. 84 columns are the 80 of COCO.
+    # One class with objectness or two without: undecidable. 84 columns are the 80 of COCO.
     return {6: None, 84: 'yolov8'}.get(columns, 'yolox-decoded')
 
 
@@ -169,7 +169,8 @@ def _num_logits(outputs: Outputs, size: Size) -> int | None:
 
 
 def _scores(outputs: Outputs, size: Size) -> np.ndarray:
-    return outputs.get('scores', np.zeros(0))  # logits become confidences whatever they are
+    # Logits become confidences whatever they are.
+    return outputs.get('scores', np.zeros(0))
 
 
 def _grid_layout(decode: Callable, fit: Fit, pixels: PixelFormat) -> Layout:

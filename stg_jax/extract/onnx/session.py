@@ -1,5 +1,6 @@
 """Open an image network in an ONNX file and run it in batches of one shape."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -159,8 +160,15 @@ def _open_session(
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     providers = [x for x in onnxruntime.get_available_providers() if x not in _UNWANTED]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers), errors
-    except errors as error:
+        # It prints what fails before it raises it.
+        with contextlib.redirect_stdout(None):
+            session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # Names of a damaged file need not be UTF-8, which shows only when they are read.
+        for value in (*session.get_inputs(), *session.get_outputs()):
+            _ = value.name, value.shape, value.type
+        _ = session.get_modelmeta().custom_metadata_map
+        return session, errors
+    except (UnicodeDecodeError, *errors) as error:
         raise UserError(
             f'{path} is not a readable ONNX model ({first_line(error)}): export it again'
         ) from None

@@ -1,1 +1,1 @@
-"""The extractor of the toy world: objects and descriptors from pixels, without a network."""
+"""The extractor of the toy world: objects and descriptors computed from pixels, no network."""

@@ -1,7 +1,7 @@
-"""Describe the cells of a regular grid over a frame by small numbers taken from the pixels.
+"""Describe the cells of a regular grid over a frame by colours and edges.
 
-The frame descriptors say which colors and edges are in a picture, but not which belong together. A
-cell has them in one place.
+A descriptor of the whole frame says which colours and edges are in it, but not which belong
+together. Within a cell they are in one place.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,18 @@ import numpy as np
 
 from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion
 
-SIDE = 7  # cells a side
-DIRECTIONS = 16  # of an edge, over a full turn: the two edges of a ring differ from those of a ball
+# Cells per side.
+SIDE = 7
+# Of an edge, over a full turn: the inner edge of a ring differs from the edge of a ball.
+DIRECTIONS = 16
 # Bounds of the bins of curvature, in 1 / pixel: from sharp dents over straight edges to sharp tips.
 BENDS = (-0.25, -0.05, 0.04, 0.14, 0.3)
 WIDTH = 3 + HUES + DIRECTIONS + len(BENDS) + 1 + 3
 
-_GRAIN = 10  # distance in 8-bit Lab from the background that is no more than grain
-_SOLID = 50  # distance at which a pixel surely stands out
-_FAINT = 0.03  # steepness, as a share of all contrast per pixel, that is no more than grain
+# Distances from the background in 8-bit Lab: grain is below the first, things are above the second.
+_GRAIN, _SOLID = 10, 50
+# Slope below which an edge is grain, as a share of full contrast per pixel.
+_FAINT = 0.03
 
 
 def describe_cells(
@@ -29,11 +32,11 @@ def describe_cells(
     flow: Sequence[np.ndarray],
     moving: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """Return color, hues, edges, curvature and motion of each cell, (T, SIDE ** 2, WIDTH) float32.
+    """Describe each cell by color, hues, edges, curvature and motion, (T, SIDE ** 2, WIDTH).
 
-    Directions and curvature of edges tell shapes apart wherever they are in a cell. A coarse
-    picture of the outline in each cell does not: a classifier of shapes made 16 % mistakes with
-    it, and 9 % with these.
+    Directions and curvature of edges identify shapes wherever they are in a cell. A coarse picture
+    of the outline does not: a classifier of shapes had an error rate of 16 % with it, and of 9 %
+    with these.
 
     Args:
       lab: (T, h, w, 3) uint8.
@@ -55,23 +58,25 @@ def describe_cells(
 
 
 def _hues(lab: np.ndarray, contrast: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return how much of each hue the cells of a frame have, (G, HUES)."""
+    """Compute the amount of each hue in the cells of a frame, (G, HUES)."""
     seen = np.flatnonzero(contrast > _GRAIN)
     hues = count_hues(lab.reshape(-1, 3)[seen], 1.0, cell[seen], SIDE**2)
     return np.sqrt(hues.reshape(HUES, SIDE**2).T * SIDE**2 / len(cell)) / 2
 
 
 def _edges(contrast: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return directions and curvature of the edges in the cells of a frame."""
+    """Compute histograms of direction and curvature of the edges in the cells of a frame."""
     solid = cv2.GaussianBlur(np.minimum(contrast / _SOLID, 1), (0, 0), 1.2)
     dx, dy, dxx, dyy, dxy = (
+        # Divided by the weights of the kernels, to be derivatives per pixel.
         cv2.Sobel(solid, cv2.CV_32F, *order).ravel() / norm
         for order, norm in (((1, 0), 8), ((0, 1), 8), ((2, 0), 4), ((0, 2), 4), ((1, 1), 4))
     )
+    # Most pixels have no edge; leaving them out saves most of the time.
     steep = np.hypot(dx, dy)
     where = np.flatnonzero(steep > _FAINT)
     dx, dy, dxx, dyy, dxy, steep = (x[where] for x in (dx, dy, dxx, dyy, dxy, steep))
-    # Of the level lines of contrast; positive where they bend around what stands out.
+    # Curvature of the level lines of contrast; positive where they bend around a thing.
     bend = (2 * dxy * dx * dy - dxx * dy * dy - dyy * dx * dx) / steep**3
     direction = np.rint(np.arctan2(dy, dx) / (2 * np.pi) * DIRECTIONS).astype(np.intp)
     parts = [
@@ -81,7 +86,9 @@ def _edges(contrast: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return 4 * np.sqrt(np.concatenate(parts, axis=-1) * SIDE**2 / len(cell))
 
 
-def _counts(bin_P: np.ndarray, num_bins: int, weight_P: np.ndarray, cell_P: np.ndarray):
-    """Return the sum of weights in each bin of each cell, (G, num_bins)."""
+def _counts(
+    bin_P: np.ndarray, num_bins: int, weight_P: np.ndarray, cell_P: np.ndarray
+) -> np.ndarray:
+    """Add up the weights in each bin of each cell, (G, num_bins)."""
     counts = np.bincount(cell_P * num_bins + bin_P, weight_P, SIDE**2 * num_bins)
     return counts.reshape(SIDE**2, num_bins)

@@ -5,8 +5,8 @@ import numpy as np
 
 
 def ground_colour(lab: np.ndarray) -> np.ndarray:
-    """Return the median colour of a (h, w, 3) uint8 frame, (3,) float32: mostly background."""
-    # From histograms: sorting the pixels takes ten times as long.
+    """Compute the median colour of a (h, w, 3) uint8 frame, (3,) float32: mostly background."""
+    # The median from a histogram: sorting the pixels takes ten times as long.
     half = lab.shape[0] * lab.shape[1] / 2
     colour = []
     for channel in range(3):
@@ -17,11 +17,11 @@ def ground_colour(lab: np.ndarray) -> np.ndarray:
 
 
 def distance(lab: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the distance in Lab of each pixel from a color or picture, (T, h, w) float32.
+    """Compute the distance in Lab of each pixel from a colour or picture, (T, h, w) float32.
 
     Args:
       lab: (T, h, w, 3) uint8.
-      reference: float or uint8, of a shape that broadcasts to that of `lab`.
+      reference: float or uint8, broadcasts to the shape of `lab`.
     """
     difference = lab.astype(np.float32)
     difference -= reference

@@ -1,4 +1,4 @@
-"""Make the detector of the toy world worse on purpose, to see what a captioner can bear."""
+"""Degrade the detector of the toy world on purpose, to test how robust a captioner is."""
 
 import dataclasses
 import zlib
@@ -10,7 +10,7 @@ from stg_jax.extract.toy_pixels.regions import Region
 
 @dataclasses.dataclass(frozen=True)
 class DetectorNoise:
-    """How much worse.
+    """Kind and amount of errors.
 
     Attributes:
       dropout: share of the regions that are missed.
@@ -21,12 +21,12 @@ class DetectorNoise:
     jitter: float = 0.0
 
     def spoil(self, regions: list[list[Region]], frames: np.ndarray) -> list[list[Region]]:
-        """Return the regions of each frame without those missed, the others displaced.
+        """Drop some regions of each frame and displace the others.
 
         Args:
           regions: of T frames.
-          frames: (T, h, w, 3) uint8; the noise depends on these pixels and on nothing else, so that
-            a video always gets the same features.
+          frames: (T, h, w, 3) uint8; the only seed of the noise, so that a video always gets
+            the same features.
         """
         if not self.dropout and not self.jitter:
             return regions
@@ -35,16 +35,16 @@ class DetectorNoise:
         return [
             [
                 self._displaced(region, rng, height, width)
-                for region in of_frame
+                for region in frame_regions
                 if rng.random() >= self.dropout
             ]
-            for of_frame in regions
+            for frame_regions in regions
         ]
 
     def _displaced(
         self, region: Region, rng: np.random.Generator, height: int, width: int
     ) -> Region:
-        """Move a region within the picture; it is described by the pixels that it covers then."""
+        """Move a region within the picture; descriptors then read the pixels at its new place."""
         h, w = region.mask.shape
         x, y = region.corner
         dx, dy = rng.normal(0, self.jitter, 2) * (w, h)

@@ -1,4 +1,4 @@
-"""The extractor of the toy world: regions and small pixel descriptors, without any weights."""
+"""The extractor of the toy world: regions and pixel descriptors, without weights."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ from stg_jax.extract.toy_pixels.regions import find_regions
 from stg_jax.extract.video.frames import Video
 
 NO_NOISE = DetectorNoise()
-SIDE = 112  # pixels a side to which every frame is scaled
+# Pixels per side to which every frame is scaled.
+SIDE = 112
 
 
 class PixelExtractor(Extractor):
@@ -57,7 +58,8 @@ class PixelExtractor(Extractor):
             'frames': num_frames,
             'objects': num_objects,
         }
-        if with_grid:  # absent from data folders of before there were grids
+        # Left out unless used, so that the settings of older data folders stay equal.
+        if with_grid:
             self.settings['grid'] = True
         if noise != NO_NOISE:
             self.settings['noise'] = dataclasses.asdict(noise)
@@ -107,7 +109,7 @@ class PixelExtractor(Extractor):
     def _objects(
         self, lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray, flow: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Return the padded object arrays of a clip, best region first in every frame."""
+        """Describe the regions of each frame, best first, padded to N."""
         arrays = no_objects(self._num_frames, self._num_objects, WIDTHS['object'])
         found = find_regions(lab, self._num_objects, contrast)
         for t, regions in enumerate(self._noise.spoil(found, lab)):
@@ -120,6 +122,7 @@ class PixelExtractor(Extractor):
 
 
 def _to_lab(frames: np.ndarray) -> np.ndarray:
-    """Convert (T, h, w, 3) uint8 RGB to OpenCV's 8-bit Lab, all frames as one tall picture."""
+    """Convert (T, h, w, 3) uint8 RGB to OpenCV's 8-bit Lab."""
+    # One tall picture: a single call for all frames.
     tall = np.ascontiguousarray(frames).reshape(-1, *frames.shape[2:])
     return cv2.cvtColor(tall, cv2.COLOR_RGB2LAB).reshape(frames.shape)

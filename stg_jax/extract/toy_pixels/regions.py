@@ -7,14 +7,19 @@ import numpy as np
 
 from stg_jax.extract.toy_pixels.contrast import distance, ground_colour
 
-STAND_OUT = 22.0  # distance in 8-bit Lab from the background that makes a pixel foreground
-MIN_AREA = 0.003  # share of the picture; smaller regions are fringes and grain
-MAX_AREA = 0.8
-MIN_SIDE = 0.04  # share of the picture's side; thinner regions are fringes
-MAX_COLOURS = 8  # of a clip's foreground, one label image value each
-MAX_OVERLAP = 0.6  # IoU above which the weaker of two boxes is dropped
+# Distance in 8-bit Lab from the background that makes a pixel foreground.
+STAND_OUT = 22.0
+# Shares of the picture: smaller regions are fringes and grain, larger ones are the background.
+MIN_AREA, MAX_AREA = 0.003, 0.8
+# Share of the picture's side; thinner regions are fringes.
+MIN_SIDE = 0.04
+# Colours of a clip's foreground.
+MAX_COLOURS = 8
+# IoU above which the weaker of two boxes is dropped.
+MAX_OVERLAP = 0.6
 
-_BIN = 8  # Lab units per cell of the chroma histogram
+# Lab units per cell of the chroma histogram.
+_BIN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Region:
 
     Attributes:
       box: (4,) float32, x1 y1 x2 y2 divided by width and height.
-      score: in (0, 1], how much and how surely the region stands out.
+      score: in (0, 1], grows with contrast and size of the region.
       mask: (h, w) bool, the region's pixels within its box.
       corner: (x, y) pixel of the mask's upper left corner.
     """
@@ -39,16 +44,16 @@ def find_regions(
 ) -> list[list[Region]]:
     """Propose at most `max_regions` regions in every frame, best first.
 
-    Touching things of different colour come apart, touching things of one colour do not.
+    Touching things are separated if their colours differ.
 
     Args:
       lab: (T, h, w, 3) uint8, frames of one clip in OpenCV's 8-bit Lab.
       max_regions: N.
-      still: (T, h, w) float32, distance of each pixel from its frame's median color, where it is
-        known already.
+      still: (T, h, w) float32, distance of each pixel from its frame's median colour; computed if
+        it is None.
 
     Returns:
-      T lists of regions, empty where nothing stands out.
+      T lists of regions, empty for frames without foreground.
     """
     if still is None:
         still = distance(lab, np.stack(list(map(ground_colour, lab)))[:, None, None])
@@ -62,8 +67,9 @@ def find_regions(
 
 
 def _moving_contrast(lab: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """Return each pixel's distance from what lies behind the moving things, (T, h, w)."""
-    # A median over time would hold slow things themselves and see ghosts where they have left.
+    """Compute each pixel's distance from the background behind moving things, (T, h, w)."""
+    # The frame in which a pixel is closest to plain ground. A median over time would contain slow
+    # things themselves, and leave ghosts where they were.
     emptiest = still.argmin(axis=0)[None, ..., None]
     return distance(lab, np.take_along_axis(lab, emptiest, axis=0))
 
@@ -86,7 +92,7 @@ def _colour_labels(lab: np.ndarray, foreground: np.ndarray) -> np.ndarray:
 
 
 def _peaks(histogram: np.ndarray) -> np.ndarray:
-    """Return the cells of the highest local maxima, (at most MAX_COLOURS, 2)."""
+    """Find the cells of the highest local maxima, (at most MAX_COLOURS, 2)."""
     highest = cv2.dilate(histogram, np.ones((5, 5), np.uint8))
     cells = np.argwhere(histogram >= highest)
     order = np.argsort(-histogram[tuple(cells.T)], kind='stable')
@@ -94,14 +100,15 @@ def _peaks(histogram: np.ndarray) -> np.ndarray:
 
 
 def _components(labels: np.ndarray, strength: np.ndarray) -> list[Region]:
-    """Return the connected regions of each colour that have a sensible size."""
+    """Find the connected regions of each colour that have a plausible size."""
     height, width = labels.shape
-    # Where two colours meet, compression leaves a seam of a third; the median closes it.
+    # Compression leaves a seam of a third colour between two; the median closes it.
     labels = cv2.medianBlur(labels, 3)
     found = []
     for colour in np.unique(labels[labels > 0]):
         _, parts, stats, _ = cv2.connectedComponentsWithStats((labels == colour).view(np.uint8))
-        for part, (x, y, w, h, area) in enumerate(stats[1:], start=1):
+        # Component 0 is everything else.
+        for part, (x, y, w, h, area) in enumerate(stats[1:].tolist(), start=1):
             thick = min(w / width, h / height) >= MIN_SIDE
             if thick and MIN_AREA <= area / (height * width) <= MAX_AREA:
                 mask = parts[y : y + h, x : x + w] == part
@@ -109,17 +116,17 @@ def _components(labels: np.ndarray, strength: np.ndarray) -> list[Region]:
                     [x / width, y / height, (x + w) / width, (y + h) / height], np.float32
                 )
                 score = _score(strength[y : y + h, x : x + w][mask])
-                found.append(Region(box, score, mask, (int(x), int(y))))
+                found.append(Region(box, score, mask, (x, y)))
     return found
 
 
 def _score(strength: np.ndarray) -> float:
-    """Grow with contrast and, slowly, with the number of pixels that show it."""
+    """Score a region in (0, 1] by its contrast and, more slowly, by its number of pixels."""
     return float(np.tanh(strength.mean() / 100) * strength.size / (strength.size + 50))
 
 
 def _suppress(regions: list[Region], max_regions: int) -> list[Region]:
-    """Keep the best regions, dropping those that mostly cover a better one."""
+    """Keep the best regions and drop those that mostly overlap a better one."""
     if not regions:
         return []
     corners = np.stack([region.box for region in regions])

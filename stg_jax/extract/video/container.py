@@ -42,8 +42,11 @@ _FORMATS = (
     'wav mp3 flac aac aiff caf au w64 ape'
 ).replace(' ', ',')
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
-_PROBED = 300  # packets within which a live stream yields its first frame
-_FEW = 0.1  # a stream with fewer packets than this share of another's is not the film
+# Packets within which a live stream yields its first frame; key frames are at most some seconds
+# apart.
+_PROBED = 300
+# A stream with fewer packets than this share of another's is a slide show beside the film.
+_FEW = 0.1
 
 
 @contextlib.contextmanager
@@ -65,7 +68,8 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[VideoStream]:
         stream = candidates[0]
         if len(candidates) > 1:
             status = path.stat()
-            stream = container.streams[_best_stream(path, status.st_mtime_ns, status.st_size)]
+            key = path.absolute(), status.st_mtime_ns, status.st_size
+            stream = container.streams[_best_stream(*key)]
         assert isinstance(stream, VideoStream)
         yield _limited(stream, path)
 
@@ -166,7 +170,8 @@ def _candidates(container: InputContainer) -> list[VideoStream]:
     ]
 
 
-@functools.lru_cache(maxsize=64)  # a video is opened several times; a changed file is another key
+# Each video is opened two or three times. A changed file is another key.
+@functools.lru_cache(maxsize=64)
 def _best_stream(path: Path, _modified: int, _size: int) -> int:
     """Choose among several video streams; return the index of the best.
 

@@ -39,7 +39,7 @@ VIDEO_SUFFIXES = {
     ),
     *('.wmv', '.wtv', '.xvid', '.y4m'),
 }
-# What lies beside videos in many folders; everything else is worth a word when it is left out.
+# Files that are expected beside videos. Any other file may be a video, and is reported.
 _OTHERS = {
     *('.txt', '.csv', '.tsv', '.json', '.jsonl', '.xml', '.html', '.htm', '.md', '.pdf', '.log'),
     *('.srt', '.vtt', '.ass', '.sub', '.idx', '.nfo', '.jpg', '.jpeg', '.png', '.webp', '.bmp'),

@@ -99,8 +99,8 @@ def _read(
     size: tuple[int, int] | None = None,
     max_side: int | None = None,
 ) -> Iterator[Video]:
-    # One packet a frame in a healthy file, and packets are cheap to read. If some are broken,
-    # hidden or missing, only decoding tells which frames there are: then it is done twice.
+    # A healthy file has one packet per frame, and packets are cheap to read. If some are broken,
+    # hidden or missing, only decoding shows which frames there are: then the file is read again.
     timeline, first = read_timeline(path), 0
     for _ in range(2):
         shown: list[float] = []
@@ -117,7 +117,8 @@ def _read(
                 ranks = context_index(index, context, max(1, len(second)))
                 taken, decoded = picker.pick(frames, np.unique(ranks).tolist())
                 if decoded != len(second):
-                    collections.deque(timed, maxlen=0)  # the times of the rest
+                    # Decode the rest for its times, which the second pass needs.
+                    collections.deque(timed, maxlen=0)
                     break
                 first = number + 1
                 shape = {'fps': timeline.rate, **picker.source_size}

@@ -13,9 +13,12 @@ from av.video.stream import VideoStream
 from stg_jax.errors import UserError
 from stg_jax.extract.video import container
 
-_REORDERED = 8  # frames whose times may be out of order
-_LONGEST_LEAD = 3600.0  # seconds that sound may begin before the pictures: more is a broken clock
-_SAME = 1e-3  # seconds; containers round the start of the clock
+# Frames whose times may be out of order.
+_REORDERED = 8
+# Seconds that sound may begin before the pictures. More is a broken clock.
+_LONGEST_LEAD = 3600.0
+# Seconds by which containers round the start of a stream.
+_SAME = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)

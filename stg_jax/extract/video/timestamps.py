@@ -4,12 +4,15 @@ from collections.abc import Iterable, Iterator
 
 import av
 
-# As FFmpeg's own player does: transport streams may restart their clock anywhere (joined files,
-# recordings of several programs), so there a jump of 10 s is one of the clock. Other formats may
-# mean a pause, which ends at 30 hours.
+# All in seconds. The first two are FFmpeg's: transport streams may restart their clock anywhere
+# (joined files, recordings of several programs), so a leap of 10 s is one of the clock. In other
+# formats it is a pause, up to 30 hours.
 _LONGEST_GAP, _LONGEST_PAUSE = 10.0, 30 * 3600.0
-_OVERLAP = 0.1  # seconds that decoding times may go back; presentation times go back with B-frames
-_REORDER = 10.0  # seconds between decoding and presentation: more is a damaged time stamp
+# Decoding times never go back in a sound file; rounding may move them a little. Presentation times
+# go back with every B-frame, by a few frames of any rate.
+_DECODING_STEP_BACK, _PRESENTATION_STEP_BACK = 0.1, 10.0
+# Between decoding and presentation, a few frames even of a slide show.
+_LONGEST_DELAY = 3600.0
 
 
 def repair_timestamps(packets: Iterable[av.Packet], *, may_jump: bool) -> Iterator[av.Packet]:
@@ -23,7 +26,9 @@ def repair_timestamps(packets: Iterable[av.Packet], *, may_jump: bool) -> Iterat
       may_jump: whether the format allows its clock to restart (FFmpeg's AVFMT_TS_DISCONT).
     """
     shift, step = 0, 0
-    last: dict[bool, int] = {}  # by whether it is a decoding time, which is the better basis
+    # The last time by its kind, decoding or presentation: some files lack the former in places, and
+    # the two must not be compared.
+    last: dict[bool, int] = {}
     for packet in packets:
         is_dts = packet.dts is not None
         stamp = packet.dts if packet.dts is not None else packet.pts
@@ -31,13 +36,13 @@ def repair_timestamps(packets: Iterable[av.Packet], *, may_jump: bool) -> Iterat
             yield packet
             continue
         tick = float(packet.time_base)
-        # A frame cannot wait for so many others: the presentation time is damaged.
-        if packet.pts is not None and abs(packet.pts - stamp) * tick > _REORDER:
+        # A frame cannot wait so long for others: its presentation time is damaged.
+        if packet.pts is not None and abs(packet.pts - stamp) * tick > _LONGEST_DELAY:
             packet.pts = stamp
         if is_dts in last:
             gap = (stamp + shift - last[is_dts]) * tick
-            longest = _LONGEST_GAP if may_jump else _LONGEST_PAUSE
-            if -(_OVERLAP if is_dts else _REORDER) <= gap <= longest:
+            back = _DECODING_STEP_BACK if is_dts else _PRESENTATION_STEP_BACK
+            if -back <= gap <= (_LONGEST_GAP if may_jump else _LONGEST_PAUSE):
                 step = max(step if gap <= 0 else round(gap / tick), 1)
             else:
                 shift = last[is_dts] + (step or packet.duration or 1) - stamp

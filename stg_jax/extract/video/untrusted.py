@@ -1,7 +1,7 @@
 """Read a stranger's video in a process of its own, which ends when its time is up.
 
 A decoder cannot be interrupted from within Python, and a file may be made to keep it busy for
-hours or to crash it. The process dies alone.
+hours or to crash it.
 """
 
 import multiprocessing
@@ -35,7 +35,8 @@ def read_untrusted(
     answer, question = context.Pipe(duplex=False)
     process = context.Process(target=_read, args=(question, path, sampling, check), daemon=True)
     process.start()
-    question.close()  # so that the end of the process ends the pipe
+    # The process holds the only writing end now, so that its death ends the pipe.
+    question.close()
     try:
         # poll also returns when the process dies, and recv then raises EOFError.
         if not answer.poll(patience):
