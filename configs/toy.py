@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
         grid_frames=2,  # as good as tokens of single frames, in two thirds of the time
     )
     # Joint distillation drags the teacher down to the student.
-    config.loss.kd_weight = 1.0
+    config.loss.kd_weight = 0.5
     config.kd.update(direction='teacher', detach_teacher=True)
     config.optim.update(lr=1e-3, decay='cosine')
     config.train.update(epochs=5, patience=0)
