@@ -96,11 +96,17 @@ def evaluate(
     from stg_jax.decode.captioner import Captioner
     from stg_jax.decode.ensemble import Ensemble
     from stg_jax.evaluate.evaluate import evaluate_captioner
+    from stg_jax.parallel import processes
 
     folders = [workdir] if isinstance(workdir, str | Path) else list(workdir)
     chosen = {'checkpoint': checkpoint, 'average': average}
-    members = [Captioner.load(folder, branch=branch, **chosen) for folder in folders]
-    captioner = members[0] if len(members) == 1 else Ensemble(members)
+
+    def load_all() -> Captioner | Ensemble:
+        members = [Captioner.load(folder, branch=branch, **chosen) for folder in folders]
+        return members[0] if len(members) == 1 else Ensemble(members)
+
+    # Together: if one host of a pod cannot read a run, the others must not wait for its captions.
+    captioner = processes.together(load_all)
     return evaluate_captioner(
         captioner, split, beam_size=beam_size, length_penalty=length_penalty, **chosen
     )

@@ -46,7 +46,7 @@ class Manifest:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of features that the folder holds."""
+        """The kinds of features that the folder holds."""
         return (*KINDS, *(kind for kind in OPTIONAL_KINDS if kind in self.widths))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -64,7 +64,7 @@ class Manifest:
         path = path / NAME if path.is_dir() else path
         if not path.exists():
             raise UserError(f'{path} does not exist: write a data folder with launch/prepare.py')
-        entries = files.read_json(path)
+        entries: Any = files.read_json(path)
         fields = {field.name for field in dataclasses.fields(cls)}
         if isinstance(entries, dict):
             entries = {'cells': 0} | entries  # folders from before grids

@@ -52,7 +52,7 @@ _EMPTY = MappingProxyType({})
 
 
 def kinds_of(clip: Clip) -> tuple[str, ...]:
-    """Return the kinds of features that a clip has."""
+    """List the kinds of features that a clip has."""
     return (*KINDS, *(kind for kind in OPTIONAL_KINDS if getattr(clip, kind) is not None))
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from google.protobuf import json_format
 
 from stg_jax.data.captions import no_split, open_folder
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.sampler import Order
 from stg_jax.data.tf import tf, tfds
-from stg_jax.errors import UserError, first_line
+from stg_jax.errors import UserError
 
 _RECORD_OVERHEAD = 16  # bytes around each TFRecord: length, its checksum, checksum of the data
 
@@ -60,28 +59,32 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
     for metadata in ('dataset_info.json', 'features.json'):
         if not (folder / metadata).exists():
             raise UserError(f'{folder / metadata} is missing: prepare the data again')
-    try:
+    with _readable_metadata(folder):
         info = tfds.builder_from_directory(folder).info
-    except (ValueError, TypeError, KeyError, AttributeError, json_format.Error) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(
-            f'the metadata of {folder} is damaged ({reason}): prepare the data again'
-        ) from None
     if name not in manifest.splits or name not in info.splits:
         raise no_split(folder, name, list(manifest.splits))
-    stored = info.splits[name]
-    try:
+    stored, features = info.splits[name], info.features
+    with _readable_metadata(folder):  # the pattern of the file names is stored in it, too
         paths = [os.fspath(path) for path in stored.filepaths]
-    except ValueError as error:  # the pattern of file names is stored in the metadata, too
-        raise UserError(
-            f'the metadata of {folder} is damaged ({first_line(error)}): prepare the data again'
-        ) from None
-    assert isinstance(info.features, tfds.features.FeaturesDict)
-    split = Split(folder, name, manifest, info.features, paths, stored.shard_lengths)
+        if not isinstance(features, tfds.features.FeaturesDict):
+            raise ValueError('features.json describes no record')
+    split = Split(folder, name, manifest, features, paths, stored.shard_lengths)
     # By size: reading all checksums of a large data set would delay every start by minutes.
     if not _complete(split, stored.num_bytes):
         raise damage(split)
     return split
+
+
+@contextlib.contextmanager
+def _readable_metadata(folder: epath.Path) -> Iterator[None]:
+    """Turn what TFDS raises of damaged metadata, of many types, into a sentence."""
+    try:
+        yield
+    except Exception as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'the metadata of {folder} is damaged ({reason}): prepare the data again'
+        ) from None
 
 
 def _complete(split: Split, num_bytes: int) -> bool:

@@ -41,7 +41,7 @@ def read(path: str | os.PathLike[str], clean: Clean = normalise) -> Annotations:
 
     The name of a file says which split it is: it holds `train`, `val` or `test`; where no name
     does, the SHA-256 of the clip ids decides. Chinese captions (`chCap`) are not read: their words
-    would have to be told apart first. Clips without English captions, such as those of the private
+    would have to be separated first. Clips without English captions, such as those of the private
     test, are left out.
 
     Raises:

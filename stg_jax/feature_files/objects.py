@@ -15,7 +15,7 @@ def best_objects(objects: Objects, index_T: np.ndarray, num_objects: int) -> dic
 
     Args:
       objects: of S steps.
-      index_T: (T,) the steps that stand for the frames, see `data.frame_sampling.sample_index`.
+      index_T: (T,) the steps that represent the frames, see `data.frame_sampling.sample_index`.
       num_objects: N; objects of equal score stay in the file's order.
 
     Returns:

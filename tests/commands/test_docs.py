@@ -5,6 +5,7 @@ import importlib
 import itertools
 import re
 import shlex
+import textwrap
 
 import pytest
 
@@ -96,10 +97,26 @@ def test_every_config_value_is_documented_with_its_default():
     }
 
 
+def anchors_of(path):
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r'^#+ (.*)', path.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading).lower().replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+        name, _, anchor = target.partition('#')
+        if not name.startswith('http'):
+            path = page.parent / name if name else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors_of(path), target
+
+
 def names_of(text):
     """Yield the module and the name of every import of this project in a page's Python blocks."""
     for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL):
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
             if isinstance(node, ast.ImportFrom) and node.module.partition('.')[0] in OURS:
                 yield from ((node.module, alias.name) for alias in node.names)
             elif isinstance(node, ast.Import):
@@ -112,3 +129,15 @@ def test_python_of_the_pages_imports_what_there_is(page):
         found = importlib.import_module(module)
         if name and not hasattr(found, name):
             importlib.import_module(f'{module}.{name}')
+
+
+def test_the_code_is_where_the_tour_says():
+    for name in ('code_tour.md', 'extending.md'):
+        page = (fake_run.ROOT / 'docs' / name).read_text()
+        found = re.findall(r'`([\w/]+\.py)(?::([\w.]+))?`', page)
+        for path, defined in found:
+            folders = [fake_run.ROOT, fake_run.ROOT / 'stg_jax', fake_run.ROOT / 'launch']
+            files = [folder / path for folder in folders if (folder / path).is_file()]
+            assert files or 'NAME' in path, f'{name}: {path}'
+            for part in filter(None, defined.split('.')):
+                assert re.search(rf'\b(def|class) {part}\b', files[0].read_text()), (path, part)

@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+import stg_jax
 from stg_jax.benchmark.tpu import programs
 from stg_jax.data.records import read_clips
 from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.decode.ensemble import Ensemble
+from stg_jax.errors import UserError
 from stg_jax.evaluate import evaluate as evaluation
-from stg_jax.parallel import sharding
+from stg_jax.parallel import processes, sharding
 from tests.fakes import fake_data, fake_pod, fake_run
 from tests.fakes.fake_captioner import MAX_WORDS, fake_captioner
 from tests.fakes.untrained_run import untrained_run
@@ -75,6 +77,16 @@ def test_eight_devices_find_the_captions_of_one(workdir, on_one_device):
 def test_a_pod_evaluates_as_one_device_does_and_host_0_has_the_result(workdir, on_one_device):
     predictions = on_one_device[-1]
     assert fake_pod.run(2, 2, evaluate_on_a_pod, workdir) == [predictions, None]
+
+
+def evaluate_without_a_run(workdir):
+    return stg_jax.evaluate(workdir if processes.is_first() else workdir.with_name('nothing'))
+
+
+def test_a_run_that_one_host_cannot_read_is_reported_by_all_hosts(workdir):
+    for error in fake_pod.run(2, 1, evaluate_without_a_run, workdir):
+        assert isinstance(error, UserError)
+        assert str(error).startswith('host 1: ') and 'nothing holds no run' in str(error)
 
 
 def test_tpu_estimate_compiles_the_search_of_an_evaluation():

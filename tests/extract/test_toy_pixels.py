@@ -19,6 +19,7 @@ from stg_jax.extract.toy_pixels.descriptors import (
     HUES,
     WIDTHS,
     describe_frame,
+    describe_motion,
     moving_pixels,
     optical_flow,
 )
@@ -128,6 +129,16 @@ def test_fewer_objects_are_the_first_of_more(toys):
         few = PixelExtractor(NUM_FRAMES, 2).extract(toy.path)
         for name in ('object', 'box', 'score', 'object_mask'):
             np.testing.assert_array_equal(getattr(few, name), getattr(clip, name)[:, :2])
+
+
+def test_motion_is_exact_to_the_last_bit():
+    """OpenCV's magnitude is not, and its error depends on where in memory its arguments are."""
+    flow = np.random.default_rng(0).normal(size=(112, 112, 2)).astype(np.float32)
+    x, y = np.moveaxis(flow, -1, 0)
+    layers = np.stack([x, y, np.sqrt(x * x + y * y)], axis=-1)
+    expected = cv2.resize(layers, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    found = describe_motion(flow, np.ones((112, 112), bool))
+    np.testing.assert_array_equal(found, expected.ravel() / 2)
 
 
 def test_the_extractor_of_a_manifest_sees_the_same(toys):

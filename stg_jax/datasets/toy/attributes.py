@@ -32,7 +32,7 @@ _SHAPE_OF = {noun: shape for shape, nouns in NOUNS.items() for noun in nouns}
 _THING = re.compile(rf'\b(?:a|the) ({"|".join(COLOURS)}) ({"|".join(_SHAPE_OF)})\b')
 _SLOT = re.compile('{(subject|patient)}')
 # The text of a template with its slots blanked, to the event and the roles in order of mention.
-# Reversed: of two templates that differ in the order of roles alone, the first one counts.
+# Reversed: of two templates that differ only in the order of roles, the first one counts.
 _MEANING_OF = {
     _SLOT.sub('{}', template): (event, tuple(_SLOT.findall(template)))
     for event, templates in TEMPLATES.items()
@@ -139,7 +139,7 @@ def score_attributes(
 
 
 def summarize(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Return percentages by name: of clips, or of things for 'color', 'shape' and 'things'."""
+    """Compute percentages by name: of clips, or of things for 'color', 'shape' and 'things'."""
     num_things = sum(each.num_things for each in judgements)
     scores = {}
     for field, name in SCORES.items():

@@ -1,7 +1,7 @@
-"""What can happen in the toy world: one motion programme per event.
+"""What can happen in the toy world: one motion program per event.
 
-A programme lays its actors' paths along +x around the origin; `place` turns and shifts them into
-the picture. Lengths are shares of the picture's side, time runs from 0 to 1.
+A program draws the paths of its actors along +x around the origin; `place` turns and shifts them
+into the picture. Lengths are fractions of the picture's side, time runs from 0 to 1.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 
 Programme = Callable[[np.ndarray, np.ndarray, np.random.Generator], list[np.ndarray]]
 
-# Outlines are rarely round: centres this share of the radii apart look like contact.
+# Outlines are rarely round: centres at this fraction of the sum of the radii look like contact.
 CONTACT = 0.93
 
 
@@ -121,16 +121,18 @@ EVENTS = (
 def place(
     event: Event, radii: np.ndarray, num_frames: int, rng: np.random.Generator, margin: float = 0.02
 ) -> np.ndarray:
-    """Return the paths of the actors somewhere in the picture, (actors, F, 2)."""
+    """Place the paths of the actors somewhere in the picture, (actors, F, 2)."""
     time = np.linspace(0, 1, num_frames)
     paths = np.stack(event.programme(time, radii, rng))
     while True:
         angle = 0 if event.upright else rng.uniform(0, 2 * np.pi)
         turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
         turned = paths @ turn * (rng.choice([-1, 1]), 1)
+        # An actor that leaves may leave the picture, too.
         seen = turned if event.stays else turned[:, :1]
         low = (seen - radii[:, None, None]).min((0, 1))
         high = (seen + radii[:, None, None]).max((0, 1))
+        # Drawn again if the paths do not fit at this angle: long ones fit along the diagonal.
         room = 1 - 2 * margin - (high - low)
         if (room >= 0).all():
             return turned - low + margin + rng.uniform(0, room)

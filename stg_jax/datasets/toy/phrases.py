@@ -1,4 +1,4 @@
-"""The small grammar that tells an event of the toy world in several ways."""
+"""The small grammar that describes an event of the toy world in several ways."""
 
 import numpy as np
 
@@ -97,13 +97,14 @@ TEMPLATES = {
 def describe(
     event: str, actors: list[tuple[str, str]], rng: np.random.Generator
 ) -> tuple[str, ...]:
-    """Return four to six different captions of an event.
+    """Write four to six different captions of an event.
 
     Args:
       event: a key of `TEMPLATES`.
       actors: (colour, shape) of the subject and, where the event has one, of the patient.
       rng: drawn from.
     """
+    # Several captions a clip, as people write: a model must learn what they have in common.
     templates = TEMPLATES[event]
     chosen = rng.permutation(len(templates))[: rng.integers(4, 7)]
     roles = ('subject', 'patient')[: len(actors)]

@@ -70,14 +70,14 @@ def check_splits(num_clips: Mapping[str, int]) -> None:
     """Check the names of splits.
 
     Raises:
-      UserError: the toy world has no such split.
+      UserError: the toy world has no split of that name.
     """
     if unknown := set(num_clips) - set(SPLITS):
         raise UserError(f'the toy world has no split {sorted(unknown)}: use {", ".join(SPLITS)}')
 
 
 def clip_id(split: str, index: int) -> str:
-    """Return the id of clip `index` of a split."""
+    """Name clip `index` of a split."""
     return f'{split}{index:05d}'
 
 
@@ -98,7 +98,8 @@ def render_clip(
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """Return a light, softly mottled picture, (SIDE, SIDE, 3) uint8."""
+    """Draw a light, softly mottled picture, (SIDE, SIDE, 3) uint8."""
+    # Not one color: detectors of the things must cope with shades, as in real videos.
     tint = rng.uniform(200, 235) + rng.uniform(-8, 8, 3)
     mottle = cv2.resize(rng.normal(0, 5, (9, 9, 3)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     grain = rng.normal(0, 2, (SIDE, SIDE, 1))
@@ -119,7 +120,9 @@ def _draw(frame: np.ndarray, thing: Thing, outlines: list[np.ndarray], rank: int
     scale = SIDE * 2**_SHIFT
     # OpenCV counts from the centre of the first pixel, boxes from its edge.
     half = 2 ** (_SHIFT - 1)
-    points = [np.int32(np.round((thing.path[rank] + each) * scale - half)) for each in outlines]
+    points = [
+        np.round((thing.path[rank] + each) * scale - half).astype(np.int32) for each in outlines
+    ]
     cv2.fillPoly(frame, points, COLOURS[thing.colour], cv2.LINE_AA, _SHIFT)
 
 

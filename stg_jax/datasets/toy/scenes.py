@@ -1,4 +1,4 @@
-"""Compose a scene: who acts, what happens, and who merely stands or drifts by."""
+"""Compose a scene: who acts, what happens, and which distractors rest or drift by."""
 
 import dataclasses
 import zlib
@@ -22,7 +22,7 @@ class Difficulty:
     """How hard the scenes are to describe.
 
     Attributes:
-      distractors: things added to those drawn, as far as there may be so many.
+      distractors: things added to those drawn, up to `MAX_THINGS` in all.
       captions: the most captions of a clip.
       held_out: what 'val' and 'test' show that 'train' never does: 'triples', combinations of an
         event and its actors, or 'kinds', colored shapes.
@@ -52,14 +52,14 @@ class Scene:
 
     @property
     def draw_order(self) -> tuple[Thing, ...]:
-        """Return the things from the back to the front; distractors never touch an actor."""
+        """The things from the back to the front; distractors never touch an actor."""
         actors = self.things[: self.event.num_actors]
         rest = self.things[self.event.num_actors :]
         return rest + (actors if self.event.behind else actors[::-1])
 
 
 def compose(split: str, index: int, seed: int, difficulty: Difficulty = USUAL) -> Scene:
-    """Return scene `index` of a split; it depends on nothing but the arguments."""
+    """Compose scene `index` of a split; it depends only on the arguments."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     event = EVENTS[index % len(EVENTS)]
     kinds = _choose_actors(event, split, rng, difficulty.held_out)
@@ -72,7 +72,7 @@ def compose(split: str, index: int, seed: int, difficulty: Difficulty = USUAL) -
 
 
 def split_of(event: str, kinds: list[Kind], held_out: str = 'triples') -> str:
-    """Return the only split in which these actors do this.
+    """Find the only split in which these actors do this.
 
     Six of eight combinations are in 'train'. With `held_out` 'kinds', six of eight colored shapes
     are; where actors are of several splits, the rarer one counts.
@@ -84,12 +84,14 @@ def split_of(event: str, kinds: list[Kind], held_out: str = 'triples') -> str:
 
 
 def _split_by_name(words: Sequence[str]) -> str:
+    # A checksum, not a list of exceptions: new events and things fall into splits by themselves.
     bucket = zlib.crc32(' '.join(words).encode()) % 8
     return {0: 'val', 1: 'test'}.get(bucket, 'train')
 
 
 def _choose_actors(event: Event, split: str, rng: np.random.Generator, held_out: str) -> list[Kind]:
     """Draw kinds of different colours until the combination belongs to the split."""
+    # Drawing again keeps the kinds of each split uniform among those that belong to it.
     while True:
         kinds = [KINDS[i] for i in rng.choice(len(KINDS), event.num_actors, replace=False)]
         fits = not event.into or kinds[1][1] in ('ring', 'box')
@@ -106,8 +108,8 @@ def _actors(
         radii = np.array([rng.uniform(0.075, 0.085), rng.uniform(0.145, 0.165)])
     paths = place(event, radii, num_frames, rng)
     return [
-        Thing(*kind, float(radius), _tilt(rng), path)
-        for kind, radius, path in zip(kinds, radii, paths, strict=True)
+        Thing(colour, shape, float(radius), _tilt(rng), path)
+        for (colour, shape), radius, path in zip(kinds, radii, paths, strict=True)
     ]
 
 
@@ -117,9 +119,11 @@ def _add_distractors(things: list[Thing], count: int, rng: np.random.Generator) 
     taken = {(thing.colour, thing.shape) for thing in things}
     others = [kind for kind in KINDS if kind not in taken]
     for i in rng.choice(len(others), count, replace=False):
+        colour, shape = others[i]
+        # Full pictures have no room: after some tries the distractor is left out.
         for _ in range(20):
             path = _stand(num_frames, rng) if rng.random() < 0.5 else _drift(num_frames, rng)
-            thing = Thing(*others[i], rng.uniform(0.08, 0.12), _tilt(rng), path)
+            thing = Thing(colour, shape, rng.uniform(0.08, 0.12), _tilt(rng), path)
             if all(_clear(thing, other) for other in things):
                 things.append(thing)
                 break
@@ -134,7 +138,7 @@ def _stand(num_frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _drift(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a straight way through the picture that may begin or end outside."""
+    """Draw a straight path through the picture that may begin or end outside."""
     angle, speed, middle = (
         rng.uniform(0, 2 * np.pi),
         rng.uniform(0.4, 1.4),

@@ -36,9 +36,9 @@ KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """One thing and its way through a clip.
+    """One thing and its path through a clip.
 
-    Lengths are shares of the picture's side; x goes right and y goes down.
+    Lengths are fractions of the picture's side; x goes right and y goes down.
 
     Attributes:
       colour: a key of `COLOURS`.
@@ -55,13 +55,13 @@ class Thing:
     path: np.ndarray
 
     def outlines(self) -> list[np.ndarray]:
-        """Return the tilted outlines around the thing's centre, each (points, 2)."""
+        """Compute the tilted outlines around the thing's centre, each (points, 2)."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         turn = self.radius * np.array([(cos, sin), (-sin, cos)])
         return [outline @ turn for outline in SHAPES[self.shape]]
 
     def boxes(self) -> np.ndarray:
-        """Return the visible bounds x1 y1 x2 y2 in every frame, (F, 4); zero while off-screen."""
+        """Compute the visible bounds x1 y1 x2 y2 per frame, (F, 4); zero while off-screen."""
         outline = self.outlines()[0]
         box = np.concatenate([self.path + outline.min(0), self.path + outline.max(0)], axis=-1)
         box = box.clip(0, 1)

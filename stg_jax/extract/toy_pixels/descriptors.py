@@ -53,14 +53,13 @@ def describe_frame(
     The descriptor says what is in the picture and roughly where, but not which outline is where.
     `contrast` is the distance from the ground, see `contrast.distance`; computed if it is None.
     """
-    if contrast is None:
-        contrast = distance(lab[None], ground)[0]
+    seen: np.ndarray = distance(lab[None], ground)[0] if contrast is None else contrast
     layout = _shrink(lab.astype(np.float32), GRID) - ground
     pixels = lab.reshape(-1, 3)
     # Hues and edges count by chroma, which most pixels of a frame do not have.
     coloured = np.flatnonzero(_CHROMA[_hue_index(pixels)])
     hues = _hue_histogram(pixels[coloured], len(pixels))
-    edges = _edge_histogram(pixels[coloured], *edges_of(contrast, coloured), len(pixels))
+    edges = _edge_histogram(pixels[coloured], *edges_of(seen, coloured), len(pixels))
     parts = layout.ravel() / 25, 2 * hues, (ground - _NEUTRAL) / 100, edges
     return np.concatenate(parts).astype(np.float32)
 
@@ -75,7 +74,8 @@ def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> n
     """
     # Optical flow smooths across edges: it moves the plain ground around a moving thing, too.
     x, y = cv2.split(flow * moving[..., None])
-    return _shrink(cv2.merge([x, y, cv2.magnitude(x, y)]), side).ravel() / 2
+    # Not cv2.magnitude, whose last bit depends on where in memory its arguments are.
+    return _shrink(cv2.merge([x, y, np.sqrt(x * x + y * y)]), side).ravel() / 2
 
 
 def describe_region(
