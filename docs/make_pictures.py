@@ -33,14 +33,14 @@ _CURVES = (
 
 
 def main() -> None:
-    """Write images/toy.jpg, and images/faithfulness.svg where a file of explain.py is named."""
+    """Write images/toy.jpg and, for a file of launch/explain.py, images/faithfulness.svg."""
     draw_toy()
     for path in sys.argv[1:]:
         draw_faithfulness(read_json(path)['faithfulness'])
 
 
 def draw_toy() -> None:
-    """Write images/toy.jpg: sampled frames of toy clips with the boxes found in their pixels."""
+    """Write images/toy.jpg: sampled frames of toy clips with the detected boxes."""
     with tempfile.TemporaryDirectory() as folder:
         films = list(toy.render(Path(folder), seed=0, num_clips={'train': max(_CLIPS) + 1}))
         rows = [_row(films[i]) for i in _CLIPS]
@@ -49,14 +49,14 @@ def draw_toy() -> None:
 
 
 def draw_faithfulness(found: dict[str, dict[str, Any]]) -> None:
-    """Write images/faithfulness.svg: what words lose without what is relevant, by branch."""
+    """Write images/faithfulness.svg: deletion and insertion curves by branch."""
     figure = new_figure(4.2 * len(found), 3.4)
     panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
     for axes, (branch, curves) in zip(panels, found.items(), strict=True):
         for name, colour, style, label in _CURVES:
             axes.plot(curves['share'], curves[name], style, color=colour, label=label)
         axes.set_title(_SAYS.get(branch, branch), fontsize=10, loc='left')
-        axes.set_xlabel('share of them taken away or added')
+        axes.set_xlabel('share taken away or added')
         axes.grid(alpha=0.3)
     panels[0].set_ylabel('mean probability of a word')
     figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=2)

@@ -1,13 +1,13 @@
-"""Measure how far the explanations of a trained run can be believed.
+"""Measure how faithful the explanations of a trained run are.
 
     python launch/explain.py --workdir runs/toy --split test
     python launch/explain.py --workdir runs/msvd --clips 20
 
-Follows the probability of every word of the run's captions while the objects (for the teacher) or
-frames (for the student) of a clip are taken away or added in the order of their relevance, against
-a random order. On the toy world, where it is known what a noun names, also counts how often the
-most relevant object of a noun is that thing. Writes RUN/eval/SPLIT/explanations.json; the curves
-of the JSON are described in docs/explain.md.
+Takes the objects (for the teacher) or frames (for the student) of a clip away, or adds them, in the
+order of their relevance or in random order, and follows the probability of each word of the run's
+captions. On the toy world, where it is known which thing a noun refers to, also counts how often
+the noun's most relevant object is that thing. Writes RUN/eval/SPLIT/explanations.json, which
+docs/explain.md describes.
 """
 
 from absl import flags
@@ -18,11 +18,13 @@ from stg_jax.cli import app
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data that the run was trained on.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
-_CLIPS = flags.DEFINE_integer('clips', 60, 'Clips to measure, the first of the split.', 1)
+_CLIPS = flags.DEFINE_integer(
+    'clips', 60, 'Number of clips to measure, from the start of the split.', 1
+)
 
 
 def main(args: list[str]) -> None:
-    """Measure, write and print."""
+    """Measure the run, write the result and print a summary."""
     app.no_arguments(args)
     workdir = app.required(_WORKDIR)
     import itertools

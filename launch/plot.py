@@ -3,7 +3,7 @@
     python launch/plot.py runs/toy
     python launch/plot.py runs/full runs/spatial runs/temporal --out ablations.svg
 
-Reads RUN/metrics.jsonl, also of a run that is still training.
+Reads RUN/metrics.jsonl, also while the run is still training.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def main(workdirs: list[str]) -> None:
     from stg_jax.visualize.curves import draw_curves, read_metrics
 
     names = [Path(workdir).name for workdir in workdirs]
-    # Runs of one name in several folders are told apart by all of their paths.
+    # Runs of one name in several folders are labelled with their whole paths.
     names = names if len(set(names)) == len(names) else workdirs
     draw_curves(_OUT.value, dict(zip(names, map(read_metrics, workdirs), strict=True)))
     print(f'wrote {_OUT.value}')

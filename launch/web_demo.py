@@ -4,8 +4,8 @@
     python launch/web_demo.py --workdir runs/own --samples clips/ --host 0.0.0.0 --port 8080
 
 Needs the extra `demo`: pip install -e '.[extract,demo]'. The page shows the caption and the report
-of `launch/caption.py`. By default the samples are the videos of the run's own data, where it has
-any, and the page is for this machine alone.
+of `launch/caption.py`. By default the samples are the videos of the run's own data, if there are
+any, and only this machine can reach the page. docs/caption.md says what is done with uploads.
 """
 
 from pathlib import Path
@@ -33,8 +33,9 @@ def main(args: list[str]) -> None:
     """Serve until interrupted."""
     app.no_arguments(args)
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.web_demo import Limits, build_demo, caption_fn, launch_demo
+    from stg_jax.captioning.web_demo import build_demo, caption_fn, launch_demo
     from stg_jax.extract.video.files import list_videos
+    from stg_jax.extract.video.untrusted import Limits
 
     captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
     own = Path(captioner.run.config.data.dir, 'videos')

@@ -31,12 +31,25 @@ def write_file(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     """Yield a name beside `path` for a file that replaces `path` when the block succeeds."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the file and not in /tmp, because a rename is only atomic within one file system.
     temporary = path.with_name(_temporary_name(path.name))
     try:
-        yield temporary
-        temporary.replace(path)
+        with _naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: os.PathLike[str]) -> Iterator[None]:
+    """Add the path to system errors that have none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -72,12 +85,16 @@ def check_writable(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -
         raise UserError(f'{path} is a folder: name a file in it')
     in_bucket = '://' in os.fspath(path)  # where folders need not exist
     folder = path.parent if in_bucket else next(each for each in path.parents if each.exists())
+    # By writing, because os.access is wrong for root, read-only mounts and network drives.
     probe = folder / _temporary_name(path.name)
     try:
         if not in_bucket:
             _check_length(path)
         probe.touch()
         probe.unlink()
+        if not in_bucket:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(path)  # refuses a name that is too long; that of the probe is short
     except OSError as error:
         raise UserError(
             f'{path} cannot be written ({error.strerror or error}): name a file elsewhere'
@@ -154,9 +171,10 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         reason = f'{error.filename}: {error.strerror}'
         raise UserError(f'{path} cannot be made ({reason}): name another folder') from None
     try:
-        yield temporary
-        refuse_existing(path)  # another process may have been faster
-        temporary.rename(path)
+        with _naming(path):
+            yield temporary
+            refuse_existing(path)  # another process may have been faster
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
@@ -164,8 +182,11 @@ def write_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def refuse_existing(path: Path) -> None:
     """Refuse to write a folder where anything exists, be it a link to nothing."""
-    if os.path.lexists(path):
-        raise UserError(f'{path} exists already: name another folder, or remove it first')
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    raise UserError(f'{path} exists already: name another folder, or remove it first')
 
 
 def _is_utf8(text: str) -> bool:

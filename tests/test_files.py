@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, whatever other processes do or left."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -104,3 +105,24 @@ def test_names_that_are_not_utf_8_are_kept_in_json(tmp_path):
     value = {'file': os.fsdecode(b'\xff.mp4'), 'text': 'é'}
     files.write_json(tmp_path / 'x.json', value)
     assert files.read_json(tmp_path / 'x.json') == value
+
+
+def full_disk():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # without a name, as `write` raises it
+
+
+def test_a_full_disk_leaves_nothing_and_names_what_was_written(tmp_path):
+    for write in (files.write_file, files.write_folder):
+        with pytest.raises(OSError, match='No space left') as raised, write(tmp_path / 'x'):
+            full_disk()
+        assert raised.value.filename == str(tmp_path / 'x')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_too_long_are_refused_before_any_work(tmp_path):
+    path = tmp_path / ('x' * 300)
+    with pytest.raises(OSError, match='File name too long'), files.write_folder(path):
+        raise AssertionError('the work has begun')
+    with pytest.raises(UserError, match=r'cannot be written .*too long'):
+        files.check_writable(path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 """A web page on which people caption their own videos."""
 
-import dataclasses
 import functools
 import html
 from collections.abc import Callable, Sequence
@@ -14,8 +13,7 @@ from stg_jax.captioning.video_captioner import VideoCaptioner
 from stg_jax.decode.candidates import best_candidates
 from stg_jax.errors import UserError
 from stg_jax.extract.timing import Stages
-from stg_jax.extract.video.timeline import read_timeline
-from stg_jax.extract.video.untrusted import read_untrusted
+from stg_jax.extract.video.untrusted import Limits, read_untrusted
 
 # People in the queue; others are asked to come back later.
 WAITING = 20
@@ -26,53 +24,6 @@ KEPT, _SWEEP = 900, 60
 CaptionFn = Callable[[Path], tuple[str, str]]  # from a video to its caption and its report
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """The largest video that a stranger may upload.
-
-    Attributes:
-      seconds: of its length.
-      megabytes: of its file.
-      patience: seconds that checking and decoding may take.
-    """
-
-    seconds: float
-    megabytes: float
-    patience: float = 120.0
-
-    @property
-    def pixels(self) -> float:
-        """Pixels of all frames: 60 frames a second in full HD.
-
-        Neither the length nor the size of a file bounds the work of decoding it: a plain picture
-        compresses a thousandfold.
-        """
-        return self.seconds * 60 * 1920 * 1080
-
-    def check(self, path: Path) -> None:
-        """Refuse a larger video, before any of it is decoded.
-
-        Raises:
-          UserError: it is larger, or not a video.
-        """
-        if path.stat().st_size > self.megabytes * 1e6:
-            raise UserError(
-                f'{path.name} is larger than {self.megabytes:g} MB: cut it or make it smaller'
-            )
-        timeline = read_timeline(path)
-        if timeline.end > self.seconds:
-            raise UserError(
-                f'{path.name} lasts {timeline.end:.0f} s and {self.seconds:g} s is the limit: '
-                'cut it'
-            )
-        pixels = len(timeline.second) * timeline.frame_pixels
-        if pixels > self.pixels:
-            raise UserError(
-                f'{path.name} has {len(timeline.second)} frames of {timeline.frame_pixels} pixels, '
-                f'and {self.pixels / 1e6:.0f} million in all is the limit: scale it down'
-            )
-
-
 def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
     """Build the function from a video file to its caption and its report, a page as HTML text."""
     # Loads the models now: a missing one is reported at the start and not to the first visitor.
@@ -80,9 +31,7 @@ def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
 
     def caption(path: Path) -> tuple[str, str]:
         # Only the decoder sees untrusted bytes; what it returns are arrays of known shapes.
-        video = read_untrusted(
-            path, extractor.sampling, check=limits.check, patience=limits.patience
-        )
+        video = read_untrusted(path, extractor.sampling, limits)
         choose = functools.partial(best_candidates, captioner)
         captioned = caption_frames(extractor, choose, path, video, Stages())
         report = Report()

@@ -28,7 +28,7 @@ _CORPUS_COLUMNS = ('VideoID', 'Start', 'End', 'Language', 'Description')
 _KINDS = (_SENTENCES, _DESCRIPTIONS, '*.csv')
 _CLIP = re.compile(r'\S+_\d+_\d+')
 # The corpus writes English; copies that passed through other tools write codes.
-_ENGLISH = re.compile(r'english|eng?|en[-_]\w+', re.IGNORECASE)
+_ENGLISH = re.compile(r'(.*\W)?english(\W.*)?|eng?|en[-_]\w+', re.IGNORECASE)
 
 
 def recognizes(path: Path) -> bool:

@@ -186,6 +186,7 @@ def _first_state(
     shape_BKL = (batch_size, beam_size, max_words + 1)
     empty_BKL = jnp.full(shape_BKL, PAD, jnp.int32)
     impossible_BK = jnp.full(shape_BKL[:2], -jnp.inf, jnp.float32)
+    # Places that no hypothesis fills hold an empty caption with score -inf.
     found_BKL = empty_BKL.at[:, :, 0].set(EOS)[:, :num_best]
     return _State(
         step=jnp.int32(0),
@@ -244,6 +245,7 @@ def _select(state: _State, grown: _Continuations, cache: Any, rules: Rules) -> _
     # C = K continuations of each prefix are enough: the K best of a clip are among them.
     logp_BK, index_BK = jax.lax.top_k(grown.logp_BKC.reshape(B, K * C), K)
     beam_BK = index_BK // C
+    # Index K * C entries by beam and by continuation.
     choice_BK = jnp.take_along_axis(grown.token_BKC.reshape(B, K * C), index_BK, axis=1)
     token_BKL = _reorder(state.live_token_BKL, beam_BK).at[:, :, state.step].set(choice_BK)
     ends_BK = choice_BK == EOS

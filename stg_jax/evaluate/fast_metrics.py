@@ -15,6 +15,7 @@ from stg_jax.evaluate.alignment import check_references, in_order_of
 from stg_jax.evaluate.summable import BleuCounts
 
 MAX_ORDER = 4
+# A pair of numbers as one int64 key: NumPy sorts and searches such keys without Python loops.
 _HALF = 32  # bits
 _NO_KEY = np.iinfo(np.int64).max
 
@@ -122,6 +123,7 @@ def _count(caption_X: np.ndarray, gram_X: np.ndarray) -> Counts:
     return Counts(*unpair(key_Y), count_Y)
 
 
+# pycocoevalcap's constants.
 _SIGMA = 6.0  # of the Gaussian over lengths
 _SCALE = 10.0  # of CIDEr
 
@@ -171,6 +173,7 @@ class PreparedReferences:
         captions = [caption.split() for group in grouped for caption in group]
         self._length_R = np.array([len(words) for words in captions])
         self._numbers = NgramNumbers(captions)
+        # References of all clips in one flat list; `clip_R` leads back to the clips.
         clip_R = np.repeat(np.arange(len(grouped)), self._num_references_C)
         self._orders = [
             _prepare(counts, num_grams, clip_R)
@@ -204,6 +207,7 @@ class PreparedReferences:
         for n, counts in enumerate(self._numbers.counts(captions)):
             similarity_C, correct_C4[:, n] = self._compare(self._orders[n], counts, length_C)
             cider_C += similarity_C
+        # A caption of n words has n - k + 1 n-grams of order k.
         guess_C4 = np.maximum(length_C[:, None] - np.arange(MAX_ORDER), 0)
         bleu = BleuCounts(correct_C4, guess_C4, length_C, self._closest(length_C))
         return _SCALE / MAX_ORDER * cider_C / self._num_references_C, bleu

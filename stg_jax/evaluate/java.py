@@ -75,6 +75,7 @@ def tokenise(captions: Sequence[str]) -> list[str]:
     # One caption is one line. A stray line break, U+2028 included, would shift all later captions.
     text = ''.join(' '.join(caption.split()) + '\n' for caption in captions)
     command = [*_JAVA, '-cp', str(_PTB_JAR), 'edu.stanford.nlp.process.PTBTokenizer']
+    # The options of pycocoevalcap's tokenizer, so that scores are those of published work.
     command += ['-preserveLines', '-lowerCase', '-encoding', 'UTF-8']
     try:
         result = subprocess.run(command, input=text, capture_output=True, **_TEXT)
@@ -257,6 +258,7 @@ def spice_scores(
             'SPICE needs models that pycocoevalcap does not include: fetch them once with '
             '`python -m pycocoevalcap.spice.get_stanford_models`, a large download'
         )
+    # Numbers instead of clip ids: ids can hold any character.
     rows = [
         {'image_id': i, 'test': text, 'refs': list(group)}
         for i, (text, group) in enumerate(zip(hypotheses, references, strict=True))

@@ -50,10 +50,12 @@ def probe_scores(run: RunFolder, split: str) -> dict[str, float]:
     Returns:
       Percentages by name, see `SCORES`, without those that depend on roles.
     """
+    # Trained on the same split as the captioner, so that both know the same clips.
     (train_FC, train), (test_FC, test) = (_pooled(run, name) for name in ('train', split))
     mean_C, deviation_C = train_FC.mean(0), train_FC.std(0) + 1e-6
     train_FC, test_FC = ((x_FC - mean_C) / deviation_C for x_FC in (train_FC, test_FC))
     target_FK = np.stack([_target(meaning) for meaning in train])
+    # The closed form of ridge regression, with the mean of the targets as unpenalized offset.
     gram_CC = train_FC.T @ train_FC + _RIDGE * np.eye(len(mean_C))
     offset_K = target_FK.mean(0)
     weight_CK = np.linalg.solve(gram_CC, train_FC.T @ (target_FK - offset_K))

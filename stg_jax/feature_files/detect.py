@@ -77,8 +77,6 @@ def refuse_other(path: str | os.PathLike[str], found: str) -> UserError:
         return UserError(f'{path} {_PICKLED[found]} (docs/data.md has the lines)')
     if found == 'npy':
         return UserError(f'{path} is one array: name the folder that holds one .npy per clip')
-    if found == 'npz':
-        return UserError(f'{path} is one archive: name the folder that holds the .npz files')
     if found == 'HDF5 folder':
         number = sum(map(_is_hdf5, files.visible(Path(path).iterdir())))
         return UserError(

@@ -138,6 +138,10 @@ class NpzArchive(Source[np.ndarray]):
     def __init__(self, path: str):
         self.path = path
         self.keys = list(npz_headers(Path(path)))
+        if _OF_OBJECTS & set(self.keys):
+            raise UserError(
+                f'{path} holds the objects of one picture: pass the folder of all as --objects'
+            )
         self.width = usual_width(self.keys, lambda key: self._read(key, None).shape[-1])
 
     def read(self, key: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +66,7 @@ class Joined(Source[Features]):
       open_one: opens one of them.
 
     Raises:
-      UserError: two hold the same clip, or features of another width, or more than a few cannot
-        be read.
+      UserError: two hold the same clip, or more than a few cannot be read or are of another width.
     """
 
     def __init__(
@@ -76,35 +75,29 @@ class Joined(Source[Features]):
         self.path = path
         self._open_one = open_one
         self._open: collections.OrderedDict[str, Source[Features]] = collections.OrderedDict()
-        self._holder: dict[str, str] = {}
-        widths: dict[str, int] = {}
-        warnings, broken = {}, []
+        files, broken = {}, []
         # Each file is opened once to learn its keys, then closed until one of them is read.
-        for found in paths:
+        for each in paths:
             try:
-                source = open_one(found)
+                with open_one(each) as source:
+                    files[each] = source
             except UserError as error:
-                broken.append(error)
-                continue
-            with source:
-                for key in source.keys:
-                    if key in self._holder:
-                        raise UserError(f'{self._holder[key]} and {found} both hold {key}')
-                    self._holder[key] = found
-                self.family = source.family
-                widths[found] = source.width
-                warnings |= dict.fromkeys(source.warnings)
-        if _FEW * len(broken) > len(paths):
-            raise broken[0]
-        self.width = _same_width(widths)
-        self.keys = list(self._holder)
-        self.warnings = [*warnings, *(f'left out: {error}' for error in broken)]
+                broken.append(str(error))
+        sound, odd = _of_one_width(files)
+        if _FEW * len(broken + odd) > len(paths):
+            raise UserError((broken + odd)[0])
+        self.family = next(iter(sound.values())).family
+        self.width = next(iter(sound.values())).width
+        self._place, notes = _clips(sound)
+        self.keys = list(self._place)
+        warnings = dict.fromkeys(text for source in sound.values() for text in source.warnings)
+        self.warnings = [*warnings, *notes, *(f'left out: {text}' for text in broken + odd)]
 
     def read(self, key: str) -> Features:
         """Read the features of a clip from the file that holds it."""
-        if key not in self._holder:
+        if key not in self._place:
             raise UserError(f'{self.path}: {key} does not exist: choose another clip or file')
-        path = self._holder[key]
+        path, key = self._place[key]
         if path not in self._open:
             if len(self._open) == _MOST_OPEN:
                 self._open.popitem(last=False)[1].close()
@@ -118,14 +111,40 @@ class Joined(Source[Features]):
             self._open.popitem()[1].close()
 
 
-def _same_width(widths: dict[str, int]) -> int:
-    first, width = next(iter(widths.items()))
-    for path, other in widths.items():
-        if other != width:
-            raise UserError(
-                f'{first} is {width} wide and {path} {other}: join files of one network only'
-            )
-    return width
+Sources = Mapping[str, Source[Features]]  # by path, closed again
+
+
+def _of_one_width(files: Sources) -> tuple[Sources, list[str]]:
+    """Separate the files of the most frequent width; a sentence about each of the others."""
+    counts = collections.Counter(source.width for source in files.values())
+    usual = counts.most_common(1)[0][0] if counts else 0
+    sound = {path: source for path, source in files.items() if source.width == usual}
+    odd = [
+        f'{next(iter(sound))} is {usual} wide and {path} {source.width}: join files of one network '
+        'only'
+        for path, source in files.items()
+        if path not in sound
+    ]
+    return sound, odd
+
+
+def _clips(files: Sources) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Find the file and the key of each clip, and note what was assumed.
+
+    Where every file holds one array of one name, such as `features`, the files name the clips.
+    """
+    keys = [list(source.keys) for source in files.values()]
+    if len(keys) > 1 and len(keys[0]) == 1 and all(each == keys[0] for each in keys):
+        (key,) = keys[0]
+        note = f'every file holds only {key}: the names of the files are taken for the clips'
+        return {Path(path).stem: (path, key) for path in files}, [note]
+    place: dict[str, tuple[str, str]] = {}
+    for path, source in files.items():
+        for key in source.keys:
+            if key in place:
+                raise UserError(f'{place[key][0]} and {path} both hold {key}')
+            place[key] = path, key
+    return place, []
 
 
 _COLUMNS = re.compile(r'(?P<path>.+):(?P<start>[0-9]+)-(?P<stop>[0-9]+)')

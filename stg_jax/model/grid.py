@@ -91,5 +91,5 @@ def check_grid(num_cells: int) -> None:
         raise UserError(
             f"config.model.scene_tokens = 'grid' needs a square number of cells, but "
             f'config.data.grid_cells is {num_cells}: set it and config.data.grid_dim to what the '
-            'data folder holds (launch/prepare.py verify DATA_DIR shows it)'
+            'data folder holds (launch/verify.py DATA_DIR shows it)'
         )

@@ -23,9 +23,9 @@ _ARRAYS = (
 )
 _OPTIONAL = ('grid',)
 _FACTS = ('fps', 'height', 'width')
-# File names may have 255 bytes: 8 keys of 15 digits fit. 60 bits make a collision among a million
-# clips unlikely (5e-7).
-_KEY = 15  # hexadecimal digits: the keys of a chunk fit in a file name
+# Hexadecimal digits. File names may have 255 bytes, and 8 keys of 15 digits fit. 60 bits make a
+# collision among a million clips unlikely (5e-7).
+_KEY = 15
 # What NumPy and zipfile raise for files that are truncated or changed.
 _DAMAGED = (ValueError, KeyError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile)
 

@@ -17,7 +17,7 @@ SUFFIXES = ('.html', '.htm')
 _PIXELS = 4_000_000
 # Fewest and most pixels of a frame's longer side, whatever the budget.
 _SIDES = (160, 480)
-_SCRIPTS = ('film.js', 'tell.js', 'page.js')
+_SCRIPTS = ('film.js', 'describe.js', 'page.js')
 # Rows of the table of links.
 _LINKS = 10
 # With more clips than these the page starts with a list of them.

@@ -1,9 +1,9 @@
 const SVG = 'http://www.w3.org/2000/svg';
-const KINDS = [['space', 0], ['time', 1]]; // of links, and how many frames they reach forward
-const MOST_TAGS = 3; // more of them hide the picture
+const KINDS = [['space', 0], ['time', 1]]; // kind of a link, and how many frames it spans
+const MOST_TAGS = 3; // more would hide the picture
 const LONGEST = 28; // letters of a tag
-const DARKEST = 0.7; // opacity of the cell that is missed most of all
-const FAINTEST = 0.3; // opacity of a lit box that hardly speaks for its word
+const DARKEST = 0.7; // opacity of the most missed cell
+const FAINTEST = 0.3; // opacity of the least relevant lit box
 
 function draw(parent, kind, name, attributes) {
   const element = document.createElementNS(SVG, kind);
@@ -12,7 +12,7 @@ function draw(parent, kind, name, attributes) {
   return parent.appendChild(element);
 }
 
-/** Place every object of a clip on the film, in the film's own pixels. */
+/** Compute the position of every object on the film, in pixels of the film. */
 function places(section, data) {
   const images = section.querySelectorAll('.film img');
   return data.objects.map((objects, t) => {
@@ -30,7 +30,7 @@ function centre(box) {
   return [box.x + box.width / 2, box.y + box.height / 2];
 }
 
-/** Return a path from one box to another, with a head where it is an arrow. */
+/** Build the path of a link between two boxes; arrows have a head. */
 function path(from, to, isArrow) {
   const [x1, y1] = centre(from), [x2, y2] = centre(to);
   const line = `M${x1.toFixed(1)} ${y1.toFixed(1)}L${x2.toFixed(1)} ${y2.toFixed(1)}`;
@@ -42,12 +42,12 @@ function path(from, to, isArrow) {
   return `${line}M${point(0, 0)}L${point(9, 4)}L${point(9, -4)}Z`;
 }
 
-/** Return the strongest of links that stand in order. */
+/** Select the strongest links from a sorted list. */
 function strongest(links, share) {
   return links.slice(0, Math.ceil(links.length * share));
 }
 
-/** Draw the strongest links: boldly between lit objects, faintly from a lit one to another. */
+/** Draw the strongest links: bold between two lit objects, faint if only one is lit. */
 function showLinks(svg, data, boxes, share, isLit) {
   for (const [kind, step] of KINDS) {
     for (const [look, numLit] of [['faint', 1], ['', 2]]) {
@@ -59,7 +59,7 @@ function showLinks(svg, data, boxes, share, isLit) {
   }
 }
 
-/** Tint the cells that a word misses, where the objects are cells of a grid. */
+/** Tint the cells that the word misses, if the objects are cells of a grid. */
 function showCells(svg, boxes, cells, most) {
   boxes.forEach((frame, t) => frame.forEach(({ x, y, width, height }, n) => {
     if (cells[t][n] < MISSED) return;
@@ -67,7 +67,7 @@ function showCells(svg, boxes, cells, most) {
   }));
 }
 
-/** Write what a lit object is inside the top of its box, and inside its frame. */
+/** Label a lit object at the top of its box, within its frame. */
 function writeTag(svg, { name, x, y, frame }) {
   const tag = draw(svg, 'text', 'tag', { y: Math.min(Math.max(y, frame.top) + 14, frame.bottom - 4) });
   tag.textContent = name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name;
@@ -75,11 +75,11 @@ function writeTag(svg, { name, x, y, frame }) {
   tag.setAttribute('x', Math.max(Math.min(x + 4, last), frame.left + 3));
 }
 
-/** Draw all boxes, and lit ones the bolder the more they speak for the word. */
+/** Draw all boxes; lit ones are bolder the more relevant they are. */
 function showBoxes(svg, boxes, lit, most) {
   const all = boxes.flatMap((frame) => [...frame.values()]);
   const outline = all.map(({ x, y, width, height }) => `M${x} ${y}h${width}v${height}h${-width}Z`);
-  // Dark below light: one of the two is seen on any picture.
+  // A dark line below a light one: one of the two is visible on any picture.
   for (const name of ['box under', 'box']) draw(svg, 'path', name, { d: outline.join('') });
   for (const [t, n, value] of lit) {
     const { x, y, width, height } = boxes[t].get(n);

@@ -1,6 +1,6 @@
-const LEAST_SCALE = 0.1; // log-probability that a full bar of saliency stands for at least
+const LEAST_SCALE = 0.1; // log-probability; a full bar of saliency means at least this
 
-/** Return what full marks stand for: one scale for all words of a clip, so that they compare. */
+/** Compute one scale for all words of a clip, so that their marks can be compared. */
 function scalesOf(data) {
   const most = (rows) => (rows || []).flat(2).reduce((a, b) => Math.max(a, b), 0);
   return {
@@ -26,7 +26,7 @@ function showBars(section, data, scales, word) {
   setBars(section, 'saliency', missed, scales.saliency);
 }
 
-/** Mark on the bars of attention how long they are where all frames share it evenly. */
+/** Mark on the bars of attention the length of an even share of all frames. */
 function markEven(section, data, scales) {
   for (const name of ['teacher', 'student']) {
     const even = 1 / data.objects.length / scales[name];
@@ -34,12 +34,12 @@ function markEven(section, data, scales) {
   }
 }
 
-/** Screen readers read a live region out whenever it is assigned, also what it said before. */
+/** Set the text of a live region only if it changes: screen readers repeat it otherwise. */
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Draw one clip as it stands: the word that is lit, if any, and the links asked for. */
+/** Draw the current state of a clip: the lit word, if any, and the chosen share of links. */
 function show(section, data, scales, word) {
   const svg = section.querySelector('.film > svg');
   const slider = section.querySelector('input[type=range]');
@@ -66,7 +66,7 @@ function reveal(section, lit) {
   strip.scrollLeft = frame.offsetLeft - (strip.clientWidth - frame.clientWidth) / 2;
 }
 
-/** Keep room for the longest sentence, so that pointing at words moves nothing. */
+/** Reserve room for the longest sentence, so that pointing at words moves nothing. */
 function keepRoom(section, data) {
   const told = section.querySelector('.told');
   const measure = document.createElement('p');
@@ -100,7 +100,7 @@ function start(section) {
     button.addEventListener('focus', () => pass(i));
     button.addEventListener('blur', () => pass(null));
     button.addEventListener('click', () => {
-      if (kept === i) passing = null; // a second tap lets go, though the word keeps the focus
+      if (kept === i) passing = null; // a second tap releases the word, although it keeps the focus
       keep(kept === i ? null : i);
     });
   });
@@ -109,7 +109,7 @@ function start(section) {
   });
   section.querySelector('input[type=range]').addEventListener('input', redraw);
   markEven(section, data, scales);
-  // A word may have had the focus before its clip was started.
+  // A word may have received the focus before its clip was started.
   const focused = buttons.indexOf(document.activeElement);
   if (focused >= 0) passing = focused;
   keepRoom(section, data);
@@ -117,7 +117,7 @@ function start(section) {
   new ResizeObserver(redraw).observe(section.querySelector('.film'));
 }
 
-/** Start each clip when it comes near the window: a film of an hour has hundreds. */
+/** Start each clip when it comes near the viewport: the report of a film has hundreds. */
 function startWhenSeen(sections) {
   const observer = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
     if (!isIntersecting) return;
@@ -127,7 +127,7 @@ function startWhenSeen(sections) {
   sections.forEach((section) => observer.observe(section));
 }
 
-/** Tell a page that shows this one in a frame how high it is. */
+/** Post the height of this page to the page that shows it in a frame. */
 function tellHeight() {
   document.documentElement.classList.add('framed');
   const post = () => window.parent.postMessage({ reportHeight: document.body.offsetHeight }, '*');

@@ -1,4 +1,4 @@
-// Text enters the page through textContent alone: captions are other people's.
+// Text enters the page only through textContent: captions are untrusted.
 const {metrics, clips} = JSON.parse(document.getElementById('data').textContent);
 const [AT_ONCE, REFERENCES, BINS] = [50, 5, 20];
 const part = Object.fromEntries(

@@ -16,9 +16,9 @@ import pytest
 
 from stg_jax.captioning import web_demo
 from stg_jax.captioning.explained import in_frame
-from stg_jax.captioning.web_demo import Limits, build_demo, launch_demo
+from stg_jax.captioning.web_demo import build_demo, launch_demo
 from stg_jax.errors import UserError
-from stg_jax.extract.video.untrusted import read_untrusted
+from stg_jax.extract.video.untrusted import Limits, read_untrusted
 from stg_jax.visualize.explanation_page import render_page
 from tests.fakes.fake_report import ATTACK, fake_entry
 from tests.fakes.fake_video import grey_ramp, write_video
@@ -28,7 +28,7 @@ LIMITS = Limits(seconds=4.5, megabytes=0.5)
 
 def caption(path):
     """Answer without a model, with texts that try to break out of the page."""
-    read_untrusted(path, {'num_frames': 2}, check=LIMITS.check, patience=LIMITS.patience)
+    read_untrusted(path, {'num_frames': 2}, LIMITS)
     return f'a caption {ATTACK}', render_page([fake_entry()])
 
 
@@ -102,25 +102,30 @@ def test_more_pixels_than_the_limit_are_refused(tmp_path):
         limits.check(write_video(tmp_path / 'large.mkv', frames))
 
 
-def hang(path):
-    time.sleep(60)
+class Hanging(Limits):
+    def check(self, path):
+        time.sleep(60)
 
 
-def die(path):
-    os.kill(os.getpid(), signal.SIGKILL)
+class Crashing(Limits):
+    def check(self, path):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
-    ('check', 'message'),
-    [(hang, r'film\.mp4 takes more than 5 s'), (die, r'film\.mp4 cannot be decoded')],
+    ('limits', 'message'),
+    [
+        (Hanging(60, 1, patience=5), r'film\.mp4 takes more than 5 s'),
+        (Crashing(60, 1, patience=60), r'film\.mp4 cannot be decoded'),
+    ],
 )
-def test_a_request_that_hangs_or_crashes_ends_alone(film, check, message):
+def test_a_request_that_hangs_or_crashes_ends_alone(film, limits, message):
     start = time.monotonic()
     with pytest.raises(UserError, match=message):
-        read_untrusted(film, {'num_frames': 2}, check=check, patience=5 if check is hang else 60)
+        read_untrusted(film, {'num_frames': 2}, limits)
     assert time.monotonic() - start < 50
     assert not multiprocessing.active_children()
-    assert read_untrusted(film, {'num_frames': 2}, check=LIMITS.check, patience=60).num_frames == 40
+    assert read_untrusted(film, {'num_frames': 2}, LIMITS).num_frames == 40
 
 
 PLAY_LIST = '#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n'

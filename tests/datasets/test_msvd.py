@@ -134,7 +134,9 @@ def test_a_stray_quote_that_would_swallow_captions_is_refused(tmp_path, quoted):
         corpus_of(tmp_path, *rows)
 
 
-@pytest.mark.parametrize('language', ['english', 'ENGLISH ', 'en', 'eng', 'en-US', 'En_gb'])
+@pytest.mark.parametrize(
+    'language', ['english', 'ENGLISH ', 'en', 'eng', 'en-US', 'En_gb', 'English (UK)', 'US English']
+)
 def test_english_has_many_spellings(tmp_path, language):
     rows = f'a,1,2,9,clean,5,{language},a man\na,1,2,9,clean,5,Greek,x\n'
     assert corpus_of(tmp_path, rows) == {'a_1_2': ['a man']}

@@ -113,6 +113,19 @@ def test_the_film_is_read_whatever_stands_before_it(tmp_path, streams):
     assert ranks(video.frames).tolist() == [2, 7, 12, 17, 22, 27, 32, 37]
 
 
+@pytest.mark.parametrize('suffix', ['mkv', 'mp4', 'ts', 'avi'])
+def test_a_stream_without_packets_is_passed_over(tmp_path, suffix):
+    path = tmp_path / f'x.{suffix}'
+    with av.open(str(path), 'w') as container:
+        for height, width in ((240, 320), (32, 48)):
+            stream = container.add_stream('mpeg4', rate=10)
+            stream.height, stream.width, stream.pix_fmt = height, width, 'yuv420p'
+        for frame in grey_ramp(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+        container.mux(stream.encode())
+    assert ranks(read_frames(path, 4).frames).tolist() == [5, 15, 25, 35]
+
+
 def test_a_stream_that_does_not_decode_is_passed_over(tmp_path):
     path = write_streams(tmp_path / 'x.mkv', [(*SMALL[:3], True), (*FILM[:3], True)])
     content = bytearray(path.read_bytes())

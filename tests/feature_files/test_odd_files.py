@@ -164,6 +164,9 @@ def test_frames_in_archives_that_are_passed_as_objects_are_doubted(tmp_path):
     folder = write_archives(tmp_path / 'npz', fake.fake_frames(CLIPS))
     with open_objects(folder) as source:
         assert any('if they are frames' in warning for warning in source.warnings)
+    picture = fake.write_npz(tmp_path / 'one', fake.images_of(fake.fake_objects('a'))) + '/a_0.npz'
+    with pytest.raises(UserError, match='holds the objects of one picture: pass the folder'):
+        open_frames(picture)
     boxed = fake.write_npz(tmp_path / 'boxed', fake.images_of(fake.fake_objects(CLIPS)))
     assert holds_objects(boxed)
     with pytest.raises(UserError, match='holds objects, not features of frames'):
@@ -255,6 +258,28 @@ def test_thousands_of_files_are_not_held_open(tmp_path):
             np.testing.assert_array_equal(found[clip], values)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_files_of_one_array_each_are_called_by_their_names(tmp_path):
+    frames = fake.fake_frames(['vid1', 'vid2', 'vid10'])
+    folder = tmp_path / 'rows'
+    folder.mkdir()
+    for clip, values in frames.items():
+        fake.write_hdf5(folder / f'{clip}.h5', {'features': values})
+    with open_frames(f'{folder}/*.h5') as source:
+        assert source.warnings == [
+            'every file holds only features: the names of the files are taken for the clips'
+        ]
+        for clip, values in frames.items():
+            np.testing.assert_array_equal(source.read(clip), values)
+
+
+def test_one_file_of_another_width_is_left_out_and_named(tmp_path):
+    frames = fake.fake_frames([f'clip{i:02d}' for i in range(12)], steps=1)
+    pattern = write_rows(tmp_path / 'rows', frames | {'clip00': np.ones((1, 7), np.float32)})
+    with open_frames(pattern) as source:
+        assert (len(source.keys), source.width) == (11, 5)
+        assert 'clip00.h5 7: join files of one network only' in source.warnings[-1]
 
 
 def test_one_damaged_file_of_many_is_left_out_and_named(tmp_path):

@@ -10,6 +10,7 @@ from stg_jax.errors import UserError
 from stg_jax.feature_files.open import open_frames
 from stg_jax.prepare.inspect.path import inspect
 from tests.fakes import fake_features as fake
+from tests.fakes import fake_video
 from tests.fakes.fake_data import fake_data_folder
 from tests.fakes.real_data import real_data
 
@@ -131,6 +132,14 @@ def test_knows_folders_and_tables(tmp_path):
         assert entry in text and 'ids: name; 2 of 3' in text and f'as: {flag}={path}' in text
 
 
+def test_describes_one_archive_of_all_clips(tmp_path):
+    path = tmp_path / 'all.npz'
+    np.savez(path, **fake.fake_frames(['vid1', 'vid2']))
+    text = inspect(str(path), CAPTIONED, None)
+    assert '  vid1: float32 (3, 5)' in text and 'ids: vidK; 2 of 3' in text
+    assert f'pass it as: --appearance={path}' in text
+
+
 def test_says_how_to_choose_among_several_features(tmp_path):
     folder = fake.write_npy(tmp_path / 'i3d', {'a_rgb': np.ones((2, 3)), 'a_flow': np.ones((2, 3))})
     assert f'choose some by writing {folder}:' in inspect(folder, None, None)
@@ -230,3 +239,11 @@ def test_inspects_the_real_folder():
     assert '22 video files' in seen('videos')
     assert '280 frames, 20.00 a second, 1280 x 720' in seen('videos', 'imageio_cockatoo.mp4')
     assert 'test: 2990 clips with 59800 captions' in seen('msrvtt', 'test_videodatainfo.json.zip')
+
+
+@pytest.mark.parametrize('columns', [6, 10])
+def test_a_video_is_no_table_however_many_tabs_its_first_line_has(tmp_path, columns):
+    path = fake_video.write_video(tmp_path / 'v.ts', fake_video.grey_ramp(4))
+    # FFmpeg searches a transport stream for its first packet, whatever comes before it.
+    path.write_bytes(b'\t'.join([b'\x00\x01'] * columns) + b'\n' + path.read_bytes())
+    assert 'a video of 4 frames' in inspect(str(path), None, None)

@@ -58,6 +58,7 @@ def load_system(path: str, split: str) -> System:
     if found.is_dir():
         files = [found / 'eval' / split / 'scores.json']
         if not files[0].exists() and not (found / 'config.json').exists():
+            # No run itself, so a folder of runs: the seeds of a system, as sweep.py writes them.
             runs = sorted(run for run in found.iterdir() if (run / 'config.json').exists())
             files = [run / 'eval' / split / 'scores.json' for run in runs]
         if not files:

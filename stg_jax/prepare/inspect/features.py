@@ -125,6 +125,9 @@ def _entries(path: str, found: str) -> list[str]:
         names = [file.relative_to(path) for file in sorted(Path(path).rglob('*.npz'))]
         names = [name for name in names if not is_hidden(name)]
         return [f'  {name}: {_npz(Path(path) / name)}' for name in names[:_FIRST]]
+    if found == 'npz':
+        headers = npz_headers(Path(path))
+        return [f'  {name}: {dtype} {shape}' for name, (shape, dtype) in headers.items()][:_FIRST]
     columns = bottom_up_tsv.first_row(path).items()
     return ['  first row: ' + ', '.join(f'{name} {value}' for name, value in columns)]
 

@@ -23,12 +23,12 @@ def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
     """
     # By content, not by name: files are renamed, and a wrong suffix must not decide.
     found = content(path)
-    if found in ('HDF5', 'TSV', 'npy folder', 'npz folder'):
+    if found in ('HDF5', 'TSV', 'npy folder', 'npz folder', 'npz'):
         return '\n'.join(describe_features(path, found, annotations, ids))
     if found == 'data folder':
         return '\n'.join(_data_folder(path))
     # These are refused with the advice that preparing them would give.
-    if found in ('pickle', 'torch', 'pickle folder', 'npy', 'npz', 'empty'):
+    if found in ('pickle', 'torch', 'pickle folder', 'npy', 'empty'):
         raise refuse_other(path, found)
     lines = _captions(path)
     if not lines and found == 'HDF5 folder':

@@ -1,4 +1,4 @@
-const MISSED = 0.01; // log-probability: what costs a word less is not missed
+const MISSED = 0.01; // log-probability; smaller losses count as none
 
 function percent(value) {
   if (value > 0 && value < 0.01) return '< 1 %';
@@ -9,7 +9,7 @@ function nameOf(data, t, n) {
   return data.objects[t].find((each) => each[0] === n)[1];
 }
 
-/** Return where the largest of some numbers stands. */
+/** Find the index of the largest number. */
 function largest(row) {
   return row.indexOf(Math.max(...row));
 }
@@ -26,7 +26,7 @@ function tellAttention(data, branch, word) {
   return `Its attention is highest at frame ${most + 1}: ${percent(row[most])}, where an even share is ${percent(1 / row.length)}.`;
 }
 
-/** Tell the strongest link of each kind that a lit object has. */
+/** Describe the strongest link of each kind of a lit object. */
 function tellLinks(data, lit) {
   const isLit = (t, n) => lit.some((row) => row[0] === t && row[1] === n);
   const found = KINDS.flatMap(([kind, step]) => data[kind]
@@ -49,7 +49,7 @@ function tellTeacher(data, word) {
   return `Teacher, ${data.teacher} branch: ${said}${tellLinks(data, lit)} ${tellAttention(data, data.teacher, word)}`;
 }
 
-/** Tell the grid cell that a word misses most, where objects are cells. */
+/** Describe the grid cell that a word misses most, if objects are cells. */
 function tellCell(data, word) {
   if (!data.cells) return '';
   const rows = data.cells[word], t = largest(rows.map((row) => Math.max(...row))), n = largest(rows[t]);
@@ -63,12 +63,12 @@ function tellStudent(data, word) {
   const said = row[most] >= MISSED
     ? `it needs frame ${most + 1} most (−${row[most].toFixed(2)} log-probability without it).`
     : 'no single frame is missed.';
-  // One decoder over both branches has one attention, which is told with the teacher.
+  // A joint decoder has one attention, which is described with the teacher.
   const attention = data.student === data.teacher ? '' : ` ${tellAttention(data, data.student, word)}`;
   return `Student, ${data.student} branch: ${said}${tellCell(data, word)}${attention}`;
 }
 
-/** Say in words what the picture shows, for those who do not see it; a line for each branch. */
+/** Describe in words what the picture shows, one line per branch, for screen readers. */
 function tell(data, word) {
   if (!data.words.length) return 'The caption has no words.';
   if (word === null) return 'No word is chosen.';
