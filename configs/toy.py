@@ -35,5 +35,5 @@ def get_config() -> ConfigDict:
     config.loss.kd_weight = 0.5
     config.kd.update(direction='teacher', detach_teacher=True)
     config.optim.update(lr=1e-3, decay='cosine')
-    config.train.update(epochs=5, patience=0)
+    config.train.update(epochs=4, patience=0)
     return config
