@@ -26,7 +26,7 @@ test-all: test
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 format: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .

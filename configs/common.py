@@ -38,7 +38,9 @@ def _data() -> ConfigDict:
     data.eval_captions = 5  # captions of a clip that enter the validation loss [D]
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
     data.min_count = 1  # words rarer than this in the train captions become UNK [D]
-    data.order = 'global'  # global: the same batches on any number of hosts | per_host: own shards
+    data.order = (
+        'global'  # the same batches on any number of hosts | per_host, advanced: own shards
+    )
     data.shuffle_buffer = 1024  # records; one full-size record is about 0.27 MB [D]
     data.cache = 'none'  # none: stream | host: keep in its memory | device: in accelerators' [D]
     return data

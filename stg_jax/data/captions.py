@@ -45,6 +45,7 @@ class Captions:
         Returns:
           (clips, passes, K) int64, rows of the table of captions.
         """
+        # A clip without captions counts as one with one, which `_schedule` then replaces by PAD.
         sizes = np.maximum(self._counts, 1)[:, None]
         # Sorting random numbers permutes the captions of all clips at once. The draw depends only
         # on the seed and the number of captions, so that a resumed run shows the same ones.

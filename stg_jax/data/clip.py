@@ -86,6 +86,7 @@ def check_same_shapes(clip: Clip, first: Clip) -> None:
     Raises:
       UserError: naming both clips, the kind and both shapes.
     """
+    # Records have one schema, and a batch stacks its clips.
     for kind in _SHAPED:
         shape, expected = _shape(clip, kind), _shape(first, kind)
         if shape != expected:

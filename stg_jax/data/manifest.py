@@ -68,6 +68,7 @@ class Manifest:
         fields = {field.name for field in dataclasses.fields(cls)}
         if isinstance(entries, dict):
             entries = {'cells': 0} | entries  # folders from before grids
+        # Any other JSON file of that name, such as one of a web application.
         if not isinstance(entries, dict) or set(entries) != fields:
             raise UserError(f'{path} is not the manifest of a data folder: prepare the data again')
         for name, (is_sound, expected) in _ENTRIES.items():

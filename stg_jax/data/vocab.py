@@ -32,6 +32,7 @@ class Vocabulary:
         Raises:
           UserError: no word is left.
         """
+        # Callers pass train captions only: no model could have seen words of the test.
         counts = collections.Counter(word for caption in captions for word in caption.split())
         words = [word for word, count in counts.items() if count >= min_count]
         if not words:

@@ -83,6 +83,7 @@ def read_lens(file: h5py.File, path: str, num_rows: int) -> np.ndarray | None:
     """
     if not hdf5.holds(file, 'lens'):
         return None
+    # Also as (clips, 1), and as floats.
     lens = hdf5.read(hdf5.dataset(file, 'lens')).reshape(-1)
     lens = as_numbers(lens, f'{path}: lens').astype(np.int64)
     if len(lens) != num_rows:
@@ -96,6 +97,7 @@ def row_number(path: str, key: str, num_rows: int) -> int:
     Raises:
       UserError: there is no such row.
     """
+    # int() also takes signs, blanks, underscores and the digits of other scripts.
     if not (key.isdecimal() and key.isascii() and int(key) < num_rows):
         raise UserError(f'{path} has rows 0 to {num_rows - 1}, not {key}')
     return int(key)

@@ -42,6 +42,7 @@ def frame_size(sizes: h5py.File | None, key: str) -> tuple[int, int]:
     if sizes is None or not hdf5.holds(sizes, key):
         return UNKNOWN
     where = f'{sizes.filename}: {key}'
+    # The channels may follow: the shape of the frame as it was decoded.
     size = as_numbers(hdf5.read(hdf5.dataset(sizes, key)), where)
     if size.shape not in ((2,), (3,)) or not 1 <= size.min() <= size.max() < _LARGEST:
         raise UserError(f'{where} is no frame size, expected (height, width[, channels]) in pixels')

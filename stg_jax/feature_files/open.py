@@ -99,6 +99,7 @@ class Joined(Source[Features]):
             raise UserError(f'{self.path}: {key} does not exist: choose another clip or file')
         path, key = self._place[key]
         if path not in self._open:
+            # The one that was not read for longest.
             if len(self._open) == _MOST_OPEN:
                 self._open.popitem(last=False)[1].close()
             self._open[path] = self._open_one(path)
@@ -116,6 +117,7 @@ Sources = Mapping[str, Source[Features]]  # by path, closed again
 
 def _of_one_width(files: Sources) -> tuple[Sources, list[str]]:
     """Separate the files of the most frequent width; a sentence about each of the others."""
+    # A vote among the files, as among the clips of one file.
     counts = collections.Counter(source.width for source in files.values())
     usual = counts.most_common(1)[0][0] if counts else 0
     sound = {path: source for path, source in files.items() if source.width == usual}

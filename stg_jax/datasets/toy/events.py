@@ -42,6 +42,7 @@ def _along_x(x: np.ndarray | float, y: np.ndarray | float, time: np.ndarray) -> 
     return np.stack(np.broadcast_arrays(x, y, time)[:2], axis=-1)
 
 
+# Numbers are drawn anew in every clip, so that no event is recognized by one length or moment.
 def _push(time, radii, rng):
     touch, start = CONTACT * radii.sum(), rng.uniform(0.3, 0.45)
     approach, distance = rng.uniform(0.15, 0.22), rng.uniform(0.22, 0.28)
@@ -52,6 +53,7 @@ def _push(time, radii, rng):
 
 def _chase(time, radii, rng):
     gap, length = radii.sum() + rng.uniform(0.03, 0.07), rng.uniform(0.4, 0.48)
+    # A winding path, the same for both: a straight chase would look like two things that cross.
     height, turns, phase = rng.uniform(0.05, 0.1), rng.uniform(5, 9), rng.uniform(0, 2 * np.pi)
     ways = [length * time, length * time + gap]
     return [_along_x(way, height * np.sin(turns * way + phase), time) for way in ways]
@@ -59,6 +61,7 @@ def _chase(time, radii, rng):
 
 def _jump_into(time, radii, rng):
     distance, height, start = rng.uniform(0.32, 0.42), rng.uniform(0.2, 0.3), rng.uniform(0.1, 0.3)
+    # A parabola after a pause: before it starts to jump, the subject must be seen outside.
     flight = np.interp(time, [start, start + 0.45], [0, 1])
     subject = _along_x(distance * (flight - 1), -4 * height * flight * (1 - flight), time)
     return [subject, _along_x(0, 0, time)]
@@ -71,6 +74,7 @@ def _pass_behind(time, radii, rng):
 
 
 def _circle(time, radii, rng):
+    # More than one turn, as less looks like passing by.
     angle = rng.uniform(0, 2 * np.pi) + 2 * np.pi * rng.uniform(1.1, 1.5) * time
     orbit = radii.sum() + rng.uniform(0.02, 0.06)
     return [orbit * np.stack([np.cos(angle), np.sin(angle)], axis=-1), _along_x(0, 0, time)]
@@ -85,6 +89,7 @@ def _leave(time, radii, rng):
 def _bump(time, radii, rng):
     touch, hit, run = CONTACT * radii.sum(), rng.uniform(0.35, 0.5), rng.uniform(0.25, 0.32)
     subject = np.interp(time, [0, hit, 1], [-touch - run, -touch, -touch - 0.8 * run])
+    # The patient gives way a little: without it, bumping looks like meeting a wall.
     patient = np.interp(time, [0, hit, hit + 0.1], [0, 0, 0.03])
     return [_along_x(subject, 0, time), _along_x(patient, 0, time)]
 

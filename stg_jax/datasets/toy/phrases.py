@@ -118,5 +118,6 @@ def describe(
 
 def _noun_phrase(colour: str, shape: str, rng: np.random.Generator) -> str:
     nouns = NOUNS[shape]
+    # The first noun is the usual one, as synonyms in real captions are not equally frequent.
     noun = nouns[0] if rng.random() < 0.6 else nouns[-1]
     return f'{rng.choice(("a", "the"))} {colour} {noun}'

@@ -61,6 +61,7 @@ def render(
       UserError: a split has another name.
     """
     check_splits(num_clips)
+    # One at a time: the films of thousands of clips would fill the memory before any is written.
     for split, count in num_clips.items():
         for index in range(count):
             yield render_clip(folder, split, index, seed, difficulty)
@@ -127,6 +128,7 @@ def _draw(frame: np.ndarray, thing: Thing, outlines: list[np.ndarray], rank: int
 
 
 def _true_boxes(scene: Scene) -> np.ndarray:
+    # The patient's place stays empty where there is none, so that row 1 never is a distractor.
     boxes = [thing.boxes() for thing in scene.things]
     nothing = np.zeros_like(boxes[0])
     if scene.event.num_actors == 1:

@@ -31,6 +31,7 @@ SHAPES = {
     'triangle': (_circle(1, 3),),
 }
 
+# Color and shape vary independently: a model cannot infer one from the other.
 KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 
@@ -65,5 +66,6 @@ class Thing:
         outline = self.outlines()[0]
         box = np.concatenate([self.path + outline.min(0), self.path + outline.max(0)], axis=-1)
         box = box.clip(0, 1)
+        # Clipping leaves a thing outside of the picture without an area.
         visible = (box[:, 2:] > box[:, :2]).all(axis=-1, keepdims=True)
         return np.where(visible, box, 0).astype(np.float32)
