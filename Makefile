@@ -15,9 +15,7 @@ demo: $(VENV)/.installed
 	@echo 'To try:  $(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00000.mp4'
 
 # Everything that takes seconds; test-all adds what is marked slow in the tests.
-test: $(VENV)/.installed-dev
-	$(RUN) -m ruff format --check .
-	$(RUN) -m ruff check .
+test: lint
 	$(PYTEST) -m 'not slow'
 
 test-all: test

@@ -11,7 +11,7 @@ from configs import paper
 from stg_jax.errors import UserError
 
 ABLATIONS = {
-    'scene': {'model.branches': 'scene'},  # the scene branch alone
+    'scene': {'model.branches': 'scene'},  # only the scene branch
     'concat': {'model.fusion': 'concat'},  # one decoder over the features of both branches
     'l2': {'kd.kind': 'l2'},  # distil features, not words
     'spatial': {'model.graph': 'spatial'},  # no links in time
@@ -22,7 +22,7 @@ ABLATIONS = {
 
 
 def get_config(name: str = 'full') -> ConfigDict:
-    """Return the config of the row called `name`."""
+    """Build the config of a row of the table."""
     if name not in ABLATIONS:
         raise UserError(f'configs/ablations.py has no {name!r}: it has {", ".join(ABLATIONS)}')
     config = paper.get_config()

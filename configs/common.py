@@ -1,14 +1,14 @@
-"""Every default of the project, once. The other configs change what differs.
+"""Every default of the project, defined once. The other configs change what differs.
 
-Tags after a value tell how sure it is (docs/model.md): [P] printed by the authors, [2] second
-hand, [R] recalled, [D] our decision.
+stg_jax/config.py holds the type and the range of each value. Tags after a value name its source
+(docs/model.md): [P] printed by the authors, [2] second hand, [R] recalled, [D] our decision.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Return the paper's full model with its training defaults; `data.dir` is left to the user."""
+    """Build the paper's full model with its training defaults; the user sets `data.dir`."""
     config = ConfigDict()
     config.seed = 0
     config.data = _data()
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
 def _data() -> ConfigDict:
     data = ConfigDict()
     data.dir = ''  # a folder written by launch/prepare.py
-    data.toy_clips = ''  # where given, the toy world is rendered into a `dir` that does not exist
+    data.toy_clips = ''  # if set, the toy world is rendered into `dir` unless that exists
     data.frames = 10  # T, sampled uniformly over the clip [2]
     data.objects = 5  # N, per frame; any number up to what the shards hold [2]
     data.appearance_dim = 2048  # C2, ResNet-101 [2]
@@ -35,7 +35,7 @@ def _data() -> ConfigDict:
     data.grid_cells = 0  # G, cells of the grid of a frame; 0: the grid is not read [D]
     data.grid_dim = 0  # Cg, numbers of a cell
     data.captions_per_clip = 4  # K: a clip is encoded once and decoded K times [D]
-    data.eval_captions = 5  # captions of a clip that enter the validation loss [D]
+    data.eval_captions = 5  # captions per clip in the validation loss [D]
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
     data.min_count = 1  # words rarer than this in the train captions become UNK [D]
     data.order = (
@@ -112,11 +112,11 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
-    train.steps_per_execution = 1  # steps dispatched as one program; fewer than an epoch has [D]
+    train.steps_per_execution = 1  # steps dispatched as one program, fewer than an epoch has [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation score before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
-    train.checkpoint_steps = 0  # save also every so many steps; 0: after epochs only
+    train.checkpoint_steps = 0  # also save every n steps; 0: only after epochs
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
     return train
 

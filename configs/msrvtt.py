@@ -6,7 +6,7 @@ from configs import common
 
 
 def get_config() -> ConfigDict:
-    """Return the config."""
+    """Build the config."""
     config = common.get_config()
     config.data.dir = 'data/msrvtt'
     config.data.min_count = 3

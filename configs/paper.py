@@ -9,7 +9,7 @@ from configs import msvd
 
 
 def get_config() -> ConfigDict:
-    """Return the config."""
+    """Build the config."""
     config = msvd.get_config()
     config.model.update(object_memory='mean', scene_tokens='frames', graph_norm='none')
     config.loss.update(scene_weight=1.0, kd_weight=4.0, label_smoothing=0.0)

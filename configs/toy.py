@@ -6,7 +6,7 @@ from configs import common
 
 
 def get_config() -> ConfigDict:
-    """Return the config."""
+    """Build the config."""
     config = common.get_config()
     config.data.update(
         dir='data/toy',
@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
         grid_cells=49,
         grid_dim=40,
         max_words=12,
-        captions_per_clip=2,  # of about five: more clips a step teach more than more captions
+        captions_per_clip=2,  # 2 of about 5: more clips per step helped more than more captions
     )
     config.model.update(
         width=128,

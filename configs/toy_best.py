@@ -6,7 +6,7 @@ from configs import toy
 
 
 def get_config() -> ConfigDict:
-    """Return the config."""
+    """Build the config."""
     config = toy.get_config()
     config.data.update(dir='data/toy_best', toy_clips='train=20000,val=100,test=300')
     config.train.epochs = 6

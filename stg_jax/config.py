@@ -321,7 +321,7 @@ def _check(key: str, value: Any, hint: Any) -> None:
         raise UserError(f'config.{key} is {value!r}; it must be {_KINDS.get(kind, kind.__name__)}')
     for least, most in ranges:
         if not least <= value <= most:  # so that NaN is refused, too
-            raise UserError(f'config.{key} is {value}; it must lie in [{least}, {most}]')
+            raise UserError(f'config.{key} is {value}; it must be in [{least}, {most}]')
 
 
 _KINDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'true or false'}

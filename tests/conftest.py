@@ -17,7 +17,10 @@ _FAST_COMPILES = (
 )
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
 _OWN_CACHE = pytest.StashKey[bool]()
-_LONGEST = ('test_local_pod', 'test_loop', 'test_commands', 'test_prepare', 'test_suites')
+_LONGEST = (
+    *('test_local_pod', 'test_loop', 'test_colab', 'test_suites', 'test_step', 'test_devices'),
+    *('test_small_validation', 'test_network', 'test_prepare', 'test_commands', 'test_fuzz'),
+)
 
 
 def pytest_configure(config):
@@ -35,7 +38,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     # First, so that at the end no worker of pytest-xdist waits for the other's long file.
-    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+    rank = {stem: index for index, stem in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_unconfigure(config):

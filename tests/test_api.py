@@ -11,6 +11,7 @@ import pytest
 
 import stg_jax
 from configs import toy
+from stg_jax.config import parse_config
 from stg_jax.data.captions import read_captions
 from stg_jax.data.records import read_clips
 from stg_jax.decode.captioner import stack_clips
@@ -27,7 +28,8 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('api') / 'data'
     clips = {'train': 4, 'val': 1, 'test': 3}
     size = {'num_frames': FRAMES, 'num_objects': OBJECTS}
-    prepare_toy(folder, num_clips=clips, seed=0, workers=1, **size)
+    world = parse_config(toy.get_config()).toy
+    prepare_toy(folder, num_clips=clips, world=world, workers=1, **size)
     return folder
 
 

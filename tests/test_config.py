@@ -84,7 +84,7 @@ def test_ablations_are_valid(name):
     ],
 )
 def test_a_number_out_of_range_is_refused(key, value, range_):
-    assert refusal(config_with(key, value)) == f'config.{key} is {value}; it must lie in {range_}'
+    assert refusal(config_with(key, value)) == f'config.{key} is {value}; it must be in {range_}'
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
+from stg_jax.config import flat
 from stg_jax.errors import UserError, first_line
 
 
@@ -60,7 +61,7 @@ def unknown_key(argv: Sequence[str]) -> UserError | None:
     # Without overrides the file can be read, although the command line as a whole cannot.
     plain = [arg for pair in pairs for arg in pair if _name(pair[0]) == 'config']
     try:
-        keys = list(_flattened(read_config(plain)))
+        keys = list(flat(read_config(plain).to_dict()))
     except (AttributeError, KeyError):  # it is the config file that raises
         return None
     for name in (_name(pair[0]).removeprefix('config.') for pair in pairs):
@@ -90,10 +91,3 @@ def _pairs(argv: Sequence[str]) -> Iterator[list[str]]:
 
 def _name(arg: str) -> str:
     return arg.lstrip('-').partition('=')[0]
-
-
-def _flattened(config: ConfigDict, prefix: str = '') -> Iterator[str]:
-    for key, value in config.items():
-        yield f'{prefix}{key}'
-        if isinstance(value, ConfigDict):
-            yield from _flattened(value, f'{prefix}{key}.')

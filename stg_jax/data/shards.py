@@ -10,7 +10,8 @@ import numpy as np
 from etils import epath
 
 from stg_jax.data.captions import no_split, open_folder
-from stg_jax.data.manifest import Manifest
+from stg_jax.data.clip import Clip
+from stg_jax.data.manifest import OPTIONAL_KINDS, Manifest
 from stg_jax.data.sampler import Order
 from stg_jax.data.tf import tf, tfds
 from stg_jax.errors import UserError
@@ -68,6 +69,9 @@ def open_split(data_dir: str | os.PathLike[str], name: str) -> Split:
         paths = [os.fspath(path) for path in stored.filepaths]
         if not isinstance(features, tfds.features.FeaturesDict):
             raise ValueError('features.json describes no record')
+        fields = {field.name for field in dataclasses.fields(Clip)} - {*OPTIONAL_KINDS}
+        if missing := sorted(fields - features.keys()):
+            raise ValueError(f'features.json has no {missing[0]}')
     split = Split(folder, name, manifest, features, paths, stored.shard_lengths)
     # By size: reading all checksums of a large data set would delay every start by minutes.
     if not _complete(split, stored.num_bytes):

@@ -59,8 +59,13 @@ class Vocabulary:
         return ' '.join(words)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one word a line, in the order of the ids."""
-        files.write_text(path, ''.join(f'{word}\n' for word in self.words))
+        """Write `text` to a file."""
+        files.write_text(path, self.text)
+
+    @property
+    def text(self) -> str:
+        """One word a line, in the order of the ids."""
+        return ''.join(f'{word}\n' for word in self.words)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> 'Vocabulary':

@@ -54,7 +54,9 @@ def feature_shapes(data: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
 def init_params(model: CaptioningModel, data: DataConfig, seed: int) -> PyTree:
     """Draw the initial parameters."""
     batch = {key: jnp.zeros((1, *x.shape), x.dtype) for key, x in feature_shapes(data).items()}
+    # Parameters depend on no size of the batch: one caption of two tokens is the least work.
     token_BKL = jnp.zeros((1, 1, 2), jnp.int32)
+    # Jitted: without it, every operation of the network is compiled by itself.
     init = jax.jit(lambda rng: model.init(rng, batch, token_BKL, False)['params'])
     return init(jax.random.key(seed))
 

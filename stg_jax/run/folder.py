@@ -3,13 +3,16 @@
 RUN/config.json      the config, whole
 RUN/manifest.json    what the features are and which extractor made them
 RUN/vocab.txt        the words, one a line
+RUN/digests.json     hashes of the manifest and the vocabulary
 RUN/checkpoints/     see stg_jax/run/checkpoint.py
 RUN/metrics.jsonl    one object per logged step and per validation
 RUN/eval/SPLIT/      predictions and scores
+RUN/training.lock    see stg_jax/run/lock.py
 """
 
 import dataclasses
-from pathlib import Path
+import hashlib
+import os
 
 from etils import epath
 
@@ -18,8 +21,12 @@ from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
+from stg_jax.run.lock import cannot_write
 
-# Keys that may change when a run goes on: they alter no step that was taken before.
+_CONFIG, _DIGESTS = 'config.json', 'digests.json'
+_MANIFEST, _VOCAB = _WITH_DIGEST = 'manifest.json', 'vocab.txt'
+
+# Keys that may change when a run resumes: they alter no step that was taken before.
 _MAY_CHANGE = (
     'data.dir',
     'data.cache',
@@ -35,7 +42,23 @@ _MAY_CHANGE = (
 
 # Keys that older versions of the code did not have, with the value by which these versions trained,
 # and keys that only they had, which never changed a network.
-_ADDED = {'train.steps_per_execution': 1}
+_ADDED = {
+    'train.steps_per_execution': 1,
+    'data.grid_cells': 0,
+    'data.grid_dim': 0,
+    'toy.seed': 0,
+    'toy.distractors': 0,
+    'toy.captions': 6,
+    'toy.held_out': 'triples',
+    'toy.detector_dropout': 0.0,
+    'toy.detector_jitter': 0.0,
+    'model.object_memory': 'mean',
+    'model.scene_tokens': 'frames',
+    'model.grid_frames': 1,
+    'model.grid_mixings': 1,
+    'optim.decay': 'none',
+    'optim.weight_decay': 0.0,
+}
 _REMOVED = {'data.skip_damaged'}
 
 
@@ -49,21 +72,25 @@ class RunFolder:
     vocab: Vocabulary
 
     @classmethod
-    def open(cls, path: str | Path) -> 'RunFolder':
+    def open(cls, path: str | os.PathLike[str]) -> 'RunFolder':
         """Read what describes a run.
 
         Raises:
-          UserError: the folder holds no run, or a file of it cannot be read.
+          UserError: the folder holds no run, or a file of it is damaged or of another version.
         """
-        path = epath.Path(path)
-        if not (path / 'config.json').exists():
-            raise UserError(f'{path} holds no run: it has no config.json (train.py writes one)')
-        return cls(
-            path,
-            _read_config(path / 'config.json'),
-            Manifest.load(path / 'manifest.json'),
-            Vocabulary.load(path / 'vocab.txt'),
-        )
+        folder = epath.Path(path)
+        config = _read_config(folder)
+        manifest = Manifest.load(folder / _MANIFEST)
+        vocab = Vocabulary.load(folder / _VOCAB)
+        # A flipped bit in a word or a scale would load, and change every caption a little.
+        recorded = _recorded_digests(folder)
+        for name in _WITH_DIGEST:
+            if name in recorded and recorded[name] != _digest((folder / name).read_bytes()):
+                raise UserError(
+                    f'{folder / name} is damaged: it is not what training wrote; copy the run '
+                    'again, or start its training command once more, which writes the file anew'
+                )
+        return cls(folder, config, manifest, vocab)
 
     def claim(self) -> None:
         """Write what describes a run, or check that the folder already belongs to this config.
@@ -72,18 +99,18 @@ class RunFolder:
           UserError: the folder holds a run of another config or another vocabulary, or cannot be
             written.
         """
-        if (self.path / 'config.json').exists():
-            self._refuse_another(self.open(self.path))
+        if (self.path / _CONFIG).exists():
+            self._refuse_another_config()
+            self._refuse_another_vocabulary()
         try:
-            self.manifest.save(self.path / 'manifest.json')
-            self.vocab.save(self.path / 'vocab.txt')
+            self.manifest.save(self.path / _MANIFEST)
+            self.vocab.save(self.path / _VOCAB)
+            digests = {name: _digest((self.path / name).read_bytes()) for name in _WITH_DIGEST}
+            write_json(self.path / _DIGESTS, digests)
             # Last, so that a folder with a config is complete.
-            write_json(self.path / 'config.json', self.config.tree())
+            write_json(self.path / _CONFIG, self.config.tree())
         except OSError as error:
-            raise UserError(
-                f'{self.path} cannot be written ({error.strerror or error}): '
-                'choose another --workdir'
-            ) from None
+            raise cannot_write(self.path, error) from None
 
     @property
     def checkpoints(self) -> epath.Path:
@@ -99,36 +126,60 @@ class RunFolder:
         """Folder of the predictions and scores of a split."""
         return self.path / 'eval' / split
 
-    def _refuse_another(self, stored: 'RunFolder') -> None:
-        ours, theirs = self.config.flat(), stored.config.flat()
+    def _refuse_another_config(self) -> None:
+        ours, theirs = self.config.flat(), _read_config(self.path).flat()
         changed = [
-            f'{key} (there {theirs.get(key)!r}, now {ours.get(key)!r})'
-            for key in sorted(ours.keys() | theirs.keys())
-            if ours.get(key) != theirs.get(key) and not key.startswith(_MAY_CHANGE)
+            f'{key} (there {theirs[key]!r}, now {ours[key]!r})'
+            for key in sorted(ours)
+            if ours[key] != theirs[key] and not key.startswith(_MAY_CHANGE)
         ]
         if changed:
             raise UserError(
                 f'{self.path} belongs to a run of another config; it differs in '
                 f'{", ".join(changed)}: choose another --workdir or the same config'
             )
-        if self.vocab.words != stored.vocab.words:
+
+    def _refuse_another_vocabulary(self) -> None:
+        # By the digest: a damaged vocab.txt of this very run is written anew.
+        stored = _recorded_digests(self.path).get(_VOCAB)
+        if stored is None:
+            stored = _digest(Vocabulary.load(self.path / _VOCAB).text.encode())
+        if stored != _digest(self.vocab.text.encode()):
             raise UserError(
                 f'{self.path} belongs to a run with another vocabulary: '
                 'its data folder has changed since; choose another --workdir'
             )
 
 
-def _read_config(path: epath.Path) -> Config:
-    """Read config.json, which an older version of the code may have written."""
+def _read_config(folder: epath.Path) -> Config:
+    """Read config.json, which another version of the code may have written."""
+    path = folder / _CONFIG
+    if not path.exists():
+        raise UserError(f'{folder} holds no run: it has no {_CONFIG} (train.py writes one)')
     tree = read_json(path)
     if not isinstance(tree, dict):
-        raise UserError(f'{path} is not the config of a run: it holds no object')
+        raise UserError(f'{path} is damaged: it is not a JSON object; copy the run again')
     given = flat(tree)
     values = _ADDED | {key: given[key] for key in given if key not in _REMOVED}
     try:
         return parse_config(nested(values))
     except UserError as error:
         raise UserError(
-            f'{path} does not fit this version of the code ({error}): '
-            'use the version that trained the run'
+            f'{path} does not fit this version of the code ({error}): use the version that '
+            'trained the run, or copy the run again if the file is damaged'
         ) from None
+
+
+def _recorded_digests(folder: epath.Path) -> dict[str, str]:
+    """Read the digests of a run; runs of older versions have none."""
+    path = folder / _DIGESTS
+    if not path.exists():
+        return {}
+    recorded = read_json(path)
+    if not isinstance(recorded, dict):
+        raise UserError(f'{path} is damaged: it is not a JSON object; copy the run again')
+    return recorded
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""Which parameters of a run are used, and why: the validation split alone decides."""
+"""Choose which saved parameters of a run to use; only the validation split decides."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Choice:
     Attributes:
       params: tree of arrays.
       steps: optimiser steps of the checkpoints, the best first; more than one are averaged.
-      why: one sentence.
+      why: one phrase for the user: how they were chosen.
     """
 
     params: PyTree
@@ -37,12 +37,12 @@ def choose_params(
 
     Args:
       folder: the run's checkpoints.
-      params: tree of arrays or shapes that says what to expect.
-      which: 'best' (on validation; the latest where there was none), 'latest', or a step number.
-      average: takes the mean of so many checkpoints, the best on validation.
+      params: arrays or shapes of the network's parameters.
+      which: 'best' (on validation; the latest without validation), 'latest', or a step number.
+      average: number of checkpoints, the best on validation, whose parameters are averaged.
 
     Raises:
-      UserError: there is no such checkpoint, or there are not so many.
+      UserError: there is no such checkpoint, there are fewer than `average`, or none can be read.
     """
     if average > 1:
         return _average(folder, params, which, average)
@@ -71,7 +71,9 @@ def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Cho
             f'{folder} holds {len(steps)} validated checkpoints, not {number}: train with '
             f'--config.train.keep_best={number}'
         )
+    # Each by its number, so that a damaged one is an error: a mean of fewer is another model.
     trees = [restore_params(folder, params, str(step))[0] for step in steps]
+    # In float64, so that the order of the checkpoints cannot change the result.
     mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64).astype(x[0].dtype), *trees)
     named = ', '.join(f'{step} ({scores[step]})' for step in steps)
     return Choice(mean, steps, f'the mean of the {number} best steps on validation: {named}')

@@ -36,8 +36,9 @@ class ValidationScore:
         # loss replaces it.
         cider = math.inf if self.cider is None else self.cider
         # NaN would be neither better nor worse than any other loss.
-        is_known = self.loss is not None and not math.isnan(self.loss)
-        return cider, -self.loss if is_known else -math.inf
+        if self.loss is None or math.isnan(self.loss):
+            return cider, -math.inf
+        return cider, -self.loss
 
     def __str__(self) -> str:
         """Describe the score to a user."""

@@ -35,6 +35,7 @@ def add_packing(batch: Batch, *, num_parts: int, size: int | None = None) -> Bat
     """
     real_XP = (batch['tokens'][..., 1:] != PAD).reshape(num_parts, -1)
     num_real_X, P = real_XP.sum(-1), real_XP.shape[-1]
+    # All parts have one size, since they run one program.
     M = _round_up(num_real_X.max(), P) if size is None else size
     position_XM = np.full((num_parts, M), P, np.int32)
     position_XM[np.arange(M) < num_real_X[:, None]] = np.nonzero(real_XP)[1]
@@ -53,6 +54,7 @@ def choose_sizes(fullest_S: np.ndarray, num_positions: int) -> list[int]:
       fullest_S: tokens of the fullest part of each step of an epoch.
       num_positions: P, positions of a part; the largest size, which fits any batch.
     """
+    # All positions are the last resort, for batches of later epochs that exceed the margin.
     typical = [*np.quantile(fullest_S, QUANTILES), MARGIN * fullest_S.max()]
     return sorted({_round_up(number, num_positions) for number in [*typical, num_positions]})
 

@@ -60,6 +60,7 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
         captions = read_captions(config.data.dir, split)
         facts[f'captions-{split}.jsonl of the data'] = _digest(captions)
         facts[f'the shards of split {split}'] = _digest(list(map(int, opened.lengths)))
+    # Another version of XLA may compile a program with other collective operations, and hang.
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return facts | packages | {'Python': platform.python_version()}
 

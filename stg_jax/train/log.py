@@ -1,46 +1,66 @@
-"""What a run says while it trains: metrics.jsonl and one progress line."""
+"""What a run reports while it trains: metrics.jsonl, and a line of progress."""
 
 import json
 import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 
+from stg_jax.errors import UserError
 from stg_jax.files import write_text
+
+T = TypeVar('T')
 
 
 class MetricsLog:
-    """Append-only JSON lines, one object per logged step, cut back to the step a run resumes at.
+    """Writes metrics.jsonl: one JSON object per logged step and per validation.
 
-    Where it is not `active`, as on all hosts but the first, nothing is written.
+    Args:
+      path: of the file; lines after `resume_step` are removed.
+      resume_step: step at which the run starts or resumes.
+      active: False on all hosts but the first: nothing is written.
     """
 
     def __init__(self, path: epath.Path, resume_step: int, *, active: bool):
         self._path, self._active = path, active
         if active and path.exists():
             # A killed run may have logged steps, or half a line, that it did not save.
-            whole = [line for line in path.read_text().splitlines() if _step(line) <= resume_step]
+            text = path.read_bytes().decode(errors='replace')
+            whole = [line for line in text.splitlines() if _step(line) <= resume_step]
             write_text(path, ''.join(f'{line}\n' for line in whole))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record; a number that is not finite is written as null, as JSON has none."""
+        """Append a record. Infinite numbers and NaN are written as null: JSON has neither."""
         if not self._active:
             return
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }
-        with self._path.open('a', encoding='utf-8') as file:
-            file.write(json.dumps(finite) + '\n')
+        # Opened for each record: a line is on disk when the next step begins.
+        try:
+            with self._path.open('a', encoding='utf-8') as file:
+                file.write(json.dumps(finite) + '\n')
+        except OSError as error:
+            if not self._path.parent.is_dir():
+                raise UserError(
+                    f'{self._path.parent} was deleted while the run was training: it must stay '
+                    'until the end'
+                ) from None
+            raise UserError(
+                f'{self._path} cannot be written ({error.strerror or error}): make room, and run '
+                'the same command again to resume'
+            ) from None
 
 
 def _step(line: str) -> float:
+    """Return the step of a line, infinity if the line is damaged."""
     try:
-        return json.loads(line)['step']
-    except json.JSONDecodeError:
+        return float(json.loads(line)['step'])
+    except (ValueError, TypeError, KeyError):
         return math.inf
 
 
@@ -55,7 +75,7 @@ class Stopwatch:
         self._waited = 0.0
         self._captions = 0
 
-    def timed(self, batches: Iterable[dict]) -> Iterator[dict]:
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield batches and note how long each was waited for."""
         batches = iter(batches)
         while True:
@@ -71,7 +91,7 @@ class Stopwatch:
         self._captions += num_captions
 
     def read(self) -> dict[str, float]:
-        """Return captions per second and the data wait as a share of 1, and start anew."""
+        """Return captions per second and the share of time spent waiting for data; start again."""
         elapsed = time.perf_counter() - self._start
         speed = {
             'captions_per_second': self._captions / elapsed,
@@ -82,9 +102,9 @@ class Stopwatch:
 
 
 class ProgressLine:
-    """One line on standard error, redrawn in a terminal and repeated in a log file.
+    """Shows progress on standard error: one line, redrawn in a terminal, repeated in a log file.
 
-    Where it is not `active`, as on all hosts but the first, nothing is written.
+    If not `active`, as on all hosts but the first, nothing is written.
     """
 
     def __init__(self, num_steps: int, first_step: int, *, active: bool):
@@ -92,10 +112,12 @@ class ProgressLine:
         self._num_steps = num_steps
         self._first_step = first_step
         self._start = time.perf_counter()
+        # Log files of clusters keep every line; a terminal shows the last one.
         self._redraw = sys.stderr.isatty()
 
     def show(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Show the last logged step, its loss, speed, data wait and the time to the end."""
+        # Over the whole session: the time of one interval varies with the length of captions.
         per_step = (time.perf_counter() - self._start) / max(step - self._first_step, 1)
         text = (
             f'step {step}/{self._num_steps}  epoch {epoch}  loss {metrics["loss"]:.3f}  '
@@ -106,7 +128,7 @@ class ProgressLine:
         self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a line that is not redrawn."""
         self._write(f'\r\033[K{text}\n' if self._redraw else f'{text}\n')
 
     def _write(self, text: str) -> None:
@@ -117,7 +139,7 @@ class ProgressLine:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration as hours:minutes:seconds."""
+    """Format a duration as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02}:{seconds:02}'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from absl import logging
 from etils import epath
 
@@ -22,13 +22,15 @@ from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
+from stg_jax.run.lock import lock_run
+from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
 from stg_jax.train.feed import Batch, EpochFeed, Feed
 from stg_jax.train.host_consistency import check_same_on_all_hosts
 from stg_jax.train.log import MetricsLog, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
 from stg_jax.train.nonfinite import name_suspects
-from stg_jax.train.optim import digest, make_optimizer
+from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, make_plan
 from stg_jax.train.profile import StepTrace
 from stg_jax.train.progress import Progress
@@ -51,22 +53,33 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
     Raises:
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
+    # Errors of any host end all hosts with its sentence: the others would wait for it forever.
     plan = processes.together(lambda: make_plan(config))
     check_same_on_all_hosts(config, plan)
     clips = processes.together(lambda: _open_splits(open_fn, config, plan))
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
-    processes.on_first(run.claim)
-    # One host writes: parameters are the same on all, and only it needs to reach the folder.
-    saving = contextlib.nullcontext()
-    if processes.is_first():
-        saving = Checkpoints(run.checkpoints, config.train.keep_best)
-    with saving as checkpoints, StopRequest() as stop, mapped.naming_lack_of_memory():
+    with contextlib.ExitStack() as stack:
+        # One host writes: parameters are the same on all, and only it needs to reach the folder.
+        processes.on_first(lambda: _claim(run, stack))
+        checkpoints = None
+        if processes.is_first():
+            checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config.train.keep_best))
+        stop = stack.enter_context(StopRequest())
+        stack.enter_context(mapped.naming_lack_of_memory())
         return Trainer(run, plan, clips, checkpoints, stop).run()
+
+
+def _claim(run: RunFolder, stack: contextlib.ExitStack) -> None:
+    # Locked first: of two trainings, the second must not write its config.
+    stack.enter_context(lock_run(run.path))
+    run.claim()
 
 
 def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> dict[str, Clips]:
     """Open the clips to train on and, if the data has such a split, those to validate on."""
     num_hosts = processes.num_hosts()
+    # Validation opens all shards on every host; only its batches are divided, so that a score does
+    # not depend on the number of hosts.
     own = {}
     if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
@@ -128,6 +141,7 @@ class Trainer:
         self._log = MetricsLog(run.metrics, self._progress.step, active=active)
         self._line = ProgressLine(num_steps, self._progress.step, active=active)
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
+        # As if the run had never stopped: `seconds` adds up over restarts.
         self._began = time.perf_counter() - self._progress.seconds
 
     def run(self) -> bool:
@@ -156,20 +170,22 @@ class Trainer:
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{format_duration(progress.seconds)} of training, {progress.describe_best()}, '
-            f'parameters {digest(self._state.params)}'
+            f'parameters {digest(self._state.params)[:12]}'
         )
         return True
 
     def _restore_or_start(self) -> tuple[TrainState, Progress]:
+        # Also when resuming: the shapes of what is saved are compared with those of a fresh state.
         params = init_params(self._plan.model, self._config.data, self._config.seed)
         start = init_state(params, self._optimizer)
         saved = None
         if self._checkpoints:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
         *trees, fields = saved or (start.params, start.opt_state, {})
-        progress = Progress(**processes.on_first(lambda: fields))
+        progress = Progress.of(processes.on_first(lambda: fields))
+        # Only host 0 reaches the checkpoints. `finite` is not saved: a saved state always is.
         params, opt_state = processes.of_first_host(trees)
-        state = TrainState(np.int32(progress.step), params, opt_state, start.finite)
+        state = TrainState(jnp.int32(progress.step), params, opt_state, start.finite)
         return sharding.replicate(state, self._plan.mesh), progress
 
     def _train_epoch(self) -> None:
@@ -184,10 +200,12 @@ class Trainer:
             # Only now look at the execution before, so that the devices are never idle meanwhile.
             self._settle(before, watch)
             before = current
+            # At the end of an epoch, validation comes first, and saves with its score.
             if progress.step_in_epoch < self._plan.epoch_steps:
                 if self._stop.after_step():
                     break
                 if _due(current.steps, self._config.train.checkpoint_steps):
+                    # A step is only saved after its loss has been checked.
                     self._settle(current, watch)
                     before = None
                     self._save(score=None)
@@ -198,7 +216,7 @@ class Trainer:
         return self._features.of(sharding.shard_batch(batch, self._plan.mesh))
 
     def _dispatch(self, batches: list[Batch], on_devices: list[dict[str, jax.Array]]) -> _Execution:
-        """Start a step on each batch."""
+        """Dispatch a step on each batch, without waiting for its result."""
         steps = range(self._progress.step + 1, self._progress.step + 1 + len(batches))
         self._trace.before(steps)
         self._state, metrics = self._dispatcher.dispatch(self._state, on_devices)
@@ -209,6 +227,7 @@ class Trainer:
 
     def _expect(self, batch: dict[str, jax.Array], epoch: EpochFeed) -> None:
         """Start to compile every program that the rest of the epoch and the validation need."""
+        # The sizes of the whole epoch are known, so no step has to wait for a compilation.
         num_parts = self._plan.num_parts * processes.num_hosts()
         for num_steps, size in epoch.shapes():
             packed = sharding.reshaped(batch['packed_position'], num_parts * size)
@@ -225,6 +244,7 @@ class Trainer:
         for number, batch, values in zip(execution.steps, execution.batches, by_step, strict=True):
             if not (math.isfinite(values['loss']) and math.isfinite(values['grad_norm'])):
                 self._give_up(number, batch, values)
+            # Other hosts have about the same number of captions; asking them would take time.
             watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * processes.num_hosts())
         logged = _due(execution.steps, self._config.train.log_steps)
         if not logged:
@@ -277,6 +297,7 @@ class Trainer:
 
     def _give_up(self, number: int, batch: Batch, values: Mapping[str, Any]) -> None:
         """Save the state before step `number`, which `TrainState.finite` has preserved."""
+        # Steps after the bad one were dispatched before its loss was known; they changed nothing.
         self._progress.took_steps(number - 1 - self._progress.step)
         self._save(score=None)
         self._wait_for_checkpoints()

@@ -6,7 +6,7 @@ training state. With `train.steps_per_execution` the host does that once for sev
 default there is one step in each execution, and nothing here but `dispatch` concerns it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from stg_jax.parallel.precompile import Precompiler
 from stg_jax.parallel.sharding import Mesh
 from stg_jax.train.step import TrainState
 
+BatchShapes = Mapping[str, jax.ShapeDtypeStruct]
 Metrics = dict[str, jax.Array]
 
 
@@ -32,6 +33,7 @@ class Dispatcher:
 
     def __init__(self, train_step: Callable, mesh: Mesh, programs: Precompiler):
         self._programs = programs
+        # A program of its own for single steps: stacking one batch would copy it for nothing.
         self._one = mapped.pmapped(train_step, mesh)
         self._several = mapped.pmapped(in_sequence(train_step), mesh)
 
@@ -45,7 +47,7 @@ class Dispatcher:
         """
         return self._programs.call(*self._program(batches, state))
 
-    def expect(self, state: TrainState, batches: Sequence[DeviceBatch]) -> None:
+    def expect(self, state: TrainState, batches: Sequence[BatchShapes]) -> None:
         """Start to compile the program for batches of these shapes."""
         self._programs.expect(*self._program(batches, state))
 
@@ -73,6 +75,7 @@ def in_sequence(train_step: Callable) -> Callable:
 
 def metrics_by_step(metrics: Metrics) -> list[dict[str, float]]:
     """Wait for the metrics of an execution and return them for each of its steps."""
+    # One transfer for all metrics, then slices on the host: slices on a device are programs.
     on_host = {key: np.atleast_1d(x) for key, x in jax.device_get(metrics).items()}
     return [
         {key: float(x_S[i]) for key, x_S in on_host.items()} for i in range(len(on_host['loss']))

@@ -7,7 +7,10 @@ from stg_jax.parallel import processes
 
 
 def name_suspects(batch: Batch) -> str:
-    """Name the clips of a batch whose features are not finite, or all of them; on all hosts."""
+    """Name the clips of a batch whose features are NaN or infinite; all of them if none are.
+
+    Called on all hosts, each with its rows of the batch: the bad clip may be on another host.
+    """
     bad = [
         f'clip {clip_id} has NaN or Inf in {kind}'
         for kind in ('appearance', 'motion', 'object', 'grid', 'box')
@@ -15,6 +18,7 @@ def name_suspects(batch: Batch) -> str:
         for clip_id, value in zip(batch['id'], batch[kind], strict=True)
         if not np.isfinite(value).all()
     ]
+    # Ids of padding clips are empty.
     found = processes.gather([bad, list(filter(None, batch['id']))])
     if any(names for names, _ in found):
         return ', '.join(name for names, _ in found for name in names)

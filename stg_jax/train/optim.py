@@ -1,11 +1,9 @@
-"""The optimizer, and a digest of parameters to compare runs at a glance."""
+"""The optimizer: Adam with clipped gradients and a linear warm-up."""
 
-import hashlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from stg_jax.config import OptimConfig
@@ -38,11 +36,3 @@ def _learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
 
 def _is_matrix(params: Any) -> Any:
     return jax.tree.map(lambda x: x.ndim > 1, params)
-
-
-def digest(tree: Any) -> str:
-    """Hash every bit of every array to twelve hexadecimal digits."""
-    total = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        total.update(np.asarray(leaf).tobytes())
-    return total.hexdigest()[:12]

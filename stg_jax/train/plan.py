@@ -1,4 +1,4 @@
-"""What a config, its data and the devices amount to, checked before anything is written."""
+"""Derive the parts of a run from its config, data and devices, before anything is written."""
 
 import dataclasses
 import itertools
@@ -16,19 +16,29 @@ from stg_jax.run.build import build_model
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The parts of a run that follow from its config."""
+    """The parts of a run that follow from its config, data and devices.
+
+    Attributes:
+      manifest: of the data.
+      vocab: words of the train captions.
+      mesh: all devices.
+      model: the network.
+      clips_per_batch: of all hosts together.
+      num_parts: of this host's rows of a batch, one for each device and micro-batch.
+      epoch_steps: optimizer steps of an epoch.
+    """
 
     manifest: Manifest
     vocab: Vocabulary
     mesh: sharding.Mesh
     model: CaptioningModel
     clips_per_batch: int
-    num_parts: int  # of this host's rows of a batch: one for each device and micro-batch
+    num_parts: int
     epoch_steps: int
 
 
 def make_plan(config: Config) -> Plan:
-    """Check that config, data and devices fit together.
+    """Derive the parts of a run, and check that config, data and devices fit together.
 
     Raises:
       UserError: they do not.
@@ -38,6 +48,7 @@ def make_plan(config: Config) -> Plan:
     manifest = Manifest.load(config.data.dir)
     check_manifest(manifest, config.data)
     mesh = sharding.data_mesh()
+    # Only of the train split: words of other splits would get vectors that are never trained.
     captions = read_captions(config.data.dir, 'train')
     vocab = Vocabulary.build(itertools.chain(*captions.values()), config.data.min_count)
     clips_per_batch = _clips_per_batch(config, mesh.size)
@@ -53,6 +64,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def _clips_per_batch(config: Config, num_devices: int) -> int:
+    # Whole clips in every part: all captions of a clip share its encoding on one device.
     per_clip, parts = config.data.captions_per_clip, num_devices * config.train.accumulate
     if config.train.batch_size % (per_clip * parts):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A trace of a few steps, for a profiler: where their time goes on the host and the devices."""
+"""Record a profiler trace of a few steps: where their time goes, on the host and the devices."""
 
 from pathlib import Path
 
@@ -8,34 +8,35 @@ from stg_jax.config import ProfileConfig
 
 
 class StepTrace:
-    """Trace the steps that `config.profile` names into a folder.
+    """Traces the steps that `config.profile` selects into a folder.
 
     TensorBoard's profile plugin (xprof) and Perfetto read it.
     """
 
     def __init__(self, folder: Path, config: ProfileConfig):
         self._folder = folder
-        # No step is number 0: a start of 0 traces nothing.
+        # Steps are counted from 1, so a start of 0 traces nothing.
         self._first = config.start
         self._last = config.start + config.steps - 1
         self._tracing = False
 
     def before(self, steps: range) -> None:
-        """Begin the trace if its first step is among those that are about to be dispatched."""
+        """Start the trace if its first step is among those about to be dispatched."""
         if self._first in steps and self._first <= self._last:
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._tracing = True
 
     def after(self, steps: range, results: object) -> bool:
-        """End the trace once the `results` of its last step are there; True if that is now."""
+        """Stop the trace after its last step, once its `results` are there; True if stopped."""
         if not self._tracing or steps[-1] < self._last:
             return False
         self.close(results)
         return True
 
     def close(self, results: object = ()) -> None:
-        """End the trace early where a run ends before it."""
+        """Stop the trace early, if the run ends before its last step."""
         if self._tracing:
             self._tracing = False
+            # Dispatch is asynchronous: without waiting, the trace would end before the steps do.
             jax.block_until_ready(results)
             jax.profiler.stop_trace()

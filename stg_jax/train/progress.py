@@ -1,6 +1,8 @@
 """How far a run is, and which of its epochs was the best."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from stg_jax.run.validation_score import ValidationScore
 
@@ -16,6 +18,13 @@ class Progress:
     best_loss: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0  # of training and validation, over all restarts
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> 'Progress':
+        """Read saved fields; those that only another version of the code has are left out."""
+        # A newer version may save more, and its checkpoints remain usable.
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in fields.items() if key in known})
 
     @property
     def best(self) -> ValidationScore | None:
@@ -34,6 +43,7 @@ class Progress:
 
     def validated(self, score: ValidationScore) -> None:
         """Note the score of the epoch that has just ended."""
+        # Strictly better: of equal scores the earlier epoch stays, which has trained for less time.
         if self.best is None or score.rank() > self.best.rank():
             self.best_cider, self.best_loss = score.cider, score.loss
             self.best_epoch = self.epoch

@@ -1,4 +1,7 @@
-"""One optimiser step on one device: pure, and the same function on one device or on many."""
+"""The training step: loss, gradient and update of one batch, the same on one device or on many.
+
+A step is a pure function of its state and batch, so a resumed run repeats it bit for bit.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,10 +25,11 @@ PyTree = Any
 
 @struct.dataclass
 class TrainState:
-    """What a step changes. `finite` turns False at the first step whose loss is NaN or Inf.
+    """What a step changes.
 
-    From then on no step changes anything, so the state stays the one before the bad step until
-    the host, which looks one step later, has noticed.
+    `finite` turns False at the first step whose loss is NaN or infinite. From then on no step
+    changes anything: the host looks at the metrics one step late, and must still find the state
+    from before the bad step.
     """
 
     step: jax.Array
@@ -35,7 +39,7 @@ class TrainState:
 
 
 def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
-    """Return the state before the first step."""
+    """Build the state before the first step."""
     return TrainState(jnp.int32(0), params, optimizer.init(params), jnp.bool_(True))
 
 
@@ -47,7 +51,7 @@ def make_train_step(
     seed: int,
     accumulate: int,
 ) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
-    """Return `train_step(state, batch)` for the devices of axis `AXIS`.
+    """Build `train_step(state, batch) -> (state, metrics)`, to be mapped over the axis `AXIS`.
 
     If a batch has 'packed_position', only real tokens are computed; otherwise all padded positions
     are.
@@ -57,19 +61,21 @@ def make_train_step(
       loss: weights and variants of the loss.
       optimizer: turns the mean gradient per real token into updates.
       seed: of dropout, together with the step and the device.
-      accumulate: micro-batches whose gradients are summed before the update; the result is that
-        of the whole batch, as each is divided by the words of all.
+      accumulate: micro-batches whose gradients are summed before the update.
     """
 
     def train_step(state: TrainState, batch: DeviceBatch):
+        # By step and device, not by split keys in the state: a resumed run needs no saved keys.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+        # Of all devices and micro-batches: a mean of their means would weight captions by chance.
         num_tokens = jnp.maximum(over_devices(jnp.sum(_is_real(batch))), 1)
 
         def mean_objective(params, micro_batch, micro_rng):
             total, terms = _objective(params, model, loss, micro_batch, micro_rng)
             return total / num_tokens, terms
 
+        # One sum over devices for gradient and terms: each call costs a round trip of the network.
         local = _accumulated_gradient(mean_objective, state.params, batch, rng, accumulate)
         terms, gradient = over_devices(local)
         metrics = _metrics(terms, loss) | {'grad_norm': optax.tree.norm(gradient)}
@@ -81,7 +87,7 @@ def make_train_step(
 def make_eval_step(
     model: CaptioningModel, loss: LossConfig
 ) -> Callable[[PyTree, DeviceBatch], dict[str, jax.Array]]:
-    """Return `eval_step(params, batch)`: the global sums of the loss terms and of real tokens."""
+    """Build `eval_step(params, batch)`: sums of the loss terms and of real tokens, over devices."""
 
     def eval_step(params: PyTree, batch: DeviceBatch):
         _, terms = _objective(params, model, loss, batch, None)
@@ -99,7 +105,7 @@ def mean_terms(terms: Mapping[str, Any], loss: LossConfig) -> dict[str, Any]:
 
 
 def _objective(params, model, loss, batch, dropout_rng):
-    """Return the weighted sum of the loss terms, and the sums themselves."""
+    """Compute the weighted sum of the loss terms, and the terms themselves."""
     token_BKL = batch['tokens']
     target_BKL, real_BKL = token_BKL[..., 1:], _is_real(batch)
     packing = Packing.of(batch.get('packed_position'), target_BKL.shape)
@@ -118,12 +124,12 @@ def _objective(params, model, loss, batch, dropout_rng):
 
 
 def _is_real(batch):
-    """Return (B, K, L), True where there is a word to predict."""
+    """Mark (B, K, L) where there is a token to predict."""
     return batch['tokens'][..., 1:] != PAD
 
 
 def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
-    """Return (terms, gradient) summed over the micro-batches of this device."""
+    """Sum (terms, gradient) over the micro-batches of this device."""
     gradient_fn = jax.value_and_grad(objective_fn, has_aux=True)
 
     def micro_gradient(index, micro_batch):
@@ -131,8 +137,9 @@ def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
         (_, terms), gradient = gradient_fn(params, micro_batch, micro_rng)
         return terms, gradient
 
-    if accumulate == 1:
+    if accumulate == 1:  # the usual case needs no loop, and no zeros to add to
         return micro_gradient(0, batch)
+    # A loop, so that only one micro-batch is in memory at a time: that is its whole purpose.
     parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), dict(batch))
     shapes = jax.eval_shape(micro_gradient, 0, jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -144,12 +151,13 @@ def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
 
 
 def _metrics(terms, loss):
+    # A batch of padding clips only has no tokens, and a loss of zero.
     means = mean_terms(terms | {'tokens': jnp.maximum(terms['tokens'], 1)}, loss)
     return means | {'tokens': terms['tokens']}
 
 
 def _update(state, gradient, metrics, optimizer):
-    """Apply the gradient, unless this loss or one before was not finite."""
+    """Apply the gradient, unless this or an earlier loss was not finite."""
     finite = state.finite & jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
 
     def updated():
@@ -158,9 +166,9 @@ def _update(state, gradient, metrics, optimizer):
         return TrainState(state.step + 1, params, opt_state, finite)
 
     if is_for_cpu():
-        # To choose between arrays, XLA for CPUs first copies the whole old state.
+        # A branch: to select between two trees, XLA for CPUs first copies the whole state.
         return jax.lax.cond(finite, updated, lambda: state.replace(finite=finite))
-    # Accelerators choose in the loop that updates, and a branch would only stand between that loop
-    # and the gradient's.
+    # A selection: accelerators fuse it with the update, and a branch would keep the update from
+    # being fused with the gradient.
     kept = state.replace(finite=finite)
     return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept)

@@ -1,4 +1,8 @@
-"""Notice that the run was asked to stop, and choose a moment at which all hosts do."""
+"""Notice a request to stop, and agree among all hosts on the step after which to stop.
+
+Clusters send SIGTERM to a run before they take its machines away. A host that stopped by itself
+would leave the others waiting in a collective operation.
+"""
 
 import signal
 
@@ -28,10 +32,10 @@ class StopRequest:
 
 
 class JointStop:
-    """The wish of any host to stop, which all hosts see after the same step.
+    """The request of any host to stop, which all hosts notice after the same step.
 
-    Each host casts a vote with every step that it dispatches and looks at the result of the one
-    before, so that nobody waits. A single host looks at its own request alone.
+    Each host casts a vote with every step and reads the result of the vote before, which is known
+    by then, so that no host waits. A single host only looks at its own request.
     """
 
     def __init__(self, request: StopRequest, mesh: sharding.Mesh):
@@ -40,13 +44,14 @@ class JointStop:
         self._cast = None
 
     def after_step(self) -> bool:
-        """Return whether to stop after the step that was dispatched last."""
+        """Whether to stop after the step that was dispatched last."""
         if self._vote is None:
             return self._request.received
+        # One vote late, on all hosts alike: reading the vote of this step would wait for the step.
         result, self._cast = self._cast, self._vote(self._request.received)
         return result is not None and bool(result)
 
     def now(self) -> bool:
-        """Return whether any host has been asked to stop, waiting for all."""
+        """Whether any host has been asked to stop; waits for all hosts."""
         wish = self._request.received
         return wish if self._vote is None else bool(self._vote(wish))

@@ -1,4 +1,4 @@
-"""Loss and CIDEr of the current parameters on the validation split."""
+"""Compute the loss and CIDEr of the current parameters on the validation split."""
 
 import collections
 from typing import Any
@@ -21,7 +21,14 @@ PyTree = Any
 
 
 class Validator:
-    """Score parameters on clips with references, with the branch that will be deployed."""
+    """Scores parameters on the validation clips, with the branch that will be deployed.
+
+    Args:
+      run: gives the config and the vocabulary.
+      plan: gives the network and the devices.
+      clips: of the validation split.
+      programs: compiles.
+    """
 
     def __init__(self, run: RunFolder, plan: Plan, clips: Clips, programs: Precompiler):
         self._run, self._mesh, self._loss = run, plan.mesh, run.config.loss
@@ -30,7 +37,7 @@ class Validator:
         self._references = PreparedReferences(read_captions(run.config.data.dir, SPLIT))
         eval_step = make_eval_step(plan.model, run.config.loss)
         self._eval_step = mapped.summed_over_clips(eval_step, plan.mesh)
-        # Greedy: the choice among epochs needs a comparable score, not the best caption.
+        # Greedy: epochs only have to be comparable, and a beam search takes several times as long.
         self._search = mapped_search(
             plan.model,
             plan.mesh,
@@ -40,7 +47,7 @@ class Validator:
         )
 
     def expect(self, params: PyTree) -> None:
-        """Begin to compile what a call takes."""
+        """Start to compile the programs of a validation, before the first one."""
         size = clips_per_batch(self._clips, self._mesh, self._run.config.decode.batch_size)
         batch = empty_batch(self._clips, size // processes.num_hosts())
         on_devices = self._on_devices(batch)
@@ -48,7 +55,8 @@ class Validator:
         self._programs.expect(self._search, params, on_devices)
 
     def __call__(self, params: PyTree) -> dict[str, float]:
-        """Return 'val_loss', its terms, and 'val_cider' of greedy captions (x 100)."""
+        """Compute 'val_loss', its terms, and 'val_cider' of greedy captions (times 100)."""
+        # Sums, not means: batches and hosts have different numbers of tokens.
         sums, captions = collections.Counter(), {}
         batches = split_batches(self._clips, self._mesh, self._run.config.decode.batch_size)
         for batch in batches:
@@ -60,6 +68,7 @@ class Validator:
         means = mean_terms(sums, self._loss)
         scores = {f'val_{key}': float(value) for key, value in means.items()}
         predictions = gather_captions(captions)
+        # On one host: CIDEr weighs n-grams by how many clips of the whole split use them.
         cider = processes.on_first(lambda: self._references.score(predictions)['CIDEr'])
         return scores | {'val_cider': cider}
 

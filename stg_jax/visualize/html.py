@@ -24,9 +24,9 @@ def fill_page(
       images: further sources that the policy admits, for a page with embedded pictures.
       **fields: the other fields of the template, as HTML.
     """
-    css = read_part(style)
+    css = _read_part(style)
     # One script, since each would need a hash of its own in the policy.
-    script = "'use strict';\n\n" + '\n'.join(map(read_part, scripts))
+    script = "'use strict';\n\n" + '\n'.join(map(_read_part, scripts))
     policy = (
         f"default-src 'none'; {images}style-src {_csp_hash(css)}; "
         f"script-src {_csp_hash(script)}; base-uri 'none'; form-action 'none'"
@@ -36,10 +36,10 @@ def fill_page(
 
 def fill(template: str, **fields: Any) -> str:
     """Fill the $fields of a template that comes with the package."""
-    return string.Template(read_part(template)).substitute(fields)
+    return string.Template(_read_part(template)).substitute(fields)
 
 
-def read_part(name: str) -> str:
+def _read_part(name: str) -> str:
     """Read a template, style or script that comes with the package."""
     return importlib.resources.files('stg_jax.visualize').joinpath(name).read_text('utf-8')
 

@@ -1,5 +1,6 @@
 """The web demo: through its client as a program, in headless Chromium as a person."""
 
+import concurrent.futures
 import json
 import multiprocessing
 import os
@@ -230,6 +231,28 @@ def test_uploads_are_deleted(film, tmp_path, monkeypatch):
             time.sleep(0.5)
         assert not path.exists()
         assert film.exists()
+    finally:
+        demo.close()
+
+
+def test_the_queue_survives_a_stuck_request(film):
+    pytest.importorskip('gradio', reason='gradio is absent')
+
+    def caption_or_hang(path):
+        if path.name == 'stuck.mp4':
+            read_untrusted(path, {'num_frames': 2}, Hanging(60, 1, patience=3))
+        return caption(path)
+
+    demo = build_demo(caption_or_hang, [film], LIMITS)
+    options = {'host': '127.0.0.1', 'port': None, 'samples': [film], 'limits': LIMITS}
+    _, address, _ = launch_demo(demo, **options, prevent_thread_lock=True, quiet=True)
+    try:
+        content = film.read_bytes()
+        stuck, good = (upload(address, f'{name}.mp4', content) for name in ('stuck', 'good'))
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            first, second = pool.map(lambda path: call(address, path), [stuck, good])
+        assert 'stuck.mp4 takes more than 3 s' in first
+        assert 'a caption' in second
     finally:
         demo.close()
 

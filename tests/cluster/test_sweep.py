@@ -193,7 +193,7 @@ def test_a_job_array_runs_every_job_and_asks_to_be_queued_again(tmp_path):
 @pytest.mark.parametrize(
     ('setting', 'part'),
     [
-        ('optim.lr=1e-4,-1e-4', r'optim.lr=-1e-4/seed-0 cannot start.* lie in \[0.0, 1e'),
+        ('optim.lr=1e-4,-1e-4', r'optim.lr=-1e-4/seed-0 cannot start.* be in \[0.0, 1e'),
         ('model.branches=scene,ful', 'model.branches=ful/seed-0 cannot start.* can be full, scene'),
         ('model.heads=8,7', 'model.heads=7/seed-0 .*multiple of heads = 7'),
         ('optim.lr=1e-3,fast', 'optim.lr=fast/seed-0 .*fast'),

@@ -80,7 +80,7 @@ def test_captioning_refuses_features_that_no_extractor_of_ours_makes(trained, tm
 def test_captioning_refuses_more_captions_than_the_beam_has(trained, tmp_path):
     _, run, _ = trained
     finished = fake_run.run('caption', f'--workdir={run}', '--num_captions=9', tmp_path / 'v.mp4')
-    assert_refused(finished, 'a beam of 5', '--beam_size=9')
+    assert_refused(finished, 'a beam of 5', 'use a beam size of 9')
 
 
 @pytest.mark.slow

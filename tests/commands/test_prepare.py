@@ -122,7 +122,7 @@ def test_a_dry_run_finds_mistyped_and_empty_presets_without_loading_any(tmp_path
     assert_refused(
         prepare(*flags, '--detector=keras:dfine_smal_coco'), 'did you mean dfine_small_coco'
     )
-    assert_refused(prepare(*flags, f'--frame_encoder=keras:{videos}'), 'holds no Keras Hub preset')
+    assert_refused(prepare(*flags, f'--frame_encoder=keras:{videos}'), 'is not a Keras Hub preset')
     assert_refused(prepare(*flags, '--clip_encoder=onnx:m'), 'm')
 
 
@@ -162,7 +162,7 @@ def test_a_killed_extraction_leaves_no_half_file_and_goes_on(tmp_path, number):
         assert process.returncode == 130
         assert not list(tmp_path.glob('.data.*.tmp'))
     run = prepared(*arguments, f'--out={out}')
-    assert 'clips were finished before: going on' in run.stderr
+    assert 'clips were finished before: resuming' in run.stderr
     assert not work.exists() and not list(tmp_path.glob('.data.*.tmp'))
     prepared(*arguments, f'--out={tmp_path / "whole"}')
     assert contents(out) == contents(tmp_path / 'whole')

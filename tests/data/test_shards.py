@@ -143,6 +143,7 @@ def test_a_missing_shard_stops_a_run(folder, vocab, tmp_path):
         ('dataset_info.json', '{DATASET}-{SPLIT}', '{DATASET-{SPLIT}'),
         ('features.json', '"float32"', '"null"'),
         ('features.json', '"float32"', '"no type"'),
+        ('features.json', '"captions"', '"capt_ons"'),
     ],
 )
 def test_damaged_metadata_is_one_sentence(folder, tmp_path, name, old, new):

@@ -74,6 +74,7 @@ def test_eight_devices_find_the_captions_of_one(workdir, on_one_device):
     assert len(predictions) == NUM_CLIPS and len(set(predictions.values())) > 1
 
 
+@pytest.mark.slow
 def test_a_pod_evaluates_as_one_device_does_and_host_0_has_the_result(workdir, on_one_device):
     predictions = on_one_device[-1]
     assert fake_pod.run(2, 2, evaluate_on_a_pod, workdir) == [predictions, None]
@@ -83,6 +84,7 @@ def evaluate_without_a_run(workdir):
     return stg_jax.evaluate(workdir if processes.is_first() else workdir.with_name('nothing'))
 
 
+@pytest.mark.slow
 def test_a_run_that_one_host_cannot_read_is_reported_by_all_hosts(workdir):
     for error in fake_pod.run(2, 1, evaluate_without_a_run, workdir):
         assert isinstance(error, UserError)

@@ -58,7 +58,7 @@ def test_predictions_of_every_layout_give_the_same_captions(tmp_path, name):
     assert read_predictions(write(tmp_path / name, LAYOUTS[name])) == CAPTIONS
 
 
-@pytest.mark.parametrize('name', set(LAYOUTS) - {'semicolons.csv', 'listed.jsonl'})
+@pytest.mark.parametrize('name', sorted(set(LAYOUTS) - {'semicolons.csv', 'listed.jsonl'}))
 def test_references_are_read_in_the_layouts_of_predictions(tmp_path, name):
     found = read_references(write(tmp_path / name, LAYOUTS[name])).captions
     assert found == {clip: [caption] for clip, caption in CAPTIONS.items()}

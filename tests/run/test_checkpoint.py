@@ -3,10 +3,11 @@ import resource
 import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.run.checkpoint import Checkpoints, restore_params
+from stg_jax.run.checkpoint import Checkpoints, restore_params, saved_scores
 from stg_jax.run.validation_score import ValidationScore
 
 
@@ -120,3 +121,123 @@ def test_a_write_that_finds_no_room_says_so_and_leaves_the_step_before(tmp_path)
         params, _, progress = checkpoints.restore_latest(large, tree(0))
     assert progress == {'step': 1}
     np.testing.assert_array_equal(params['w'], noise)
+
+
+def flip_a_bit(path, place=None):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if place is None else place] ^= 1
+    path.write_bytes(data)
+
+
+def rewrite_with_a_flipped_bit(step, name):
+    """Save a tree anew with one bit of one number changed, as Orbax itself would load it."""
+    path = (step / name).resolve()
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(path, tree(0))
+        restored['w'].view(np.uint32)[0, 0] ^= 1
+        checkpointer.save(path, restored, force=True)
+
+
+@pytest.mark.parametrize('name', ['params', 'optimizer'])
+def test_one_flipped_bit_makes_a_step_count_as_damaged(folder, name):
+    rewrite_with_a_flipped_bit(folder / '4', name)
+    with Checkpoints(folder) as checkpoints:
+        params, optimizer, progress = checkpoints.restore_latest(tree(0), tree(0))
+    assert progress == {'step': 2}
+    np.testing.assert_array_equal(params['w'], tree(2)['w'])
+    np.testing.assert_array_equal(optimizer['w'], tree(20)['w'])
+    assert (folder.parent / 'damaged_checkpoints' / '4').is_dir()
+
+
+def test_a_flipped_bit_of_the_best_parameters_gives_way_to_the_latest_with_a_warning(
+    folder, caplog
+):
+    rewrite_with_a_flipped_bit(folder / '2', 'params')
+    with caplog.at_level('WARNING'):
+        params, step = restore_params(folder, tree(0), 'best')
+    assert step == 4
+    np.testing.assert_array_equal(params['w'], tree(4)['w'])
+    assert '2 is damaged: params are not what was saved' in caplog.text
+    with pytest.raises(UserError, match='no checkpoint that can be read; 2: params are not'):
+        restore_params(folder, tree(0), '2')
+
+
+def test_a_changed_progress_makes_a_step_count_as_damaged(folder):
+    (folder / '4' / 'progress' / 'metadata').write_text('{"step": 5}')
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore_latest(tree(0), tree(0))[2] == {'step': 2}
+
+
+def test_parameters_need_no_sound_optimizer(folder):
+    rewrite_with_a_flipped_bit(folder / '2', 'optimizer')
+    assert restore_params(folder, tree(0), 'best')[1] == 2
+
+
+def test_steps_of_older_versions_have_no_digest_and_are_used(folder):
+    shutil.rmtree(folder / '4' / 'digest')
+    assert restore_params(folder, tree(0), 'latest')[1] == 4
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore_latest(tree(0), tree(0))[2] == {'step': 4}
+
+
+def test_every_bit_of_every_file_of_a_step_is_loaded_right_or_not_at_all(folder):
+    expected = {2: tree(2), 4: tree(4)}
+    rng = np.random.default_rng(0)
+    for path in sorted(path for path in (folder / '4').rglob('*') if path.is_file()):
+        data = path.read_bytes()
+        for place in rng.integers(len(data), size=2):
+            flip_a_bit(path, place)
+            params, step = restore_params(folder, tree(0), 'latest')
+            np.testing.assert_array_equal(params['w'], expected[step]['w'], err_msg=str(path))
+            np.testing.assert_array_equal(params['b'], expected[step]['b'], err_msg=str(path))
+            path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'\xff\x00{', b'[1]', b'{"score": "much", "step": 2}', b'{}']
+)
+def test_a_damaged_score_of_an_old_step_stops_nothing(folder, content):
+    (folder / '2' / 'metrics' / 'metrics').write_bytes(content)
+    assert saved_scores(folder) == {}
+    assert restore_params(folder, tree(0), 'best')[1] == 4
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore_latest(tree(0), tree(0))[2] == {'step': 4}
+        checkpoints.save(5, tree(5), tree(0), {'step': 5}, ValidationScore(0.3, 1.0))
+    assert restore_params(folder, tree(0), 'best')[1] == 5
+
+
+def grown(**changes):
+    return {**tree(0), **changes}
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'message'),
+    [
+        (grown(head={'kernel': np.zeros(2, np.float32)}), 'missing: head/kernel'),
+        ({'w': tree(0)['w']}, 'extra: b'),
+        (grown(w=np.zeros((3, 4), np.float32)), 'of another shape: w 3 x 2 instead of 3 x 4'),
+        ({f'x{i}': np.zeros(1) for i in range(5)}, 'missing: x0, x1, x2 and 2 more; extra: b, w'),
+    ],
+)
+def test_parameters_of_another_network_are_named_and_not_called_damaged(folder, wanted, message):
+    with pytest.raises(UserError, match=rf'4 does not fit the network \({message}\): it was saved'):
+        restore_params(folder, wanted, 'latest')
+    with Checkpoints(folder) as checkpoints, pytest.raises(UserError, match=message):
+        checkpoints.restore_latest(wanted, tree(0))
+    assert steps(folder) == [2, 4]  # nothing is set aside
+
+
+def test_another_optimizer_is_named(folder):
+    with Checkpoints(folder) as checkpoints, pytest.raises(UserError, match='missing: mu'):
+        checkpoints.restore_latest(tree(0), grown(mu=np.zeros(3)))
+
+
+def test_a_deleted_run_folder_is_one_sentence(tmp_path):
+    run = tmp_path / 'run'
+    deleted = pytest.raises(UserError, match='run was deleted while the run was training')
+    with deleted, Checkpoints(run / 'checkpoints') as checkpoints:
+        checkpoints.save(1, tree(1), tree(1), {'step': 1}, None)
+        checkpoints.wait()
+        shutil.rmtree(run)
+        checkpoints.save(2, tree(2), tree(2), {'step': 2}, None)
+    assert not run.exists()

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from stg_jax.data.vocab import Vocabulary
@@ -50,4 +52,78 @@ def test_a_run_whose_config_lost_bytes_is_refused(tmp_path):
     path = tmp_path / 'config.json'
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match=r'config\.json is not valid JSON'):
+        RunFolder.open(tmp_path)
+
+
+def change(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_changed_word_of_the_vocabulary_is_noticed_and_training_writes_it_anew(tmp_path):
+    create(tmp_path)
+    change(tmp_path / 'vocab.txt', 'ball', 'bell')
+    with pytest.raises(UserError, match=r'vocab\.txt is damaged: it is not what training wrote'):
+        RunFolder.open(tmp_path)
+    create(tmp_path)
+    assert RunFolder.open(tmp_path).vocab.words == VOCAB.words
+
+
+def test_a_changed_number_of_the_manifest_is_noticed(tmp_path):
+    create(tmp_path)
+    change(tmp_path / 'manifest.json', '1.5', '1.4')
+    with pytest.raises(UserError, match=r'manifest\.json is damaged'):
+        RunFolder.open(tmp_path)
+
+
+def test_a_run_of_an_older_version_has_no_digests_and_opens(tmp_path):
+    create(tmp_path)
+    (tmp_path / 'digests.json').unlink()
+    assert RunFolder.open(tmp_path).vocab.words == VOCAB.words
+    with pytest.raises(UserError, match='another vocabulary'):
+        create(tmp_path, Vocabulary.build(['other words'], 1))
+
+
+def test_a_config_of_an_older_version_opens_by_the_values_that_it_trained_with(tmp_path):
+    config = create(tmp_path).config
+    tree = json.loads((tmp_path / 'config.json').read_text())
+    tree['data']['skip_damaged'] = False
+    del tree['toy'], tree['train']['steps_per_execution']
+    for group, names in {
+        'data': ('grid_cells', 'grid_dim'),
+        'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_mixings'),
+        'optim': ('decay', 'weight_decay'),
+    }.items():
+        for name in names:
+            del tree[group][name]
+    (tmp_path / 'config.json').write_text(json.dumps(tree))
+    assert RunFolder.open(tmp_path).config == config
+    create(tmp_path, **{'train.epochs': 99})  # and training resumes
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('"frames": 10', '"frames": "ten"', "config.data.frames is 'ten'"),
+        ('"frames": 10', '"frames": -10', 'config.data.frames is -10'),
+        ('"frames": 10,', '', 'config.data.frames is missing'),
+        ('"frames": 10', '"frames": 10, "depth": 3', 'config.data.depth is unknown'),
+        ('"data": {', '"data": [], "more": {', 'config'),
+    ],
+)
+def test_a_config_of_another_version_is_one_sentence(tmp_path, old, new, message):
+    create(tmp_path)
+    change(tmp_path / 'config.json', old, new)
+    with pytest.raises(UserError, match=r'config\.json does not fit this version') as refused:
+        RunFolder.open(tmp_path)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'digests.json', 'manifest.json'])
+@pytest.mark.parametrize('content', ['[]', '3', '{"', ''])
+def test_damaged_json_is_one_sentence(tmp_path, name, content):
+    create(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=name.replace('.', r'\.')):
         RunFolder.open(tmp_path)

@@ -38,7 +38,7 @@ def test_a_run_is_described_in_a_bucket_and_read_from_it(bucket):
     assert (opened.config.train.epochs, opened.manifest) == (99, MANIFEST)
     assert opened.vocab.words == VOCAB.words
     files = {path.name for path in (bucket / 'runs' / 'one').iterdir()}
-    assert files == {'config.json', 'manifest.json', 'vocab.txt'}
+    assert files == {'config.json', 'manifest.json', 'vocab.txt', 'digests.json'}
     with pytest.raises(UserError, match=r'gs://bucket/runs/one belongs to a run of another config'):
         create(epath.Path(RUN), **{'optim.lr': 1.0})
     with pytest.raises(UserError, match=r'gs://bucket/nowhere\.json does not exist'):

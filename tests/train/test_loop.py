@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 
@@ -104,7 +105,7 @@ def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(data, tmp_p
     assert len(log(tmp_path)) < len(log(undisturbed))
     finished = fake_run.run('train', *fake_run.as_flags(config), f'--workdir={tmp_path}')
     assert finished.returncode == 0, finished.stderr
-    assert 'goes on at step' in finished.stderr
+    assert 'resumes at step' in finished.stderr
     assert_same(final_params(tmp_path), final_params(undisturbed))
     losses = [[r['loss'] for r in log(path) if 'loss' in r] for path in (tmp_path, undisturbed)]
     assert losses[0] == losses[1]
@@ -117,6 +118,34 @@ def test_sigterm_saves_and_ends_with_75_and_the_run_goes_on(data, tmp_path, undi
     assert final_params(tmp_path)[1] >= 9
     assert train(config, tmp_path)
     assert_same(final_params(tmp_path), final_params(undisturbed))
+
+
+@pytest.mark.slow
+def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(data, tmp_path):
+    config = fake_run.tiny_config(data)
+    first = start(tmp_path, config)
+    assert next(line for line in first.stderr if line.startswith('step 2/'))
+    first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second starts
+    second = fake_run.run('train', *fake_run.as_flags(config), f'--workdir={tmp_path}')
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2
+    assert f'{tmp_path} is in use: process {first.pid} on ' in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    first.stderr.read()
+    assert first.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_run_folder_that_is_deleted_while_training_is_one_sentence(data, tmp_path):
+    process = start(tmp_path / 'run', fake_run.tiny_config(data))
+    said = []
+    for line in process.stderr:
+        if line.startswith('step 3/'):
+            shutil.rmtree(tmp_path / 'run')
+        said.append(line)
+    assert process.wait() == 2
+    assert said[-1].startswith(f'train.py: {tmp_path}/run was deleted while the run was training')
+    assert 'Traceback' not in ''.join(said)
 
 
 def test_a_finished_run_has_nothing_left_to_do(data, undisturbed):

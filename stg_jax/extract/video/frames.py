@@ -106,7 +106,7 @@ def _read(
         shown: list[float] = []
         segments = timeline.segment_of(timeline.second, seconds)
         with container.open_video(path) as stream:
-            picker = Picker(stream, size, max_side)
+            picker = _Picker(stream, size, max_side)
             timed = _record_times(timed_frames(stream, timeline), shown)
             for number, frames in _by_segment(timed, timeline, seconds):
                 if number < first:
@@ -136,7 +136,7 @@ def _read(
     raise UserError(f'{path} decodes differently each time: convert or remove it')
 
 
-class Picker:
+class _Picker:
     """Takes frames by their rank from frames that come in presentation order.
 
     Args:
