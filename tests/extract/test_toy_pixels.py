@@ -12,13 +12,16 @@ from stg_jax.data.frame_sampling import sample_index
 from stg_jax.datasets.toy import render
 from stg_jax.errors import UserError
 from stg_jax.extract.registry import build_extractor
-from stg_jax.extract.toy_pixels.contrast import ground_colour
+from stg_jax.extract.toy_pixels.cells import WIDTH, describe_cells
+from stg_jax.extract.toy_pixels.contrast import distance, ground_colour
 from stg_jax.extract.toy_pixels.descriptors import (
     GRID,
     HUES,
     WIDTHS,
     describe_frame,
     describe_motion,
+    moving_pixels,
+    optical_flow,
 )
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.extract.toy_pixels.regions import find_regions
@@ -263,3 +266,44 @@ def test_real_videos_give_finite_features_or_one_sentence():
         assert clip.object_mask.any(-1).any() or clip.appearance.any()
         seen += clip.object_mask.any()
     assert seen > 15
+
+
+def cells_of(*things, before=None):
+    """Return the cells (7, 7, WIDTH) of a picture that stood still, or came from another one."""
+    now = picture(*things)
+    frames = [now if before is None else picture(*before), now, now]
+    lab = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) for frame in frames])
+    ground = ground_colour(lab[1])[None]
+    contrast = distance(lab[1:2], ground[:, None, None])
+    flow, moving = (fn(lab[0], lab[2]) for fn in (optical_flow, moving_pixels))
+    return describe_cells(lab[1:2], ground, contrast, [flow], [moving]).reshape(7, 7, WIDTH)
+
+
+def test_a_cell_has_the_color_that_is_in_it_and_others_have_none():
+    cells = cells_of((RED, 20, 20, 28, 28), (BLUE, 84, 84, 92, 92))
+    red, blue = cells[1, 1], cells[5, 5]
+    assert cells[..., :15].any(-1).sum() == 2
+    assert red[3:15].argmax() != blue[3:15].argmax()
+    np.testing.assert_allclose(cells[3, 3], 0, atol=0.05)
+
+
+def test_edges_have_their_direction_and_a_hole_has_the_opposite_ones():
+    solid = cells_of((RED, 32, 32, 48, 48))
+    directions = solid[1:4, 1:4, 15:31].sum((0, 1))
+    assert sorted(directions.argsort()[-4:]) == [0, 4, 8, 12]
+    # The left edge of a thing brightens to the right of the background, its right edge to the left.
+    left, right = solid[2, 1, 15:31] + solid[2, 2, 15:31], solid[2, 3, 15:31]
+    assert right.argmax() == 8 and left[0] > 0
+
+
+def test_curvature_tells_corners_from_straight_edges():
+    cells = cells_of((RED, 24, 24, 72, 72))
+    corner, edge = cells[1, 1, 31:37], cells[1, 3, 31:37]
+    assert edge.argmax() == 2
+    assert corner[3:].sum() > 2 * edge[3:].sum()
+
+
+def test_a_cell_has_the_motion_of_what_is_in_it():
+    moved = cells_of((RED, 36, 40, 60, 64), before=[(RED, 32, 40, 56, 64)])
+    assert moved[3, 3, 37] > 0.5 and abs(moved[3, 3, 38]) < 0.3
+    assert not moved[0, 0, 37:].any()

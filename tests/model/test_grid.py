@@ -16,6 +16,7 @@ from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.model.grid import GridEncoder, every_second, neighborhoods
+from stg_jax.prepare.verify.verify import verify
 from stg_jax.run.build import build_model_without_data
 from tests.fakes.fake_data import (
     CELL,
@@ -52,6 +53,12 @@ def test_a_grid_is_stored_and_read_back(folder):
     manifest = Manifest.load(folder)
     assert (manifest.cells, manifest.widths['grid']) == (CELLS, CELL)
     assert manifest.scale['grid'] == pytest.approx(1, abs=0.2)
+
+
+def test_the_data_card_shows_the_grid(folder):
+    card = verify(folder, None, min_count=1, max_words=20)
+    assert f'grid       {CELLS} cells of {CELL} channels' in card.text()
+    assert not card.problems
 
 
 def test_a_manifest_without_cells_is_read(tmp_path):

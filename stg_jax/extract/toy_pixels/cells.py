@@ -4,10 +4,12 @@ A descriptor of the whole frame says which colours and edges are in it, but not 
 together. Within a cell they are in one place.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues
+from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion
 
 # Cells per side.
 SIDE = 7
@@ -15,7 +17,7 @@ SIDE = 7
 DIRECTIONS = 16
 # Bounds of the bins of curvature, in 1 / pixel: from sharp dents over straight edges to sharp tips.
 BENDS = (-0.25, -0.05, 0.04, 0.14, 0.3)
-WIDTH = 3 + HUES + DIRECTIONS + len(BENDS) + 1
+WIDTH = 3 + HUES + DIRECTIONS + len(BENDS) + 1 + 3
 
 # Distances from the background in 8-bit Lab: grain is below the first, things are above the second.
 _GRAIN, _SOLID = 10, 50
@@ -23,8 +25,14 @@ _GRAIN, _SOLID = 10, 50
 _FAINT = 0.03
 
 
-def describe_cells(lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """Compute mean colour, hues, edges and curvature of each cell, (T, SIDE ** 2, WIDTH) float32.
+def describe_cells(
+    lab: np.ndarray,
+    ground: np.ndarray,
+    contrast: np.ndarray,
+    flow: Sequence[np.ndarray],
+    moving: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Describe each cell by color, hues, edges, curvature and motion, (T, SIDE ** 2, WIDTH).
 
     Directions and curvature of edges identify shapes wherever they are in a cell. A coarse picture
     of the outline does not: a classifier of shapes had an error rate of 16 % with it, and of 9 %
@@ -34,6 +42,8 @@ def describe_cells(lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray) ->
       lab: (T, h, w, 3) uint8.
       ground: (T, 3), see `contrast.ground_colour`.
       contrast: (T, h, w) float32, distance of each pixel from the ground.
+      flow: motion of T frames, see `descriptors.optical_flow`.
+      moving: pixels that change, see `descriptors.moving_pixels`.
     """
     num_frames, height, width = contrast.shape
     row, column = (np.arange(side) * SIDE // side for side in (height, width))
@@ -42,7 +52,9 @@ def describe_cells(lab: np.ndarray, ground: np.ndarray, contrast: np.ndarray) ->
     color = (mean.reshape(num_frames, -1, 3) - ground[:, None]) / 25
     hues = np.stack([_hues(*frame, cell) for frame in zip(lab, contrast, strict=True)])
     edges = np.stack([_edges(frame, cell) for frame in contrast])
-    return np.concatenate([color, hues, edges], axis=-1).astype(np.float32)
+    motion = np.stack([describe_motion(*f, SIDE) for f in zip(flow, moving, strict=True)])
+    motion = motion.reshape(num_frames, SIDE**2, 3)
+    return np.concatenate([color, hues, edges, motion], axis=-1).astype(np.float32)
 
 
 def _hues(lab: np.ndarray, contrast: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -64,19 +64,18 @@ def describe_frame(
     return np.concatenate(parts).astype(np.float32)
 
 
-def describe_motion(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Compute direction and amount of motion in each cell of a frame, (C3,).
+def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> np.ndarray:
+    """Compute direction and amount of motion in each cell of a frame, (side ** 2 * 3,).
 
     Args:
       flow: (h, w, 2) float32, see `optical_flow`.
       moving: (h, w) bool, see `moving_pixels`.
+      side: cells a side.
     """
     # Optical flow smooths across edges: it moves the plain ground around a moving thing, too.
-    flow = flow * moving[..., None]
-    x, y = cv2.split(flow)
+    x, y = cv2.split(flow * moving[..., None])
     # Not cv2.magnitude, whose last bit depends on where in memory its arguments are.
-    layout = _shrink(cv2.merge([x, y, np.sqrt(x * x + y * y)]), GRID)
-    return layout.ravel() / 2
+    return _shrink(cv2.merge([x, y, np.sqrt(x * x + y * y)]), side).ravel() / 2
 
 
 def describe_region(

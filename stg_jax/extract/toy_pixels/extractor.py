@@ -94,7 +94,7 @@ class PixelExtractor(Extractor):
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
         before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
-        moving = map(moving_pixels, before, after)
+        moving = list(map(moving_pixels, before, after))
         ground = np.stack(list(map(ground_colour, now)))
         contrast = distance(now, ground[:, None, None])
         arrays = {
@@ -103,7 +103,7 @@ class PixelExtractor(Extractor):
             **self._objects(now, ground, contrast, flow),
         }
         if self._with_grid:
-            arrays['grid'] = describe_cells(now, ground, contrast)
+            arrays['grid'] = describe_cells(now, ground, contrast, flow, moving)
         return arrays
 
     def _objects(

@@ -102,7 +102,9 @@ class DataCard:
         for kind, width in manifest.widths.items():
             lacking = len(manifest.missing.get(kind, ()))
             without = f', {lacking:,} clips without' if lacking else ''
-            yield f'{kind:<10} {width} channels, deviation {manifest.scale[kind]:.3g}{without}'
+            cells = f'{manifest.cells} cells of ' if kind == 'grid' else ''
+            deviation = f'deviation {manifest.scale[kind]:.3g}'
+            yield f'{kind:<10} {cells}{width} channels, {deviation}{without}'
 
     def _splits(self) -> Iterator[str]:
         yield f'{"split":<10} clips  captions  per clip (least median most)  without  source videos'
