@@ -56,7 +56,7 @@ def main(names: list[str]) -> int:
     if not names:
         raise UserError('no video given: name one or more files or folders (see --help)')
     workdir = app.required(_WORKDIR)
-    from stg_jax.captioning.report import Report
+    from stg_jax.captioning.explained import Report
     from stg_jax.captioning.subtitles import name_subtitles, parse_seconds, write_subtitles
     from stg_jax.extract.video.files import list_videos
 

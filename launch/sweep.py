@@ -40,8 +40,13 @@ def main(args: list[str]) -> int:
     # After the flags, so that --help is quick.
     from etils import epath
 
-    from stg_jax.cluster.sweep import check_runs, make_runs, parse_settings
-    from stg_jax.cluster.sweep_scores import refuse_without_validation, write_scores
+    from stg_jax.cluster.sweep import (
+        check_runs,
+        make_runs,
+        parse_settings,
+        refuse_without_validation,
+        write_scores,
+    )
     from stg_jax.files import check_writable
 
     settings = parse_settings(_SET.value, config.to_dict())

@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from stg_jax.benchmark.tpu.chips import Topology
 from stg_jax.benchmark.tpu.estimate import lines
-from stg_jax.benchmark.tpu.topology import topology_mesh, without_tpu
+from stg_jax.benchmark.tpu.programs import topology_mesh, without_tpu
 from stg_jax.cli import app, config_flag
 from stg_jax.config import parse_config
 from stg_jax.files import write_json, write_text

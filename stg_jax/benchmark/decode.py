@@ -3,10 +3,8 @@
 import jax
 import numpy as np
 
-from stg_jax.benchmark.calibrate import like_trained
-from stg_jax.benchmark.flops import decoding_flops
-from stg_jax.benchmark.matmul_peak import matrix_ceiling
-from stg_jax.benchmark.synthetic import make_model, random_features
+from stg_jax.benchmark.flops import decoding_flops, matrix_ceiling
+from stg_jax.benchmark.synthetic import like_trained, make_model, random_features
 from stg_jax.benchmark.timing import Stage, rate, time_interleaved
 from stg_jax.config import Config
 from stg_jax.data.vocab import EOS

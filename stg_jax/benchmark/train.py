@@ -5,15 +5,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from stg_jax.benchmark.flops import training_flops
-from stg_jax.benchmark.matmul_peak import matrix_ceiling
+from stg_jax.benchmark.flops import matrix_ceiling, training_flops
 from stg_jax.benchmark.synthetic import Batch, make_model, random_batch
 from stg_jax.benchmark.timing import Stage, rate, speedup, time_interleaved
 from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
-from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
+from stg_jax.train.feed import add_packing, choose_sizes, fitting_size, fullest_parts
 from stg_jax.train.multistep import in_sequence
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import init_state, make_train_step

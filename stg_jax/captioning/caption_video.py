@@ -11,8 +11,7 @@ import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.decode.candidates import Candidate
-from stg_jax.extract.base import Extractor, to_clip
-from stg_jax.extract.timing import Stages
+from stg_jax.extract.base import Extractor, Stages, to_clip
 from stg_jax.extract.video.frames import Video
 
 # Pixels of the longer side of the pictures that are kept for reports.

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from stg_jax.captioning.caption_video import Captioned, ChooseFn, caption_video
-from stg_jax.captioning.report import Report
+from stg_jax.captioning.explained import Report
 from stg_jax.decode.candidates import best_candidates, random_candidates
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError

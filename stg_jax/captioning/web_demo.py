@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from stg_jax.captioning.caption_video import caption_frames
-from stg_jax.captioning.explained import in_frame
-from stg_jax.captioning.report import Report
+from stg_jax.captioning.explained import Report, in_frame
 from stg_jax.captioning.video_captioner import VideoCaptioner
 from stg_jax.decode.candidates import best_candidates
 from stg_jax.errors import UserError
-from stg_jax.extract.timing import Stages
+from stg_jax.extract.base import Stages
 from stg_jax.extract.video.untrusted import Limits, read_untrusted
 
 # People in the queue; others are asked to come back later.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stg_jax.evaluate.alignment import check_references, in_order_of
+from stg_jax.evaluate.metrics import check_references, in_order_of
 from stg_jax.evaluate.summable import BleuCounts
 
 MAX_ORDER = 4

@@ -17,9 +17,101 @@ from stg_jax.cli.signals import exit_on_sigterm
 from stg_jax.data.text import normalise
 from stg_jax.errors import UserError
 from stg_jax.evaluate import java
-from stg_jax.evaluate.alignment import align
-from stg_jax.evaluate.caption_statistics import caption_statistics
 from stg_jax.evaluate.java import spice_scores
+
+_NUM_NAMED = 3
+
+
+def check_references(references: Mapping[str, Sequence[str]]) -> None:
+    """Check that there are clips, and that each has a reference that is not blank.
+
+    Raises:
+      UserError: there are none, or a clip has none.
+    """
+    if not references:
+        raise UserError('no clips to score: the references are empty')
+    empty = {clip for clip, captions in references.items() if not any(map(str.split, captions))}
+    _refuse(empty, 'no references', 'leave them out of both files')
+
+
+def in_order_of(clips: Sequence[str], predictions: Mapping[str, str]) -> list[str]:
+    """List the captions of clips in the order of the clips.
+
+    Raises:
+      UserError: a clip has no caption, or a caption is of another clip.
+    """
+    # A score of part of a split is not comparable with anything, so nothing is dropped silently.
+    known = frozenset(clips)
+    if predictions and not known & predictions.keys():
+        raise UserError(
+            f'the predictions are of clips like {min(predictions)!r}, the references of clips like '
+            f'{min(known)!r}: both must call the clips alike'
+        )
+    _refuse(known - predictions.keys(), 'no prediction', 'caption the whole split')
+    _refuse(predictions.keys() - known, 'no references', 'name the right split')
+    return [predictions[clip] for clip in clips]
+
+
+def align(
+    predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[str], list[list[str]]]:
+    """List clip ids, captions and references in one order, that of the sorted ids.
+
+    Raises:
+      UserError: the clips differ, or one has no reference.
+    """
+    check_references(references)
+    clips = sorted(references)
+    return clips, in_order_of(clips, predictions), [list(references[clip]) for clip in clips]
+
+
+def _refuse(clips: Collection[str], lack: str, remedy: str) -> None:
+    # A few names show the pattern; thousands would hide the sentence.
+    if clips:
+        named = ', '.join(map(repr, sorted(clips)[:_NUM_NAMED]))
+        more = f' and {len(clips) - _NUM_NAMED} more' if len(clips) > _NUM_NAMED else ''
+        raise UserError(f'{lack} for clip {named}{more}: {remedy}')
+
+
+MAX_ORDER = 4
+
+
+def caption_statistics(
+    captions: Sequence[str], train_captions: Iterable[str] | None = None
+) -> dict[str, float]:
+    """Compute statistics of captions, on their words as `stg_jax.data.text.normalise` gives them.
+
+    Args:
+      captions: one for each clip of a split.
+      train_captions: the captions that the system was trained on, if known.
+
+    Returns:
+      `mean_length` in words; the numbers of `empty` captions and of words in the `vocabulary`;
+      `distinct-1` to `distinct-4` (distinct n-grams over all n-grams; Li et al., 2016) and
+      `different` (distinct captions over all captions) in percent; with train captions also
+      `novel` and `seen in training`, in percent.
+    """
+    texts = [normalise(caption) for caption in captions]
+    words = [text.split() for text in texts]
+    found = {
+        'mean_length': sum(map(len, words)) / len(words),
+        'empty': sum(not text for text in texts),
+        'vocabulary': len({word for caption in words for word in caption}),
+    }
+    found |= {f'distinct-{n}': _distinct(words, n) for n in range(1, MAX_ORDER + 1)}
+    found['different'] = 100 * len(set(texts)) / len(texts)
+    # A captioner that only repeats training captions can score well: novelty shows it.
+    if train_captions is not None:
+        seen = set(map(normalise, train_captions))
+        share = 100 * sum(text in seen for text in texts) / len(texts)
+        found |= {'novel': 100 - share, 'seen in training': share}
+    return found
+
+
+def _distinct(words: Sequence[Sequence[str]], n: int) -> float:
+    grams = [tuple(caption[i : i + n]) for caption in words for i in range(len(caption) - n + 1)]
+    return 100 * len(set(grams)) / len(grams) if grams else 0.0
+
 
 METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
 ON_REQUEST = ('spice',)

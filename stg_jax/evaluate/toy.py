@@ -17,7 +17,7 @@ from stg_jax.datasets.toy.attributes import (
     summarize,
 )
 from stg_jax.datasets.toy.events import EVENTS
-from stg_jax.datasets.toy.things import KINDS
+from stg_jax.datasets.toy.scenes import KINDS
 from stg_jax.run.folder import RunFolder
 
 _EVENTS = [event.name for event in EVENTS]

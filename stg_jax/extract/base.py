@@ -1,8 +1,10 @@
 """The interfaces of extraction: an extractor, and the models that one may be built from."""
 
 import abc
+import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -11,8 +13,26 @@ import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.errors import UserError
-from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.frames import Video, read_frames, read_segments
+
+
+class Stages:
+    """Adds up the seconds of named stages.
+
+    Attributes:
+      seconds: by stage, in the order in which they first started.
+    """
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the duration of a block to a stage, unless the block fails."""
+        # Not time.time, which goes back when the clock of the machine is set.
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,9 @@ from stg_jax.extract.base import (
     Extractor,
     FrameEncoder,
     ModelOptions,
+    Stages,
 )
 from stg_jax.extract.roi_align import grid_nodes, roi_align
-from stg_jax.extract.timing import Stages
 from stg_jax.extract.video.frames import Video
 
 # Pixels of the longer side at which frames are kept: no model here reads more.

@@ -13,7 +13,7 @@ from stg_jax.feature_files.base import (
     usual_width,
     without_unit_axes,
 )
-from stg_jax.feature_files.hdf5_frames import read_lens, row_number
+from stg_jax.feature_files.hdf5 import read_lens, row_number
 from stg_jax.feature_files.objects import (
     BOXLESS,
     PERHAPS_FRAMES,

@@ -14,7 +14,7 @@ from stg_jax.feature_files import hdf5
 from stg_jax.feature_files.base import Features, FrameSource, ObjectSource, Source
 from stg_jax.feature_files.bottom_up_tsv import BottomUpTsv
 from stg_jax.feature_files.detect import content, refuse_other
-from stg_jax.feature_files.hdf5_frames import DatasetFrames, RowFrames
+from stg_jax.feature_files.hdf5 import DatasetFrames, RowFrames
 from stg_jax.feature_files.hdf5_objects import DatasetObjects, GroupObjects, RowObjects
 from stg_jax.feature_files.numpy_folders import (
     NpyFolder,

@@ -1,11 +1,142 @@
 """From the features of a clip to vectors of its frames or objects, once for each branch."""
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
+from stg_jax.errors import UserError
 from stg_jax.model.graph import GraphConv, ObjectGraph
 from stg_jax.ops.dense import Dense
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Positions of a sequence in time; static, the same for all clips of a batch.
+
+    Attributes:
+      num_frames: T.
+      time: (S,) the place of each position in time; modulo T it is the first frame described.
+      span: (S,) how many frames in a row each position describes.
+    """
+
+    num_frames: int
+    time: tuple[int, ...]
+    span: tuple[int, ...]
+
+    @classmethod
+    def of_frames(cls, num_frames: int, num_vectors: int = 1) -> 'Layout':
+        """Describe `num_vectors` sequences of frame vectors, one after another."""
+        length = num_frames * num_vectors
+        return cls(num_frames, tuple(range(length)), (1,) * length)
+
+    @classmethod
+    def of_parts(cls, num_frames: int, num_parts: int, span: int = 1) -> 'Layout':
+        """Describe groups of `span` frames by `num_parts` positions each, group by group."""
+        time = np.repeat(np.arange(0, num_frames, span), num_parts)
+        return cls(num_frames, tuple(time.tolist()), (span,) * len(time))
+
+    def followed_by(self, other: 'Layout', *, same_time: bool) -> 'Layout':
+        """Describe this sequence and another one behind it, at the same times or at later ones."""
+        # Whole multiples of T later: the two parts differ in time and agree in their frames.
+        shift = 0 if same_time else (max(self.time) // self.num_frames + 1) * self.num_frames
+        time = self.time + tuple(time + shift for time in other.time)
+        return Layout(self.num_frames, time, self.span + other.span)
+
+    @property
+    def is_frame(self) -> np.ndarray:
+        """Return True where a position describes a frame, (S, T)."""
+        first_S1 = np.array(self.time)[:, None] % self.num_frames
+        frame_T = np.arange(self.num_frames)
+        return (first_S1 <= frame_T) & (frame_T < first_S1 + np.array(self.span)[:, None])
+
+
+class GridEncoder(nn.Module):
+    """Turn the cells of each frame into tokens.
+
+    A token sees its cell in `num_frames` frames in a row. Each mixing is a 3 x 3 convolution with a
+    ReLU; the first has a stride of 2, which halves both sides of the grid. Without mixings every
+    cell becomes a token. Learned positions of the tokens within the frame are added at the end.
+    """
+
+    width: int
+    num_frames: int
+    num_mixings: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, grid_BTGC: jax.Array) -> jax.Array:
+        """Map cells (B, T, G, Cg), row by row, to tokens (B, ceil(T / num_frames), P, D)."""
+        x_BTGC = _joined_frames(grid_BTGC, self.num_frames)
+        for number in range(self.num_mixings):
+            x_BTGC = neighborhoods(x_BTGC) if number else every_second(x_BTGC)
+            x_BTGC = nn.relu(Dense(self.width, dtype=self.dtype, name=f'mix_{number}')(x_BTGC))
+        if not self.num_mixings:
+            x_BTGC = Dense(self.width, dtype=self.dtype, name='embed')(x_BTGC)
+        init = nn.initializers.normal(1.0)
+        position_GD = self.param('position', init, (x_BTGC.shape[2], self.width))
+        return x_BTGC + position_GD.astype(self.dtype)
+
+
+def _joined_frames(x_BTGC, num_frames):
+    """Join the channels of `num_frames` frames in a row; the last ones are filled with zeros."""
+    B, T, G, C = x_BTGC.shape
+    x_BTGC = jnp.pad(x_BTGC, [(0, 0), (0, -T % num_frames), (0, 0), (0, 0)])
+    x_BTFGC = x_BTGC.reshape(B, -1, num_frames, G, C)
+    return x_BTFGC.swapaxes(2, 3).reshape(B, -1, G, num_frames * C)
+
+
+def neighborhoods(x_BTGC: jax.Array) -> jax.Array:
+    """Return the 3 x 3 neighborhood of every cell of a square grid (B, T, G, 9 * C), zeros outside.
+
+    Shifted copies and one product replace a convolution: XLA's convolution for CPUs takes three
+    times as long.
+    """
+    side = math.isqrt(x_BTGC.shape[2])
+    return _windows(x_BTGC, side, stride=1, padding=(1, 1))
+
+
+def every_second(x_BTGC: jax.Array) -> jax.Array:
+    """Return the 3 x 3 neighborhoods of every second cell of every second row.
+
+    Of 7 x 7 cells these are 3 x 3 neighborhoods, which cover all cells. An even side is padded.
+
+    Returns:
+      (B, T, (side // 2) ** 2, 9 * C).
+    """
+    side = math.isqrt(x_BTGC.shape[2])
+    return _windows(x_BTGC, side // 2, stride=2, padding=(0, 1 - side % 2))
+
+
+def _windows(x_BTGC, num_windows, stride, padding):
+    """Return (B, T, num_windows ** 2, 9 * C)."""
+    B, T, G, C = x_BTGC.shape
+    side, length = math.isqrt(G), stride * (num_windows - 1) + 1
+    x_BTHWC = x_BTGC.reshape(B, T, side, side, C)
+    x_BTHWC = jnp.pad(x_BTHWC, [(0, 0), (0, 0), padding, padding, (0, 0)])
+    shifted = [
+        x_BTHWC[:, :, row : row + length : stride, column : column + length : stride]
+        for row in range(3)
+        for column in range(3)
+    ]
+    return jnp.concatenate(shifted, axis=-1).reshape(B, T, num_windows**2, 9 * C)
+
+
+def check_grid(num_cells: int) -> None:
+    """Check that a number of cells makes a square grid.
+
+    Raises:
+      UserError: it does not.
+    """
+    if not num_cells or math.isqrt(num_cells) ** 2 != num_cells:
+        raise UserError(
+            f"config.model.scene_tokens = 'grid' needs a square number of cells, but "
+            f'config.data.grid_cells is {num_cells}: set it and config.data.grid_dim to what the '
+            'data folder holds (launch/verify.py DATA_DIR shows it)'
+        )
 
 
 class SceneEncoder(nn.Module):

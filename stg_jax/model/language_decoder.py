@@ -9,10 +9,10 @@ from flax import linen as nn
 from flax import struct
 
 from stg_jax.model import transformer
-from stg_jax.model.layout import Layout
+from stg_jax.model.encoders import Layout
 from stg_jax.ops.cached_attention import CachedWords, ClipMemory, KeyValue
+from stg_jax.ops.dense import einsum_float32
 from stg_jax.ops.dropout import Dropout
-from stg_jax.ops.einsum import einsum_float32
 from stg_jax.ops.packing import Packing
 
 

@@ -12,9 +12,8 @@ from flax import linen as nn
 from flax import struct
 
 from stg_jax.config import ModelConfig
-from stg_jax.model.encoders import ObjectEncoder, SceneEncoder, mean_of_objects
+from stg_jax.model.encoders import GridEncoder, Layout, ObjectEncoder, SceneEncoder, mean_of_objects
 from stg_jax.model.graph import build_graph
-from stg_jax.model.grid import GridEncoder
 from stg_jax.model.language_decoder import (
     Cache,
     CrossMemory,
@@ -23,7 +22,6 @@ from stg_jax.model.language_decoder import (
     Memory,
     word_logits,
 )
-from stg_jax.model.layout import Layout
 from stg_jax.ops.packing import Packing
 
 DeviceBatch = Mapping[str, jax.Array]  # arrays by name, a row per clip

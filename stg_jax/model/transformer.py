@@ -12,11 +12,9 @@ import numpy as np
 from flax import linen as nn
 
 from stg_jax.ops.cached_attention import MASKED, KeyValue, KeyValueView, attend_each
-from stg_jax.ops.dense import Dense, DenseGeneral
+from stg_jax.ops.dense import Dense, DenseGeneral, einsum_float32
 from stg_jax.ops.dropout import Dropout
-from stg_jax.ops.einsum import einsum_float32
-from stg_jax.ops.packed_attention import attend_packed
-from stg_jax.ops.packing import Packing
+from stg_jax.ops.packing import Packing, attend_packed
 
 
 class Attention(nn.Module):

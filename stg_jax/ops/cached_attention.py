@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stg_jax.ops.einsum import einsum_float32
+from stg_jax.ops.dense import einsum_float32
 from stg_jax.ops.platform import is_for_cpu
 
 _UNROLL = 8  # positions per step of a loop on a CPU

@@ -17,8 +17,7 @@ from stg_jax.datasets import toy
 from stg_jax.datasets.toy.scenes import USUAL, Difficulty
 from stg_jax.errors import UserError
 from stg_jax.extract.base import to_clip
-from stg_jax.extract.toy_pixels.detector_noise import DetectorNoise
-from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+from stg_jax.extract.toy_pixels.extractor import DetectorNoise, PixelExtractor
 from stg_jax.extract.video.frames import Video
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt, chunked, make_all
 

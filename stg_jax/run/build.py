@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from stg_jax.config import Config, DataConfig
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
-from stg_jax.model.grid import check_grid
+from stg_jax.model.encoders import check_grid
 from stg_jax.model.network import CaptioningModel
 
 PyTree = Any

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from stg_jax.benchmark import calibrate, decode, end_to_end, flops, graph, synthetic, train
+from stg_jax.benchmark import decode, end_to_end, flops, graph, synthetic, train
 from stg_jax.config import parse_config
 from stg_jax.data.vocab import BOS, EOS, PAD
 from stg_jax.decode.generate import make_search
@@ -130,11 +130,11 @@ def test_an_untrained_network_is_made_to_caption_like_a_trained_one(config, monk
         return num_words_B.mean(), (found.score_BK[:, 0] / (num_words_B + 1)).mean()
 
     assert words_and_logp_of_a_token(untrained)[0] > 15
-    trained = calibrate.like_trained(untrained, model, features)
+    trained = synthetic.like_trained(untrained, model, features)
     num_words, logp = words_and_logp_of_a_token(trained)
     assert 3 < num_words < 13
-    monkeypatch.setattr(calibrate, '_SHARPNESS', 1.0)
-    unsure = calibrate.like_trained(untrained, model, features)
+    monkeypatch.setattr(synthetic, '_SHARPNESS', 1.0)
+    unsure = synthetic.like_trained(untrained, model, features)
     assert logp > words_and_logp_of_a_token(unsure)[1]
     same = jax.tree.map(lambda x, y: bool((x == y).all()), untrained, trained)
     decoder = same['decoders_scene']

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from stg_jax.datasets.toy.scenes import MAX_THINGS, Difficulty, compose
-from stg_jax.datasets.toy.things import KINDS
-from stg_jax.extract.toy_pixels.detector_noise import DetectorNoise
+from stg_jax.datasets.toy.scenes import KINDS, MAX_THINGS, Difficulty, compose
+from stg_jax.extract.toy_pixels.extractor import DetectorNoise
 from stg_jax.extract.toy_pixels.regions import Region
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.extract.keras.backend import import_keras_hub
 from stg_jax.extract.keras.clip_encoder import KerasClipEncoder
+from stg_jax.extract.keras.preset import import_keras_hub
 from tests.fakes import fake_presets
 
 SIDE, WINDOW = fake_presets.SIDE, fake_presets.WINDOW

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.extract.keras.backend import import_keras_hub
 from stg_jax.extract.keras.detector import KerasDetector
+from stg_jax.extract.keras.preset import import_keras_hub
 from tests.fakes import fake_presets
 
 SIDE = 2 * fake_presets.SIDE

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from stg_jax.extract.keras.backend import import_keras_hub
 from stg_jax.extract.keras.frame_encoder import KerasFrameEncoder
+from stg_jax.extract.keras.preset import import_keras_hub
 from tests.fakes import fake_presets
 
 FAMILIES = ['resnet', 'dinov2', 'dinov3', 'clip', 'siglip']

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.extract.keras.backend import import_keras_hub
 from stg_jax.extract.keras.frame_encoder import KerasFrameEncoder
-from stg_jax.extract.keras.preset import load_preset, picture_format
+from stg_jax.extract.keras.preset import import_keras_hub, load_preset, picture_format
 from tests.fakes import fake_presets
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
+from stg_jax.extract.video.container import repair_timestamps
 from stg_jax.extract.video.frames import read_frames, read_segments
 from stg_jax.extract.video.timeline import read_timeline
-from stg_jax.extract.video.timestamps import repair_timestamps
 from tests.fakes.fake_video import grey_ramp, ranks, write_timed, write_video
 
 EVEN = np.arange(40) / 10

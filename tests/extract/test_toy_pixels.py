@@ -13,7 +13,6 @@ from stg_jax.datasets.toy import render
 from stg_jax.errors import UserError
 from stg_jax.extract.registry import build_extractor
 from stg_jax.extract.toy_pixels.cells import WIDTH, describe_cells
-from stg_jax.extract.toy_pixels.contrast import distance, ground_colour
 from stg_jax.extract.toy_pixels.descriptors import (
     GRID,
     HUES,
@@ -24,7 +23,7 @@ from stg_jax.extract.toy_pixels.descriptors import (
     optical_flow,
 )
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
-from stg_jax.extract.toy_pixels.regions import find_regions
+from stg_jax.extract.toy_pixels.regions import distance, find_regions, ground_colour
 from tests.fakes.real_data import real_data
 
 NUM_FRAMES, NUM_OBJECTS = 10, 6

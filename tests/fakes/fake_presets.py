@@ -4,7 +4,7 @@ Every function takes a folder that does not exist yet and returns it.
 """
 
 from stg_jax.data.tf import tf
-from stg_jax.extract.keras.backend import import_keras_hub
+from stg_jax.extract.keras.preset import import_keras_hub
 
 SIDE = 32  # pixels a side of every picture model
 WINDOW = 4  # frames of the video model

@@ -15,7 +15,7 @@ from stg_jax.data.batches import open_clips, train_batches
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
-from stg_jax.model.grid import GridEncoder, every_second, neighborhoods
+from stg_jax.model.encoders import GridEncoder, every_second, neighborhoods
 from stg_jax.prepare.verify.verify import verify
 from stg_jax.run.build import build_model_without_data
 from tests.fakes.fake_data import (

@@ -14,7 +14,7 @@ from stg_jax.model.losses import Words, objective
 from stg_jax.model.network import BranchOutput
 from stg_jax.ops import chunked_loss as module
 from stg_jax.ops.packing import Packing
-from stg_jax.train.bucketing import add_packing
+from stg_jax.train.feed import add_packing
 from tests.fakes.fake_network import (
     VOCAB_SIZE,
     fake_batch,

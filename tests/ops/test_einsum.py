@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stg_jax.ops.einsum import einsum_float32
+from stg_jax.ops.dense import einsum_float32
 from stg_jax.ops.platform import traced_for
 
 PRODUCTS = {

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stg_jax.ops.packed_attention import attend_packed, attend_rows
-from stg_jax.ops.packing import Packing
+from stg_jax.ops.packing import Packing, attend_packed, attend_rows
 
 H, E = 2, 3
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stg_jax.data.vocab import BOS, EOS, PAD
-from stg_jax.train.bucketing import add_packing, choose_sizes, fitting_size, fullest_parts
+from stg_jax.train.feed import add_packing, choose_sizes, fitting_size, fullest_parts
 
 MAX_WORDS = 20
 

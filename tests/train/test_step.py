@@ -17,7 +17,7 @@ from stg_jax.data.vocab import PAD
 from stg_jax.ops.platform import traced_for
 from stg_jax.parallel.mapped import pmapped
 from stg_jax.parallel.sharding import AXIS, data_mesh, replicate, shard_batch
-from stg_jax.train.bucketing import add_packing
+from stg_jax.train.feed import add_packing
 from stg_jax.train.multistep import in_sequence, metrics_by_step
 from stg_jax.train.step import init_state, make_eval_step, make_train_step, mean_terms
 from tests.fakes.fake_network import fake_batch, loss_spec, small_network

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import torch
 
-from stg_jax.benchmark.calibrate import like_trained
-from stg_jax.benchmark.synthetic import make_model, random_features
+from stg_jax.benchmark.synthetic import like_trained, make_model, random_features
 from stg_jax.benchmark.timing import rate, speedup, time_interleaved
 from stg_jax.benchmark.torch_peer import inputs, search
 from stg_jax.data.vocab import EOS

@@ -14,7 +14,7 @@ from stg_jax.benchmark.torch_peer.inputs import state_of
 from stg_jax.benchmark.train import Training
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import init_params
-from stg_jax.train.bucketing import add_packing
+from stg_jax.train.feed import add_packing
 from stg_jax.train.step import init_state, make_train_step
 
 _BATCHES = 2

@@ -1,19 +1,73 @@
 """The programs that training and evaluation run on each chip, lowered from shapes only."""
 
 import dataclasses
+import importlib.util
+import os
+from typing import Any
 
 import jax
 
 from stg_jax.benchmark.flops import decoding_flops, training_flops
 from stg_jax.benchmark.synthetic import random_tokens
+from stg_jax.benchmark.tpu.chips import Topology
 from stg_jax.config import Config
 from stg_jax.data.vocab import PAD
 from stg_jax.decode.generate import mapped_search
+from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, sharding
 from stg_jax.run.build import build_model_without_data, feature_shapes, param_shapes
-from stg_jax.train.bucketing import add_packing
+from stg_jax.train.feed import add_packing
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.step import init_state, make_train_step
+
+# libtpu reads these when it is loaded. They keep it from searching for a TPU and its hosts.
+_ENVIRONMENT = {
+    'JAX_PLATFORMS': 'cpu',
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+
+
+def without_tpu() -> None:
+    """Set up this process for compiling without a TPU; call it before JAX is imported.
+
+    Raises:
+      UserError: the compiler is not installed.
+    """
+    # Importing it would already initialise it.
+    if importlib.util.find_spec('libtpu') is None:
+        raise UserError(
+            'the TPU compiler is not installed: in an environment of its own, as it makes every '
+            "start of JAX look for a TPU, run pip install -e '.[tpu]'"
+        )
+    # setdefault: whoever has set them knows this machine better.
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def topology_mesh(topology: Topology) -> Any:
+    """Build the mesh of a slice to compile for, without its hardware.
+
+    Raises:
+      UserError: the compiler does not know such a slice.
+    """
+    from jax.experimental import topologies
+
+    from stg_jax.parallel.sharding import AXIS
+
+    try:
+        described = topologies.get_topology_desc(
+            platform='tpu',
+            topology_name=str(topology),
+            chips_per_host_bounds=topology.host_bounds,
+            chip_config_name=topology.chip.chip_config,
+        )
+    except RuntimeError as error:
+        message = str(error).splitlines()[0]
+        raise UserError(f'--topology {topology}: the compiler says {message}') from None
+    return topologies.make_mesh(described, (topology.num_chips,), (AXIS,))
+
 
 CAPTION_LENGTH = 8  # tokens read of each beam, EOS included: the mean of MSVD
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stg_jax.datasets.toy.phrases import NOUNS, TEMPLATES
-from stg_jax.datasets.toy.things import COLOURS
+from stg_jax.datasets.toy.scenes import COLOURS
 from stg_jax.errors import UserError
 
 Thing = tuple[str, str]  # color and shape

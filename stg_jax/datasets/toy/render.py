@@ -9,8 +9,16 @@ import av
 import cv2
 import numpy as np
 
-from stg_jax.datasets.toy.scenes import MAX_THINGS, SPLITS, USUAL, Difficulty, Scene, compose
-from stg_jax.datasets.toy.things import COLOURS, Thing
+from stg_jax.datasets.toy.scenes import (
+    COLOURS,
+    MAX_THINGS,
+    SPLITS,
+    USUAL,
+    Difficulty,
+    Scene,
+    Thing,
+    compose,
+)
 from stg_jax.errors import UserError
 
 SIDE = 112  # pixels of the square picture

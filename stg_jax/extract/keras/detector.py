@@ -10,8 +10,13 @@ import numpy as np
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Detections
 from stg_jax.extract.class_names import by_count
-from stg_jax.extract.keras.backend import import_keras_hub
-from stg_jax.extract.keras.preset import KerasProgram, compute_in, load_preset, picture_format
+from stg_jax.extract.keras.preset import (
+    KerasProgram,
+    compute_in,
+    import_keras_hub,
+    load_preset,
+    picture_format,
+)
 from stg_jax.extract.letterbox import fit_frame, to_frame
 from stg_jax.extract.nms import MAX_OVERLAP, best_detections
 

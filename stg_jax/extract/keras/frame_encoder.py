@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.errors import UserError
-from stg_jax.extract.keras.backend import import_keras_hub
-from stg_jax.extract.keras.preset import KerasProgram, load_preset, picture_format
+from stg_jax.extract.keras.preset import KerasProgram, import_keras_hub, load_preset, picture_format
 from stg_jax.extract.letterbox import resize
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,8 +13,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.errors import UserError, first_line
-from stg_jax.extract.keras.backend import import_keras_hub
 from stg_jax.extract.letterbox import Fit
+
+
+def import_keras_hub() -> ModuleType:
+    """Import keras_hub with JAX as its backend.
+
+    Raises:
+      UserError: it is not installed, or Keras runs on something else in this process already.
+    """
+    # Keras Hub imports TensorFlow. Our door to it must come first: it hides accelerators, whose
+    # memory TensorFlow would reserve, and selects JAX for Keras.
+    from stg_jax.data import tf  # noqa: F401
+
+    try:
+        import keras
+        import keras_hub
+    except ModuleNotFoundError:
+        raise UserError(
+            "keras:... needs Keras Hub, which is not installed: pip install -e '.[extract]'"
+        ) from None
+    if keras.config.backend() != 'jax':
+        raise UserError(
+            f'Keras runs on {keras.config.backend()} in this process and keras:... needs JAX: set '
+            'the environment variable KERAS_BACKEND=jax before TensorFlow or Keras is imported'
+        )
+    return keras_hub
+
 
 if TYPE_CHECKING:
     import keras

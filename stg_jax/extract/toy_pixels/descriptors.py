@@ -7,8 +7,7 @@ Every value is of order 1, so that no part of a descriptor dominates a cosine.
 import cv2
 import numpy as np
 
-from stg_jax.extract.toy_pixels.contrast import distance
-from stg_jax.extract.toy_pixels.regions import Region
+from stg_jax.extract.toy_pixels.regions import Region, distance
 
 # Cells per side of the layout of a frame.
 GRID = 6

@@ -13,7 +13,7 @@ from stg_jax.datasets.clip_ids import FROM_ONE, fit, match_keys
 from stg_jax.errors import UserError
 from stg_jax.feature_files import bottom_up_tsv, hdf5
 from stg_jax.feature_files.base import FrameSource, ObjectSource
-from stg_jax.feature_files.numpy_files import npy_header, npz_headers
+from stg_jax.feature_files.numpy_folders import npy_header, npz_headers
 from stg_jax.feature_files.objects import Fit, group_images
 from stg_jax.feature_files.open import holds_objects, open_frames, open_objects
 from stg_jax.files import is_hidden, visible
