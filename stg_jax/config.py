@@ -227,23 +227,6 @@ _SECTIONS = {
     'profile': ProfileConfig,
     'decode': DecodeConfig,
 }
-# Entries added since runs were first saved, with the values that describe those earlier runs.
-_ADDED = {
-    'data.grid_cells': 0,
-    'data.grid_dim': 0,
-    'toy.seed': 0,
-    'toy.distractors': 0,
-    'toy.captions': 6,
-    'toy.held_out': 'triples',
-    'toy.detector_dropout': 0.0,
-    'toy.detector_jitter': 0.0,
-    'model.object_memory': 'mean',
-    'model.scene_tokens': 'frames',
-    'model.grid_frames': 1,
-    'model.grid_mixings': 1,
-    'optim.decay': 'none',
-    'optim.weight_decay': 0.0,
-}
 _KD = ('kind', 'direction', 'detach_teacher', 'temperature')  # fields of LossConfig in config.kd
 
 
@@ -280,7 +263,6 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_flat(values: Mapping[str, Any]) -> Config:
-    values = _ADDED | dict(values)
     fields = list(_fields())
     known = {key for key, _, _ in fields}
     for key in sorted(known ^ values.keys()):

@@ -155,7 +155,7 @@ def _read_config(folder: epath.Path) -> Config:
     """Read config.json, which another version of the code may have written."""
     path = folder / _CONFIG
     if not path.exists():
-        raise UserError(f'{folder} holds no run: it has no {_CONFIG} (train.py writes one)')
+        raise UserError(f'{folder} holds no run: it has no config.json (train.py writes one)')
     tree = read_json(path)
     if not isinstance(tree, dict):
         raise UserError(f'{path} is damaged: it is not a JSON object; copy the run again')

@@ -231,7 +231,7 @@ def test_refuses_clips_that_do_not_match(function):
         function(dict.fromkeys('abcdef', 'x'), {'a': ['x']})
     with pytest.raises(UserError, match="no references for clip 'b': "):
         function({'a': 'x', 'b': 'y'}, {'a': ['x'], 'b': ['  ']})
-    with pytest.raises(UserError, match='no clip to score'):
+    with pytest.raises(UserError, match='no clips to score'):
         function({}, {})
 
 
