@@ -1,4 +1,4 @@
-"""Random clips and captions in memory, shaped like MSVD: no shards, no TensorFlow."""
+"""Random clips and captions like MSVD's, and a random network as confident as a trained one."""
 
 import dataclasses
 import functools
@@ -23,6 +23,18 @@ VOCAB_SIZE = 9462 + len(SPECIAL)  # MSVD's words
 # Number of captions with 1, 2, ... words (the last: 20 or more) per 10,000 of MSVD's 48,774 train
 # captions. The mean is 7.0 words. Uniform lengths would overstate the gain of packing.
 LENGTHS = (8, 54, 269, 993, 1584, 2146, 1579, 1183, 800, 487, 296, 189, 122, 81, 57, 33, 29, 22)
+CAPTIONS = 40  # of a clip, as in MSVD
+# Factor of the logits. It raises the mean log-probability of a caption's words from -3 to -0.8; a
+# network trained on MSVD has -0.7 on the captions that it finds for new clips.
+_SHARPNESS = 1.7
+_CAPTIONS = 8  # random captions of each clip, to fit the vector of EOS on
+# In words; captions come out about four words longer. Models vary in length less than people do.
+_SHORTEST, _LONGEST = 2, 6
+_RIDGE = 1.0
+_SLOPE, _MOST = 5.0, 60.0  # of the logit of EOS; the logits of words reach about 13
+PyTree = Any
+
+
 LENGTHS += (19, 49)
 
 
@@ -72,9 +84,6 @@ def random_batch(config: Config, num_clips: int, seed: int) -> Batch:
     """Draw features and captions of clips."""
     tokens = random_tokens(config, num_clips, seed)
     return random_features(config, num_clips, seed) | {'tokens': tokens}
-
-
-CAPTIONS = 40  # of a clip, as in MSVD
 
 
 def write_captions(config: Config, splits: Mapping[str, int]) -> None:
@@ -163,18 +172,6 @@ def _random_caption(rng: np.random.Generator) -> str:
     """Draw a caption with the length distribution and vocabulary size of MSVD."""
     num_words = rng.choice(np.arange(1, len(LENGTHS) + 1), p=np.array(LENGTHS) / sum(LENGTHS))
     return ' '.join(f'word{i}' for i in rng.integers(VOCAB_SIZE - len(SPECIAL), size=num_words))
-
-
-# Factor of the logits. It raises the mean log-probability of a caption's words from -3 to -0.8; a
-# network trained on MSVD has -0.7 on the captions that it finds for new clips.
-_SHARPNESS = 1.7
-_CAPTIONS = 8  # random captions of each clip, to fit the vector of EOS on
-# In words; captions come out about four words longer. Models vary in length less than people do.
-_SHORTEST, _LONGEST = 2, 6
-_RIDGE = 1.0
-_SLOPE, _MOST = 5.0, 60.0  # of the logit of EOS; the logits of words reach about 13
-
-PyTree = Any
 
 
 def like_trained(params: PyTree, model: CaptioningModel, features: Batch) -> PyTree:

@@ -20,6 +20,11 @@ from stg_jax.evaluate import java
 from stg_jax.evaluate.java import spice_scores
 
 _NUM_NAMED = 3
+MAX_ORDER = 4
+METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
+ON_REQUEST = ('spice',)
+WITHOUT_JAVA = 'words of stg_jax.data.text.normalise'
+Scores = dict[str, tuple[Any, Any]]  # of the corpus and of each clip: floats, or NumPy scalars
 
 
 def check_references(references: Mapping[str, Sequence[str]]) -> None:
@@ -73,9 +78,6 @@ def _refuse(clips: Collection[str], lack: str, remedy: str) -> None:
         raise UserError(f'{lack} for clip {named}{more}: {remedy}')
 
 
-MAX_ORDER = 4
-
-
 def caption_statistics(
     captions: Sequence[str], train_captions: Iterable[str] | None = None
 ) -> dict[str, float]:
@@ -111,13 +113,6 @@ def caption_statistics(
 def _distinct(words: Sequence[Sequence[str]], n: int) -> float:
     grams = [tuple(caption[i : i + n]) for caption in words for i in range(len(caption) - n + 1)]
     return 100 * len(set(grams)) / len(grams) if grams else 0.0
-
-
-METRICS = ('bleu', 'meteor', 'rouge', 'cider', 'sacrebleu')
-ON_REQUEST = ('spice',)
-WITHOUT_JAVA = 'words of stg_jax.data.text.normalise'
-
-Scores = dict[str, tuple[Any, Any]]  # of the corpus and of each clip: floats, or NumPy scalars
 
 
 def score(

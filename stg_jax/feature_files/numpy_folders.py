@@ -35,8 +35,15 @@ from stg_jax.feature_files.objects import (
 # A few megabytes can unpack to anything. A clip of 10,000 frames of 2048 features has 80 MB.
 _MAX_UNPACKED = 2**30
 _MAX_HEADER = 1 << 16
-
 Header = tuple[tuple[int, ...], np.dtype]  # shape, dtype
+# What video_features calls its outputs; times and rates are saved beside the features.
+_FACTS = ('fps', 'timestamps_ms')
+_FEATURES = ('rgb', 'flow', 'r21d', 's3d', 'resnet', 'clip', 'timm', 'raft', 'vggish')
+_FEATURES_NPZ = ('x', 'features', 'feat')
+_BOXES = ('bbox', 'boxes')
+_OF_OBJECTS = {*_BOXES, 'num_bbox'}
+# Others are not even read: MILVLG's `info` is a pickle.
+_WANTED = {*_FEATURES_NPZ, *_OF_OBJECTS, 'image_h', 'image_w'}
 
 
 @contextlib.contextmanager
@@ -165,11 +172,6 @@ def _read_array(file: IO[bytes], size: int, where: str | Path) -> np.ndarray:
     return values.reshape(shape, order='F' if columns_first else 'C')
 
 
-# What video_features calls its outputs; times and rates are saved beside the features.
-_FACTS = ('fps', 'timestamps_ms')
-_FEATURES = ('rgb', 'flow', 'r21d', 's3d', 'resnet', 'clip', 'timm', 'raft', 'vggish')
-
-
 class NpyFolder(Source[np.ndarray]):
     """`<clip>.npy` (steps, D) or (D,): xiadingZ, xmodaler, SFTCap; or `<clip>_<name>.npy`.
 
@@ -218,13 +220,6 @@ def _only_name(path: str, stems: Iterable[str]) -> str | None:
             f'{path}:{names[0] if names else "rgb"}'
         )
     return names[0]
-
-
-_FEATURES_NPZ = ('x', 'features', 'feat')
-_BOXES = ('bbox', 'boxes')
-_OF_OBJECTS = {*_BOXES, 'num_bbox'}
-# Others are not even read: MILVLG's `info` is a pickle.
-_WANTED = {*_FEATURES_NPZ, *_OF_OBJECTS, 'image_h', 'image_w'}
 
 
 def holds_boxes(path: str) -> bool:

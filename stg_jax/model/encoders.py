@@ -1,4 +1,4 @@
-"""From the features of a clip to vectors of its frames or objects, once for each branch."""
+"""From the features of a clip to the sequence each decoder reads: frames, grid cells or objects."""
 
 import dataclasses
 import math

@@ -1,4 +1,8 @@
-"""Flax's dense layers with a matrix product whose gradients need no transposed copies on a CPU."""
+"""Matrix products of the network: dense layers, and an einsum that accumulates in float32.
+
+A CPU multiplies flat matrices, so that gradients need no transposed copies; a GPU multiplies the
+gradient of a bfloat16 product in bfloat16.
+"""
 
 import functools
 import math

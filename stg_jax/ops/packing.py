@@ -1,4 +1,11 @@
-"""Packing: captions of uneven length as one flat array of real tokens, so padding costs no work."""
+"""Packing: captions of uneven length as one flat array of real tokens, so padding costs no work.
+
+The tokens of a caption are neighbors in the flat array, so in causal self-attention a token reads
+only itself and a few tokens before it. The plain form, `attend_rows`, attends caption by caption
+over unpacked, padded rows. The tuned form, `attend_packed`, cuts the flat array into blocks, each
+of which attends to itself and to the end of the block before. Rows of 21 words would be padded to
+a TPU's tiles of 128; blocks fill them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+TILE = 128  # the keys of a block are a multiple of a TPU's lane count
+ROWS = 8  # blocks start at multiples of a TPU's sublane count
+PyTree = Any
+# attend(query (G, Q, H, E), keys and values (G, S, H, E) each, mask (G, Q, S)) -> (G, Q, H, E)
+Attend = Callable[[jax.Array, PyTree, jax.Array], jax.Array]
 
 
 @struct.dataclass
@@ -64,14 +77,6 @@ def _gather_backward(residuals, gradient):
 
 
 _gather.defvjp(_gather_forward, _gather_backward)
-
-
-TILE = 128  # the keys of a block are a multiple of a TPU's lane count
-ROWS = 8  # blocks start at multiples of a TPU's sublane count
-
-PyTree = Any
-# attend(query (G, Q, H, E), keys and values (G, S, H, E) each, mask (G, Q, S)) -> (G, Q, H, E)
-Attend = Callable[[jax.Array, PyTree, jax.Array], jax.Array]
 
 
 def attend_rows(attend: Attend, query_MHE: jax.Array, own: PyTree, packing: Packing) -> jax.Array:

@@ -29,6 +29,11 @@ from stg_jax.run.trees import describe_misfit, digest, shapes_by_name
 # CIDEr weighs an n-gram by log(clips / clips that use it). With one clip every weight is log(1) = 0
 # and every caption scores 0; with a few clips hardly any n-gram counts, and most captions tie.
 MIN_CLIPS = 20
+PyTree = Any
+# What Orbax raises if files of a step are missing, cut short or garbled.
+_DAMAGE = (KeyError, TypeError, ValueError, OSError)
+# What it raises if a file cannot be written.
+_FAILURE = (ValueError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +71,6 @@ class ValidationScore:
     def __str__(self) -> str:
         """Describe the score to a user."""
         return f'loss {self.loss:.3f}' if self.cider is None else f'CIDEr {self.cider:.2f}'
-
-
-PyTree = Any
-
-# What Orbax raises if files of a step are missing, cut short or garbled.
-_DAMAGE = (KeyError, TypeError, ValueError, OSError)
-# What it raises if a file cannot be written.
-_FAILURE = (ValueError, OSError)
 
 
 class _MisfitError(Exception):

@@ -1,4 +1,4 @@
-"""The batches of an epoch as training takes them: packed, and grouped by execution."""
+"""The batches of an epoch as training takes them: packed to a few sizes, grouped by execution."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: metrics.jsonl, and a line of progress."""
+"""What a run reports while it trains, and how far it is: metrics.jsonl and a progress line."""
 
 import dataclasses
 import json

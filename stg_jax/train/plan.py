@@ -1,4 +1,4 @@
-"""Derive the parts of a run from its config, data and devices, before anything is written."""
+"""What a run needs besides its config, checked before anything is written, on all hosts alike."""
 
 import dataclasses
 import hashlib
@@ -18,6 +18,10 @@ from stg_jax.errors import UserError
 from stg_jax.model.network import CaptioningModel
 from stg_jax.parallel import processes, sharding
 from stg_jax.run.build import build_model
+
+# Packages that decide which program runs and which clips it sees.
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'tensorflow')
+_MAY_DIFFER = ('data.dir',)  # hosts may mount the same data at different paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +83,6 @@ def _clips_per_batch(config: Config, num_devices: int) -> int:
             f'accumulate = {config.train.accumulate}: make it a multiple of {per_clip * parts}'
         )
     return config.train.batch_size // per_clip
-
-
-# Packages that decide which program runs and which clips it sees.
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'tensorflow')
-_MAY_DIFFER = ('data.dir',)  # hosts may mount the same data at different paths
 
 
 def check_same_on_all_hosts(config: Config, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""The programs that training and evaluation run on each chip, lowered from shapes only."""
+"""The programs that training and evaluation run on each chip of a slice that is not there."""
 
 import dataclasses
 import importlib.util
@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
 }
+CAPTION_LENGTH = 8  # tokens read of each beam, EOS included: the mean of MSVD
 
 
 def without_tpu() -> None:
@@ -67,9 +68,6 @@ def topology_mesh(topology: Topology) -> Any:
         message = str(error).splitlines()[0]
         raise UserError(f'--topology {topology}: the compiler says {message}') from None
     return topologies.make_mesh(described, (topology.num_chips,), (AXIS,))
-
-
-CAPTION_LENGTH = 8  # tokens read of each beam, EOS included: the mean of MSVD
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,10 @@ COLOURS = {
     'blue': (35, 80, 210),
     'purple': (165, 45, 165),
 }
+SPLITS = ('train', 'val', 'test')
+MAX_THINGS = 6
+NUM_DISTRACTORS = (0.3, 0.25, 0.2, 0.15, 0.1)  # probability of 0, 1, ... beside two actors
+Kind = tuple[str, str]
 
 
 def _circle(radius: float, num_points: int = 36) -> np.ndarray:
@@ -74,13 +78,6 @@ class Thing:
         # Clipping leaves a thing outside of the picture without an area.
         visible = (box[:, 2:] > box[:, :2]).all(axis=-1, keepdims=True)
         return np.where(visible, box, 0).astype(np.float32)
-
-
-SPLITS = ('train', 'val', 'test')
-MAX_THINGS = 6
-NUM_DISTRACTORS = (0.3, 0.25, 0.2, 0.15, 0.1)  # probability of 0, 1, ... beside two actors
-
-Kind = tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)

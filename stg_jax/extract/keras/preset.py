@@ -15,6 +15,9 @@ import numpy as np
 from stg_jax.errors import UserError, first_line
 from stg_jax.extract.letterbox import Fit
 
+# Pixels, if neither the model nor its preset fixes the size of pictures.
+_SIDE = 224
+
 
 def import_keras_hub() -> ModuleType:
     """Import keras_hub with JAX as its backend.
@@ -43,9 +46,6 @@ def import_keras_hub() -> ModuleType:
 
 if TYPE_CHECKING:
     import keras
-
-# Pixels, if neither the model nor its preset fixes the size of pictures.
-_SIDE = 224
 
 
 @dataclasses.dataclass(frozen=True)

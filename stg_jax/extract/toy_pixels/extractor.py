@@ -1,4 +1,7 @@
-"""The extractor of the toy world: regions and pixel descriptors, without weights."""
+"""The extractor of the toy world: regions and pixel descriptors, without weights.
+
+Noise can be added to its boxes, to measure how captions suffer from a worse detector.
+"""
 
 import dataclasses
 import zlib
@@ -21,6 +24,9 @@ from stg_jax.extract.toy_pixels.descriptors import (
 )
 from stg_jax.extract.toy_pixels.regions import Region, distance, find_regions, ground_colour
 from stg_jax.extract.video.frames import Video
+
+# Pixels per side to which every frame is scaled.
+SIDE = 112
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +76,6 @@ class DetectorNoise:
 
 
 NO_NOISE = DetectorNoise()
-# Pixels per side to which every frame is scaled.
-SIDE = 112
 
 
 class PixelExtractor(Extractor):

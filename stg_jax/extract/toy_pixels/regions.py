@@ -5,6 +5,19 @@ import dataclasses
 import cv2
 import numpy as np
 
+# Distance in 8-bit Lab from the background that makes a pixel foreground.
+STAND_OUT = 22.0
+# Shares of the picture: smaller regions are fringes and grain, larger ones are the background.
+MIN_AREA, MAX_AREA = 0.003, 0.8
+# Share of the picture's side; thinner regions are fringes.
+MIN_SIDE = 0.04
+# Colours of a clip's foreground.
+MAX_COLOURS = 8
+# IoU above which the weaker of two boxes is dropped.
+MAX_OVERLAP = 0.6
+# Lab units per cell of the chroma histogram.
+_BIN = 8
+
 
 def ground_colour(lab: np.ndarray) -> np.ndarray:
     """Compute the median colour of a (h, w, 3) uint8 frame, (3,) float32: mostly background."""
@@ -31,21 +44,6 @@ def distance(lab: np.ndarray, reference: np.ndarray) -> np.ndarray:
     # OpenCV adds the channels four times as fast as a sum over the last axis does.
     rows = difference.reshape(-1, lab.shape[2], 3)
     return np.sqrt(cv2.transform(rows, np.ones((1, 3), np.float32))).reshape(lab.shape[:-1])
-
-
-# Distance in 8-bit Lab from the background that makes a pixel foreground.
-STAND_OUT = 22.0
-# Shares of the picture: smaller regions are fringes and grain, larger ones are the background.
-MIN_AREA, MAX_AREA = 0.003, 0.8
-# Share of the picture's side; thinner regions are fringes.
-MIN_SIDE = 0.04
-# Colours of a clip's foreground.
-MAX_COLOURS = 8
-# IoU above which the weaker of two boxes is dropped.
-MAX_OVERLAP = 0.6
-
-# Lab units per cell of the chroma histogram.
-_BIN = 8
 
 
 @dataclasses.dataclass(frozen=True)

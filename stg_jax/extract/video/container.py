@@ -28,6 +28,31 @@ _LONGEST_GAP, _LONGEST_PAUSE = 10.0, 30 * 3600.0
 _DECODING_STEP_BACK, _PRESENTATION_STEP_BACK = 0.1, 10.0
 # Between decoding and presentation, a few frames even of a slide show.
 _LONGEST_DELAY = 3600.0
+# Titles in an unknown encoding must not keep anybody from the pictures. From 19 on PyAV reads them
+# with surrogateescape and has no such option.
+_LENIENT: dict[str, Any] = (
+    {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+)
+# 8 K pictures pass; a header that claims more is damaged, or meant to fill the memory.
+MAX_PIXELS = 8192 * 8192
+# FFmpeg's readers of formats that hold everything in one file. Play lists (HLS, DASH, concat, SDP),
+# numbered pictures, scripts and SVG are missing on purpose: through them a file from a stranger
+# could have others of this machine read, or addresses opened.
+_FORMATS = (
+    'mov matroska avi mpegts mpeg mpegvideo ogg flv live_flv kux asf asf_o rm ivr gif apng mxf gxf '
+    'nut nsv nuv pva ty wtv swf dv ivf obu av1 h261 h263 h264 hevc vvc evc m4v mjpeg mjpeg_2000 '
+    'vc1 vc1test dirac dnxhd cavsvideo avs2 avs3 yuv4mpegpipe amv r3d cine dhav lvf xmv viv vivo '
+    'bink smk roq flic thp smjpeg film_cpk idcin ea 4xm jpegxl_anim jpeg_pipe png_pipe webp_pipe '
+    'bmp_pipe tiff_pipe jpegxl_pipe '
+    # Sound, so that the message can say that there is no picture.
+    'wav mp3 flac aac aiff caf au w64 ape'
+).replace(' ', ',')
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+# Packets within which a live stream yields its first frame; key frames are at most some seconds
+# apart.
+_PROBED = 300
+# A stream with fewer packets than this share of another's is a slide show beside the film.
+_FEW = 0.1
 
 
 def repair_timestamps(packets: Iterable[av.Packet], *, may_jump: bool) -> Iterator[av.Packet]:
@@ -66,35 +91,6 @@ def repair_timestamps(packets: Iterable[av.Packet], *, may_jump: bool) -> Iterat
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.pts = None if packet.pts is None else packet.pts + shift
         yield packet
-
-
-# Titles in an unknown encoding must not keep anybody from the pictures. From 19 on PyAV reads them
-# with surrogateescape and has no such option.
-_LENIENT: dict[str, Any] = (
-    {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
-)
-
-# 8 K pictures pass; a header that claims more is damaged, or meant to fill the memory.
-MAX_PIXELS = 8192 * 8192
-
-# FFmpeg's readers of formats that hold everything in one file. Play lists (HLS, DASH, concat, SDP),
-# numbered pictures, scripts and SVG are missing on purpose: through them a file from a stranger
-# could have others of this machine read, or addresses opened.
-_FORMATS = (
-    'mov matroska avi mpegts mpeg mpegvideo ogg flv live_flv kux asf asf_o rm ivr gif apng mxf gxf '
-    'nut nsv nuv pva ty wtv swf dv ivf obu av1 h261 h263 h264 hevc vvc evc m4v mjpeg mjpeg_2000 '
-    'vc1 vc1test dirac dnxhd cavsvideo avs2 avs3 yuv4mpegpipe amv r3d cine dhav lvf xmv viv vivo '
-    'bink smk roq flic thp smjpeg film_cpk idcin ea 4xm jpegxl_anim jpeg_pipe png_pipe webp_pipe '
-    'bmp_pipe tiff_pipe jpegxl_pipe '
-    # Sound, so that the message can say that there is no picture.
-    'wav mp3 flac aac aiff caf au w64 ape'
-).replace(' ', ',')
-_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
-# Packets within which a live stream yields its first frame; key frames are at most some seconds
-# apart.
-_PROBED = 300
-# A stream with fewer packets than this share of another's is a slide show beside the film.
-_FEW = 0.1
 
 
 @contextlib.contextmanager
