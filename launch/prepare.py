@@ -38,7 +38,7 @@ from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.errors import UserError
-from stg_jax.run.checkpoint import MIN_CLIPS
+from stg_jax.run.validation_score import MIN_CLIPS
 
 SOURCES = ('toy', *DATASETS)
 # Commands of their own, which are also started as `prepare.py inspect FILE`.

@@ -8,10 +8,8 @@ devices.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from logging import LogRecord
 from typing import Any
@@ -25,52 +23,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from stg_jax.errors import UserError, first_line
 from stg_jax.run.trees import describe_misfit, digest, shapes_by_name
+from stg_jax.run.validation_score import ValidationScore
 
-# CIDEr weighs an n-gram by log(clips / clips that use it). With one clip every weight is log(1) = 0
-# and every caption scores 0; with a few clips hardly any n-gram counts, and most captions tie.
-MIN_CLIPS = 20
 PyTree = Any
 # What Orbax raises if files of a step are missing, cut short or garbled.
 _DAMAGE = (KeyError, TypeError, ValueError, OSError)
 # What it raises if a file cannot be written.
 _FAILURE = (ValueError, OSError)
-
-
-@dataclasses.dataclass(frozen=True)
-class ValidationScore:
-    """The score of a checkpoint on the validation split.
-
-    Attributes:
-      cider: CIDEr of greedy captions, times 100; None where the split is too small for it.
-      loss: validation loss; None in checkpoints of versions that did not save it.
-    """
-
-    cider: float | None
-    loss: float | None
-
-    @classmethod
-    def of(cls, cider: float, loss: float, num_clips: int) -> 'ValidationScore':
-        """Build the score of a split of `num_clips` clips, which may be too few for CIDEr."""
-        return cls(cider if num_clips >= MIN_CLIPS else None, loss)
-
-    @property
-    def measure(self) -> str:
-        """Name the measure that compares checkpoints."""
-        return 'loss' if self.cider is None else 'CIDEr'
-
-    def rank(self) -> tuple[float, float]:
-        """Return a sort key that is greater for the better score: CIDEr first, then lower loss."""
-        # Older versions saved the CIDEr of small splits, too. In a run that they began, a score by
-        # loss replaces it.
-        cider = math.inf if self.cider is None else self.cider
-        # NaN would be neither better nor worse than any other loss.
-        if self.loss is None or math.isnan(self.loss):
-            return cider, -math.inf
-        return cider, -self.loss
-
-    def __str__(self) -> str:
-        """Describe the score to a user."""
-        return f'loss {self.loss:.3f}' if self.cider is None else f'CIDEr {self.cider:.2f}'
 
 
 class _MisfitError(Exception):

@@ -9,7 +9,8 @@ import numpy as np
 from etils import epath
 
 from stg_jax.errors import UserError
-from stg_jax.run.checkpoint import ValidationScore, restore_params, saved_scores
+from stg_jax.run.checkpoint import restore_params, saved_scores
+from stg_jax.run.validation_score import ValidationScore
 
 PyTree = Any
 

@@ -12,6 +12,7 @@ from stg_jax.data.vocab import PAD
 from stg_jax.parallel import processes
 from stg_jax.train.multistep import group_steps
 
+
 # Every size costs a compilation of the whole step. With the quantiles below, a batch of MSVD leaves
 # about 4 % of its packed tokens empty; sizes in equal steps would need 15 of them for that.
 QUANTILES = (0.5, 0.9)
@@ -156,3 +157,23 @@ class EpochFeed:
     def shapes(self) -> list[tuple[int, int]]:
         """Return every pair of steps and packed tokens that an execution has: a program each."""
         return sorted({(len(e), size) for e, size in zip(self.executions, self.sizes, strict=True)})
+
+
+def name_suspects(batch: Batch) -> str:
+    """Name the clips of a batch whose features are NaN or infinite; all of them if none are.
+
+    Called on all hosts, each with its rows of the batch: the bad clip may be on another host.
+    """
+    bad = [
+        f'clip {clip_id} has NaN or Inf in {kind}'
+        for kind in ('appearance', 'motion', 'object', 'grid', 'box')
+        if kind in batch  # absent if the features are only on the devices
+        for clip_id, value in zip(batch['id'], batch[kind], strict=True)
+        if not np.isfinite(value).all()
+    ]
+    # Ids of padding clips are empty.
+    found = processes.gather([bad, list(filter(None, batch['id']))])
+    if any(names for names, _ in found):
+        return ', '.join(name for names, _ in found for name in names)
+    known = ', all with finite features,' if 'appearance' in batch else ''
+    return f'its clips{known} are {", ".join(i for _, ids in found for i in ids)}'

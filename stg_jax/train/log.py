@@ -12,7 +12,7 @@ from etils import epath
 
 from stg_jax.errors import UserError
 from stg_jax.files import write_text
-from stg_jax.run.checkpoint import ValidationScore
+from stg_jax.run.validation_score import ValidationScore
 
 T = TypeVar('T')
 

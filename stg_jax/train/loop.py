@@ -20,14 +20,14 @@ from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
 from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
-from stg_jax.run.checkpoint import MIN_CLIPS, Checkpoints, ValidationScore
+from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.lock import lock_run
 from stg_jax.run.trees import digest
-from stg_jax.train.feed import Batch, EpochFeed, Feed
+from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
+from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
-from stg_jax.train.nonfinite import name_suspects
 from stg_jax.train.optim import make_optimizer
 from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
 from stg_jax.train.profile import StepTrace

@@ -7,7 +7,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.run.checkpoint import Checkpoints, ValidationScore, restore_params, saved_scores
+from stg_jax.run.checkpoint import Checkpoints, restore_params, saved_scores
+from stg_jax.run.validation_score import ValidationScore
 
 
 def tree(value):

@@ -10,9 +10,10 @@ from stg_jax.api import train
 from stg_jax.errors import UserError
 from stg_jax.evaluate.evaluate import count_look
 from stg_jax.run.build import build_model, param_shapes
-from stg_jax.run.checkpoint import Checkpoints, ValidationScore
+from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.selection import choose_params
+from stg_jax.run.validation_score import ValidationScore
 from tests.fakes import fake_data, fake_run
 
 SCORES = {1: 20.0, 2: 50.0, 3: 40.0, 4: 50.0, 5: None}

@@ -10,8 +10,9 @@ import pytest
 from stg_jax.api import train
 from stg_jax.data.manifest import Manifest, overrides
 from stg_jax.decode.captioner import Captioner
-from stg_jax.run.checkpoint import MIN_CLIPS, Checkpoints, ValidationScore, restore_params
+from stg_jax.run.checkpoint import Checkpoints, restore_params
 from stg_jax.run.selection import choose_params
+from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
 from stg_jax.train.validate import Validator
 from tests.fakes import fake_data, fake_run
 from tests.fakes.fake_world import write_world
