@@ -12,7 +12,6 @@ from stg_jax.data.vocab import PAD
 from stg_jax.parallel import processes
 from stg_jax.train.multistep import group_steps
 
-
 # Every size costs a compilation of the whole step. With the quantiles below, a batch of MSVD leaves
 # about 4 % of its packed tokens empty; sizes in equal steps would need 15 of them for that.
 QUANTILES = (0.5, 0.9)
