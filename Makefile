@@ -24,7 +24,7 @@ test-all: test
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m pyright --pythonpath $(RUN)
+	$(RUN) -m basedpyright --pythonpath $(RUN)
 
 format: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .
