@@ -85,7 +85,7 @@ def test_the_version_is_defined_once():
     'before', ['', 'import stg_jax.{0}.{1}; ', 'from stg_jax.{0} import {1}; ']
 )
 def test_a_function_stays_one_when_the_package_of_its_name_is_imported(name, before):
-    module = {'train': 'stop', 'evaluate': 'alignment'}[name]
+    module = {'train': 'stop', 'evaluate': 'summable'}[name]
     patched = f'stg_jax.api.{name} = lambda *args, **kwargs: print(args, kwargs); '
     code = f'import stg_jax, stg_jax.api; {patched}stg_jax.{name}("config", split="test")'
     done = run_python(before.format(name, module) + code)

@@ -78,7 +78,9 @@ def unknown_key(argv: Sequence[str]) -> UserError | None:
 def _closest(name: str, keys: Sequence[str]) -> str | None:
     """Find the key of the same last part, as in `lr` for `optim.lr`, or one spelt alike."""
     same_ending = [key for key in keys if key.split('.')[-1] == name.split('.')[-1]]
-    return next(iter(same_ending or difflib.get_close_matches(name, keys, n=1)), None)
+    groups = {key.partition('.')[0] for key in keys} - {name}
+    alike = difflib.get_close_matches(name, [*keys, *groups], n=1)
+    return next(iter(same_ending or alike), None)
 
 
 def _pairs(argv: Sequence[str]) -> Iterator[list[str]]:

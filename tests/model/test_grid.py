@@ -112,13 +112,6 @@ def test_grid_tokens_need_a_square_number_of_cells(cells):
     build_model_without_data(config.changed(model__branches='object'), 10)
 
 
-def test_a_config_saved_before_there_were_grids_describes_the_same_network():
-    tree = parse_config(common.get_config()).tree()
-    for group, key in (('data', 'grid_cells'), ('model', 'scene_tokens'), ('optim', 'decay')):
-        del tree[group][key]
-    assert parse_config(tree) == parse_config(common.get_config())
-
-
 @pytest.mark.parametrize(('side', 'windows'), [(3, 1), (4, 2), (7, 3), (8, 4)])
 def test_windows_are_those_of_a_convolution(side, windows):
     rng = np.random.default_rng(side)

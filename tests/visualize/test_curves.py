@@ -28,7 +28,9 @@ def run(tmp_path_factory):
     """Return a run folder in which nothing is trained."""
     fields = {field.name: {} for field in dataclasses.fields(Manifest)}
     sizes = {name: dict.fromkeys(KINDS, 1) for name in ('widths', 'scale')}
-    manifest = Manifest(**fields | sizes | {'data_set': 'none', 'frames': 1, 'objects': 1})
+    manifest = Manifest(
+        **fields | sizes | {'data_set': 'none', 'frames': 1, 'objects': 1, 'cells': 0}
+    )
     path = tmp_path_factory.mktemp('run')
     run = RunFolder(
         path, parse_config(common.get_config()), manifest, Vocabulary.build(['a ball'], 1)
