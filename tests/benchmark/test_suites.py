@@ -42,7 +42,8 @@ def assert_suite(stages, rates):
         assert stage['of_ceiling'] == pytest.approx(share)
 
 
-@pytest.mark.parametrize('at_once', [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize('at_once', [1, 2])
 def test_the_train_suite_compares_ways_to_save_work(config, monkeypatch, at_once):
     config.model.branches = 'scene'  # compiles in half the time
     config.train.steps_per_execution = at_once

@@ -81,7 +81,9 @@ def test_training_chooses_without_ever_reading_the_test_split(tmp_path):
     assert of_test
     for path in of_test:
         path.write_bytes(b'damaged')
-    config = fake_run.tiny_config(data, train__epochs=2, train__keep_best=2)
+    config = fake_run.tiny_config(
+        data, model__branches='scene', train__epochs=2, train__keep_best=2
+    )
     assert train(config, tmp_path / 'run')
     run = RunFolder.open(tmp_path / 'run')
     shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)

@@ -127,6 +127,7 @@ def test_prepare_warns_of_a_small_validation_split(own):
         assert 'validation clips: 2, fewer than 20. CIDEr cannot tell' in said
 
 
+@pytest.mark.slow
 def test_an_empty_caption_is_explained(own, tmp_path):
     _, data, video = own
     config = config_for(data, train__epochs=1)
