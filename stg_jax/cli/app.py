@@ -120,7 +120,7 @@ def _parse(argv: list[str]) -> list[str] | None:
     # ml_collections raises these for an unknown --config.key.
     except (AttributeError, KeyError) as error:
         raise config_flag.unknown_key(argv) or UserError(
-            f'the config has no such key: {_one_line(error)}'
+            f'the config does not have this key: {_one_line(error)}'
         ) from None
     # A value of another type, or a config file that Python refuses.
     except (TypeError, ValueError, SyntaxError, ImportError, NameError) as error:

@@ -63,7 +63,7 @@ def parse_settings(texts: Sequence[str], config: Mapping[str, Any]) -> dict[str,
         key, _, listed = text.partition('=')
         values = listed.split(',')
         if not _is_value(config, key) or key == 'seed':
-            raise UserError(f'--set {text}: the config has no such value to change: {key!r}')
+            raise UserError(f'--set {text}: the config does not have this value: {key!r}')
         if key in settings:
             raise UserError(f'--set {key} comes twice: list all its values once')
         if '' in values or len(set(values)) < len(values):

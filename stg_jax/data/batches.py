@@ -92,7 +92,7 @@ def keeper(cache: str) -> Callable[[ClipSource], ClipSource]:
     """Select the wrapper of a stream that `config.data.cache` asks for.
 
     Raises:
-      UserError: there is no such cache.
+      UserError: the cache does not exist.
     """
     kinds: dict[str, Callable[[ClipSource], ClipSource]] = {
         'none': lambda streamed: streamed,
@@ -122,7 +122,7 @@ def reads_own_shards(data_config: DataConfig, num_hosts: int) -> bool:
     """Whether each host reads only its own part of the train shards, as `order` says.
 
     Raises:
-      UserError: there is no such order.
+      UserError: the order does not exist.
     """
     if data_config.order not in ('global', 'per_host'):
         raise UserError(

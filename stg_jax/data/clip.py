@@ -133,7 +133,7 @@ def _check_values(clip_id: str, kind: str, values: np.ndarray) -> None:
             f'clip {clip_id}: {kind} features reach {largest:g}, but float16 ends at '
             f'{FLOAT16_MAX:g}: scale the features down'
         )
-    # Below 3e-8 a number becomes 0, so that a clip would look as if it had no such features.
+    # Below 3e-8 a number becomes 0, so a clip would seem to have no features of this kind.
     if largest and not values.astype(np.float16).any():
         raise UserError(
             f'clip {clip_id}: {kind} features reach only {largest:g}, which float16 rounds to 0: '

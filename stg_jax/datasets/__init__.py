@@ -94,7 +94,7 @@ def read_annotations(
       clean: applied to every caption; scores need them as written.
 
     Raises:
-      UserError: there is no such data set, or its files are missing or broken.
+      UserError: the data set is unknown, or its files are missing or broken.
     """
     if data_set not in DATASETS:
         raise UserError(f'there are no annotations of {data_set!r}: use {", ".join(DATASETS)}')

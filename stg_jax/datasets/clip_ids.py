@@ -59,7 +59,7 @@ def match_keys(
       scheme: takes this one instead of looking for the best.
 
     Raises:
-      UserError: no key means a clip, or there is no such scheme.
+      UserError: no key means a clip, or the scheme is unknown.
     """
     tried = _try(keys, annotations, scheme)
     best = _best(tried)

@@ -155,7 +155,7 @@ class ModelLibrary:
           model: name or file.
 
         Raises:
-          UserError: there is no such model.
+          UserError: the model does not exist.
         """
 
     def files(self, model: str) -> list[Path]:
@@ -210,7 +210,7 @@ class Extractor(abc.ABC):
         """Refuse settings whose models do not exist, without loading any.
 
         Raises:
-          UserError: there is no such model.
+          UserError: the model does not exist.
         """
 
     @classmethod

@@ -22,7 +22,7 @@ def build_detector(text: str, options: ModelOptions) -> Detector:
     """Load the detector with this name.
 
     Raises:
-      UserError: there is no such library or model.
+      UserError: the library or model does not exist.
     """
     library, model = _find('detector', text)
     return library.detector(model, options)
@@ -32,7 +32,7 @@ def build_frame_encoder(text: str, options: ModelOptions) -> FrameEncoder:
     """Load the frame encoder with this name.
 
     Raises:
-      UserError: there is no such library or model.
+      UserError: the library or model does not exist.
     """
     library, model = _find('frame_encoder', text)
     return library.frame_encoder(model, options)
@@ -44,7 +44,7 @@ def build_clip_encoder(
     """Load the clip encoder with this name.
 
     Raises:
-      UserError: there is no such library or model.
+      UserError: the library or model does not exist.
     """
     library, model = _find('clip_encoder', text)
     return library.clip_encoder(model, options, frame_encoder)
@@ -58,7 +58,7 @@ def check(part: str, text: str) -> None:
       text: name of the model.
 
     Raises:
-      UserError: there is no such library or model.
+      UserError: the library or model does not exist.
     """
     library, model = _find(part, text)
     library.check(part, model)
@@ -68,7 +68,7 @@ def digest(part: str, text: str) -> str:
     """Compute a checksum of a model's files; '' if its name identifies it.
 
     Raises:
-      UserError: there is no such library or model file.
+      UserError: the library or model file does not exist.
     """
     library, model = _find(part, text)
     files = library.files(model)

@@ -21,7 +21,7 @@ def extractor_class(name: str) -> type[Extractor]:
     """Look up an extractor by its name on the command line.
 
     Raises:
-      UserError: there is no such extractor.
+      UserError: the extractor does not exist.
     """
     if name not in EXTRACTORS:
         raise UserError(f"there is no extractor '{name}': use {' or '.join(EXTRACTORS)}")

@@ -172,7 +172,7 @@ class Source(contextlib.AbstractContextManager, Generic[Features]):
         """Read the features of a clip.
 
         Raises:
-          UserError: there is no such clip or it has another layout, naming file and key.
+          UserError: the clip is missing or has another layout, naming file and key.
         """
 
     def close(self) -> None:

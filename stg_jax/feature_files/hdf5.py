@@ -299,7 +299,7 @@ def row_number(path: str, key: str, num_rows: int) -> int:
     """Find the row that a key names.
 
     Raises:
-      UserError: there is no such row.
+      UserError: the row does not exist.
     """
     # int() also takes signs, blanks, underscores and the digits of other scripts.
     if not (key.isdecimal() and key.isascii() and int(key) < num_rows):

@@ -30,7 +30,7 @@ _LARGEST = 2**24  # side of a frame, beyond which float32 no longer counts pixel
 
 
 def frame_size(sizes: h5py.File | None, key: str) -> tuple[int, int]:
-    """Read (height, width) in pixels of a clip; `UNKNOWN` where there is no such entry.
+    """Read (height, width) in pixels of a clip; `UNKNOWN` where the entry is missing.
 
     Args:
       sizes: clip to (height, width) or (height, width, channels); None for no file.

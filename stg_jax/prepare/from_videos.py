@@ -99,7 +99,7 @@ def keyed_videos(folder: str | os.PathLike[str]) -> dict[str, str]:
     """List the videos below a folder by stem, or by path within it if several share a stem.
 
     Raises:
-      UserError: there is no such folder, or no video in it.
+      UserError: the folder does not exist, or has no video.
     """
     paths = find_videos(folder)
     count = collections.Counter(path.stem for path in paths)

@@ -255,7 +255,7 @@ def restore_params(folder: epath.Path, params: PyTree, which: str) -> tuple[PyTr
         a step that is asked for by name is damaged, the next best or the next newer one is read.
 
     Raises:
-      UserError: there is no such step, none can be read, or they do not fit the network.
+      UserError: the step does not exist, none can be read, or they do not fit the network.
     """
     if not folder.is_dir():
         raise UserError(f'{folder} does not exist: the run has saved no checkpoint yet')

@@ -42,7 +42,7 @@ def choose_params(
       average: number of checkpoints, the best on validation, whose parameters are averaged.
 
     Raises:
-      UserError: there is no such checkpoint, there are fewer than `average`, or none can be read.
+      UserError: the checkpoint does not exist, there are fewer than `average`, or none can be read.
     """
     if average > 1:
         return _average(folder, params, which, average)

@@ -79,7 +79,7 @@ def load_preset(kind: str, preset: str, dtype: str = 'float32') -> 'keras.Model'
       dtype: see `compute_in`.
 
     Raises:
-      UserError: there is no such preset, it is broken or of another kind, or the download fails.
+      UserError: the preset is missing, broken or of another kind, or the download fails.
     """
     check_preset(kind, preset)
     model_class = getattr(import_keras_hub().models, kind)
@@ -99,7 +99,7 @@ def check_preset(kind: str, preset: str) -> None:
     """Refuse a preset that is neither known nor a folder, without loading it.
 
     Raises:
-      UserError: there is no such preset. One of another kind is found only by `load_preset`.
+      UserError: the preset does not exist. One of another kind is found only by `load_preset`.
     """
     _check_name(preset, getattr(import_keras_hub().models, kind).presets)
 
@@ -159,7 +159,7 @@ def _load_converter(preset: str) -> Any:
     converter_class = import_keras_hub().layers.ImageConverter
     try:
         return converter_class.from_preset(preset)
-    # The preset has no such file, or its kind of model has no converter.
+    # The preset lacks this file, or its kind of model has no converter.
     except (FileNotFoundError, ValueError):
         return None
 

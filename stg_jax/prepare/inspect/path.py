@@ -18,7 +18,7 @@ def inspect(path: str, annotations: Annotations | None, ids: str | None) -> str:
       ids: how keys name clips, see `datasets.clip_ids`; None: inferred.
 
     Raises:
-      UserError: there is no such file, its content is of no known kind, or it holds damaged
+      UserError: the file does not exist, its content is of no known kind, or it holds damaged
         annotations.
     """
     # By content, not by name: files are renamed, and a wrong suffix must not decide.
