@@ -12,6 +12,8 @@ from stg_jax.decode.generate import mapped_search
 from stg_jax.parallel import sharding
 from stg_jax.run.build import init_params
 
+# The speed of a machine drifts within minutes: the median of a few rounds is reported, with the
+# least and the most.
 _ROUNDS = 5
 
 

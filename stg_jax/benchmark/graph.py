@@ -74,6 +74,7 @@ def _normalised(adj_BOO):
     return DenseGraph(scale_BO[:, :, None] * adj_BOO * scale_BO[:, None, :])
 
 
+# Sizes double, so that the order of growth can be read from two neighbors.
 FRAMES, OBJECTS = (10, 20, 40, 80, 160, 320), (5, 10, 20, 40, 80)
 _CLIPS = 4
 _ROUNDS = 5

@@ -76,6 +76,7 @@ class GridEncoder(nn.Module):
             x_BTGC = nn.relu(Dense(self.width, dtype=self.dtype, name=f'mix_{number}')(x_BTGC))
         if not self.num_mixings:
             x_BTGC = Dense(self.width, dtype=self.dtype, name='embed')(x_BTGC)
+        # As large as the activations, so that position and content weigh alike from the start.
         init = nn.initializers.normal(1.0)
         position_GD = self.param('position', init, (x_BTGC.shape[2], self.width))
         return x_BTGC + position_GD.astype(self.dtype)
@@ -85,6 +86,7 @@ def _joined_frames(x_BTGC, num_frames):
     """Join the channels of `num_frames` frames in a row; the last ones are filled with zeros."""
     B, T, G, C = x_BTGC.shape
     x_BTGC = jnp.pad(x_BTGC, [(0, 0), (0, -T % num_frames), (0, 0), (0, 0)])
+    # A token that sees its cell in two frames also sees the motion between them.
     x_BTFGC = x_BTGC.reshape(B, -1, num_frames, G, C)
     return x_BTFGC.swapaxes(2, 3).reshape(B, -1, G, num_frames * C)
 
@@ -180,6 +182,7 @@ class ObjectEncoder(nn.Module):
 
 def mean_of_objects(node_BTND: jax.Array, mask_BTN: jax.Array) -> jax.Array:
     """Average the present objects of each frame (B, T, D); zero for a frame without objects."""
+    # The count, not N: absent objects must not pull the mean towards zero.
     count_BT1 = mask_BTN.sum(-1, keepdims=True)
     weight_BTN = (mask_BTN / jnp.maximum(count_BT1, 1)).astype(node_BTND.dtype)
     return jnp.einsum('BTN,BTND->BTD', weight_BTN, node_BTND)

@@ -119,18 +119,23 @@ def build_graph(
         from frame t + 1 to frame t; 'forward' transposes those blocks; 'both' has the two.
     """
     if kind == 'dense':
+        # G has rank one: products with two vectors replace the (O, O) matrix.
         count_B11 = mask_BTN.sum((1, 2), keepdims=True)
         return UniformGraph(
             mask_BTN.astype(jnp.float32), mask_BTN / jnp.maximum(count_B11, 1).astype(jnp.float32)
         )
     N = mask_BTN.shape[-1]
     if kind == 'temporal':
+        # Only the link of each object to itself is left, as in the paper's row 'temporal graph
+        # only'.
         same_BTNN = jnp.eye(N) * mask_BTN[..., None]
     else:
         same_BTNN = spatial_adjacency(box_BTN4, mask_BTN)
     bands = {0: same_BTNN}
     if kind != 'spatial':
         time_BTNN = temporal_adjacency(object_BTNC, mask_BTN)
+        # G H as printed sums over columns, so row t receives from frame t + 1: messages run back in
+        # time. We keep that as the default and offer the transpose.
         if direction in ('literal', 'both'):
             bands[1] = time_BTNN
         if direction in ('forward', 'both'):
@@ -194,6 +199,8 @@ def degree_scale(degree_X: jax.Array) -> jax.Array:
 def _normalized(bands: Bands) -> Bands:
     """Scale G to S G S."""
     degrees = [band_BTNN.sum(-1) for band_BTNN in bands.values()]
+    # The degrees are 2 where the next frame has objects, 1 where it has none or is beyond the clip,
+    # and 0 for absent objects, whose rows and columns stay zero.
     scale_BTN = degree_scale(functools.reduce(jnp.add, degrees))
     return {
         offset: scale_BTN[..., :, None] * band_BTNN * from_frame(scale_BTN, offset)[..., None, :]

@@ -57,6 +57,8 @@ class LanguageDecoder(nn.Module):
 
     def setup(self):
         """Define the embedding and both stacks."""
+        # Tied to the output, vectors this small give logits of unit variance; on the way in they
+        # are multiplied by sqrt(width) again, as in Vaswani et al.
         scale = nn.initializers.normal(self.width**-0.5)
         # In float32: the gradient of a word vector is a sum over all its occurrences, thousands for
         # BOS. bfloat16 cannot hold such a sum (3,000 ones add up to 256), and a GPU takes a hundred
@@ -72,6 +74,7 @@ class LanguageDecoder(nn.Module):
     ) -> Memory:
         """Encode a branch's sequence; positions outside the mask are not attended to."""
         time_SD = transformer.sinusoids(max(layout.time) + 1, self.width)[list(layout.time)]
+        # Positions of time only: the objects of a frame share one, so their order cannot matter.
         x_BSD = self.drop(feature_BSD + time_SD.astype(self.dtype), deterministic=not train)
         for layer in self.encoder:
             x_BSD = layer(x_BSD, mask_BS, train)
@@ -140,7 +143,9 @@ class LanguageDecoder(nn.Module):
         """
         here_D = jnp.asarray(transformer.sinusoids(self.max_length, self.width))[position]
         x_RD = self._embed(token_R, here_D)
+        # Later positions of the cache are still empty, or left over from a search before.
         read_1L = jnp.arange(self.max_length)[None] <= position
+        # Hypotheses of one clip share its keys and values: they are looked up, never repeated.
         clip_mask_RS = memory.mask_BS[clip_R]
         entry = []
         for layer, past, clip in zip(self.decoder, cache, memory.layers, strict=True):

@@ -89,10 +89,14 @@ def word_terms(
     """
     terms = {}
     for name, logits_NV in logits.items():
+        # A clip without objects gives the teacher nothing to read; the student still learns from
+        # it.
         counted_N = words.taught_N if name == 'object' else words.real_N
         xe_N = cross_entropy(logits_NV, words.target_N, spec.label_smoothing)
         terms[f'xe_{name}'] = jnp.sum(xe_N * counted_N)
     if spec.kind == 'kl' and 'scene' in logits and 'object' in logits:
+        # Distillation compares whole distributions, so it needs both branches' logits of one chunk
+        # at the same time.
         kd_N = divergence(logits['scene'], logits['object'], spec)
         terms['kd'] = jnp.sum(kd_N * words.taught_N)
     return terms
@@ -111,6 +115,7 @@ def feature_terms(
     if spec.kind != 'l2' or not {'scene', 'object'} <= feature.keys():
         return {}
     student_BD, teacher_BD = feature['scene'], _teacher(feature['object'], spec)
+    # Weighted by tokens like the other terms, so that all of them are divided by one count.
     distance_B = jnp.sum((student_BD - teacher_BD) ** 2, -1)
     return {'kd': jnp.sum(distance_B * words.taught_N.sum((1, 2)))}
 
@@ -134,8 +139,11 @@ def divergence(student_NV: jax.Array, teacher_NV: jax.Array, spec: LossConfig) -
     left_NV, right_NV = student_NV / spec.temperature, _teacher(teacher_NV, spec) / spec.temperature
     if spec.direction == 'teacher':
         left_NV, right_NV = right_NV, left_NV
+    # A temperature t divides the gradient by t ** 2; the factor keeps the weight of the term.
     return spec.temperature**2 * kl_divergence(left_NV, right_NV)
 
 
 def _teacher(x, spec):
+    # Without the stop the KL also pulls the teacher towards the student. The paper prints this
+    # joint objective; on the toy world it cost the teacher a third of its correct captions.
     return jax.lax.stop_gradient(x) if spec.detach_teacher else x

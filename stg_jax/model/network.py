@@ -101,6 +101,7 @@ class CaptioningModel(nn.Module):
             self.object_encoder = ObjectEncoder(
                 config.width, config.graph_layers, config.graph_norm, dtype
             )
+        # Separate decoders, not one with two inputs: the student is deployed without the teacher's.
         self.decoders = {
             name: LanguageDecoder(
                 vocab_size=self.vocab_size,
@@ -191,12 +192,15 @@ class CaptioningModel(nn.Module):
             self._scaled(batch['appearance'], appearance_scale),
             self._scaled(batch['motion'], motion_scale),
         )
+        # Of the frame vectors only: the L2 distillation compares these with the objects' mean,
+        # whether or not the decoder also reads grid tokens.
         mean_BD = x_BSD.astype(jnp.float32).mean(1)
         T = batch['appearance'].shape[1]
         layout = Layout.of_frames(T, x_BSD.shape[1] // T)
         if self.config.reads_grid:
             token_BGPD = self.grid_encoder(self._scaled(batch['grid'], self.grid_scale))
             B, _, P, D = token_BGPD.shape
+            # The frame vectors follow the tokens: they hold the motion, which cells may lack.
             x_BSD = jnp.concatenate([token_BGPD.reshape(B, -1, D), x_BSD], axis=1)
             tokens = Layout.of_parts(T, P, self.config.grid_frames)
             layout = tokens.followed_by(layout, same_time=True)
@@ -204,6 +208,8 @@ class CaptioningModel(nn.Module):
 
     def _object(self, batch):
         mask_BTN = batch['object_mask']
+        # From the raw features, before scaling and projection: the graph is a constant of the clip
+        # and takes no gradient.
         graph = build_graph(
             batch['object'],
             batch['box'],
@@ -218,6 +224,7 @@ class CaptioningModel(nn.Module):
         B, T, N = mask_BTN.shape
         if self.config.object_memory == 'mean':
             return BranchSequence(frame_BTD, mask_BT, mean_BD, Layout.of_frames(T))
+        # The mean forgets which color belongs to which shape; the nodes keep it.
         # A clip without objects attends to all positions alike, and shall see zeros there.
         node_BTND = jnp.where(mask_BTN[..., None], node_BTND, 0)
         x_BSD, mask_BS = node_BTND.reshape(B, T * N, -1), mask_BTN.reshape(B, T * N)

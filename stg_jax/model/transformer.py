@@ -45,6 +45,8 @@ class Attention(nn.Module):
         query_QHE = query_QHE * (self.width // self.heads) ** -0.5
         logit_HQS = einsum_float32('...QHE,...SHE->...HQS', query_QHE, memory.key)
         logit_HQS = jnp.where(mask_QS[..., None, :, :], logit_HQS, MASKED)
+        # In float32: bfloat16 has three digits, too few for the sum of a softmax over many
+        # positions.
         weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
         return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
 
@@ -55,6 +57,7 @@ class Attention(nn.Module):
 
 def sinusoids(length: int, width: int) -> np.ndarray:
     """Compute the sinusoidal positions (length, width) of Vaswani et al., sines first."""
+    # In NumPy: positions are constants of the program, computed once while it is traced.
     rate = np.exp(-np.log(1e4) * np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * rate
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
@@ -90,6 +93,7 @@ class EncoderLayer(nn.Module):
         """Map (B, S, D) to (B, S, D); only positions where the mask is True are attended to."""
         drop = functools.partial(Dropout(self.dropout), deterministic=not train)
         attention = Attention(self.width, self.heads, self.dtype)
+        # Masked positions are computed too, but no position attends to them.
         attended_BSD = attention(x_BSD, attention.project(x_BSD), mask_BS[:, None, :])
         x_BSD = nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(attended_BSD))
         fed_BSD = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)(x_BSD, train)
@@ -165,6 +169,8 @@ class DecoderLayer(nn.Module):
           own: keys and values of each caption's words so far, the last one included.
           clip: keys and values of each caption's clip.
         """
+        # The same sub-layers as in teacher forcing, so that a caption gets the same score both
+        # ways.
         read_own = functools.partial(self.self_attention.attend_each, memory=own)
         read_clip = functools.partial(self.cross_attention.attend_each, memory=clip)
         return self._apply(x_RD, read_own, read_clip, train=False)

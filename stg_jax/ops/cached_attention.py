@@ -62,6 +62,8 @@ def attend_gathered(attend: Attend, query_RHE: jax.Array, view: KeyValueView) ->
 
 def attend_each(attend: Attend, query_RHE: jax.Array, view: KeyValueView) -> jax.Array:
     """Compute `attend_gathered` for scaled dot-product attention in the platform's fastest form."""
+    # In two comparisons of fifteen rounds a whole search took 1.08 and 1.13 times less time this
+    # way.
     if is_for_cpu():
         return _attend_by_position(query_RHE, view)
     return attend_gathered(attend, query_RHE, view)
@@ -83,6 +85,7 @@ def _attend_by_position(query_RHE, view):
     # of a loop costs as much as the work for one position.
     unroll = _UNROLL if isinstance(view.num_filled, int) else None
     logit_SRH = jax.lax.fori_loop(0, view.num_filled, compare, masked_SRH, unroll=unroll)
+    # The loop ends at num_filled, but a clip's mask can also be False before that.
     logit_SRH = jnp.where(view.mask_RS.T[..., None], logit_SRH, MASKED)
     weight_SRH = jax.nn.softmax(logit_SRH, axis=0)
     zeros_RHE = jnp.zeros(query_RHE.shape, jnp.float32)

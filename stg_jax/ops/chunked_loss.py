@@ -53,6 +53,8 @@ def _forward(loss_fn, vector, hidden, words):
         sums, (of_vector, of_hidden) = gradient_fn(vector, hidden, words)
         return (sums, of_vector), of_hidden
 
+    # Made with the loss, in the forward pass. Recomputing each chunk in the backward pass instead
+    # (jax.checkpoint) takes the same memory and 10 to 15 % more time.
     (sums, of_vector), of_hidden = _over_chunks(chunk_gradient, hidden, words)
     return sums, (of_vector, of_hidden)
 

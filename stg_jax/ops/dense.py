@@ -53,6 +53,7 @@ def _einsum(subscripts, left, right):
     return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
 
 
+# The forward pass is the same; only the backward pass differs.
 _with_rounded_gradient = jax.custom_vjp(_einsum, nondiff_argnums=(0,))
 
 

@@ -21,6 +21,7 @@ class Dropout(nn.Module):
         """Drop numbers of x (..., D); random bits come from the rng collection 'dropout'."""
         if deterministic or not self.rate:
             return x
+        # An integer comparison needs no conversion of the bits to floats.
         num_kept = round((1 - self.rate) * _LEVELS)
         random_levels = _hashed_levels if is_for_gpu() else _drawn_levels
         level = random_levels(self.make_rng('dropout'), x.shape)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import jax
 
+# A context variable and not a global: programs are traced in several threads at once.
 _PLATFORM: contextvars.ContextVar[str | None] = contextvars.ContextVar('platform', default=None)
 
 

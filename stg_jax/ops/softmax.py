@@ -15,6 +15,7 @@ from stg_jax.ops.platform import is_for_cpu
 
 def log_sum_exp(logits_NV: jax.Array) -> jax.Array:
     """Compute log(sum(exp(logits))) (N,)."""
+    # Subtracting the largest logit keeps exp from overflowing; it has no gradient of its own.
     largest_N = _largest(logits_NV)
     return largest_N + jnp.log(jnp.sum(jnp.exp(logits_NV - largest_N[..., None]), -1))
 

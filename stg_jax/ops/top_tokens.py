@@ -57,6 +57,7 @@ def top_tokens(
     peak_RX = _block_peaks(logits_RV)
     total_fn = _totals(logp_R, logits_RV, jnp.max(peak_RX, axis=-1, keepdims=True))
     id_RC = _rank(logits_RV, peak_RX, banned, num_tokens, total_fn)
+    # A hypothesis of the greatest length must end here, whatever the network prefers.
     id_RC = jnp.where(only_eos, EOS, id_RC)
     total_RC = total_fn(_allowed(_take(logits_RV, id_RC), id_RC, banned))
     # EOS only once: C equal hypotheses would fill the beam.

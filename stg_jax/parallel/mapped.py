@@ -52,6 +52,7 @@ def over_devices(tree: PyTree) -> PyTree:
         return jax.lax.psum(tree, AXIS)
     # As one array: XLA:CPU does not combine all-reduces, and each one would pay the latency of
     # the network.
+    # Two processes on two cores trained 144 captions/s with 177 separate sums, 725 to 761 with one.
     flat, restored = ravel_pytree(tree)
     return restored(jax.lax.psum(flat, AXIS))
 

@@ -72,6 +72,8 @@ def make_train_step(
         num_tokens = jnp.maximum(over_devices(jnp.sum(_is_real(batch))), 1)
 
         def mean_objective(params, micro_batch, micro_rng):
+            # Divided before the gradient is taken: dividing the gradient would be one more pass
+            # over all parameters.
             total, terms = _objective(params, model, loss, micro_batch, micro_rng)
             return total / num_tokens, terms
 
