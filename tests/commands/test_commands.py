@@ -51,6 +51,7 @@ def test_training_refuses_a_config_file_that_is_no_python(tmp_path, override):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_evaluation_prints_both_branches_and_shows_captions(trained):
     _, run, _ = trained
     finished = fake_run.run('evaluate', f'--workdir={run}', '--branch=scene,object', '--show=1')

@@ -211,6 +211,7 @@ def assert_found_where_drawn(clips):
     assert np.concatenate(hits).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
     prepared('toy', '--clips=train=12', '--workers=1', f'--out={tmp_path / "1"}')
     # A new interpreter, which hashes strings in its own way.

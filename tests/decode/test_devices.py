@@ -63,6 +63,7 @@ def on_one_device(workdir):
     return fake_pod.run(1, 1, decode, workdir)[0]
 
 
+@pytest.mark.slow
 def test_eight_devices_find_the_captions_of_one(workdir, on_one_device):
     [(found, captions, predictions)] = fake_pod.run(1, 8, decode, workdir)
     wanted, wanted_captions, wanted_predictions = on_one_device

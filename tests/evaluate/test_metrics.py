@@ -93,6 +93,7 @@ def msrvtt_references():
     return references
 
 
+@pytest.mark.slow
 def test_published_scores_of_msrvtt_clips():
     published = json.loads((real_data('scores') / 'arb_b5.json').read_text())
     predictions = json.loads((real_data('scores') / 'arb_b5_captions.json').read_text())

@@ -128,6 +128,7 @@ def test_prepare_warns_of_a_small_validation_split(own):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_an_empty_caption_is_explained(own, tmp_path):
     _, data, video = own
     config = config_for(data, train__epochs=1)
