@@ -1,7 +1,7 @@
 """The whole network: a scene branch, an object branch, and a language decoder for each.
 
 The scene branch is the student that is deployed; the object branch is the teacher. Tensor
-letters and the source of every formula stand in docs/model.md.
+letters and the source of every formula are in docs/model.md.
 """
 
 from collections.abc import Mapping

@@ -51,7 +51,7 @@ def lock_run(folder: epath.Path) -> Iterator[None]:
                 'or choose another --workdir'
             ) from None
         except OSError as error:
-            # Some network file systems have no locks; one training alone is fine there.
+            # Some network file systems have no locks; a single training is safe there.
             logging.warning('%s cannot be locked: %s', folder, error.strerror)
         _sign(file)
         yield

@@ -29,7 +29,7 @@ _DECODING_STEP_BACK, _PRESENTATION_STEP_BACK = 0.1, 10.0
 # Between decoding and presentation, a few frames even of a slide show.
 _LONGEST_DELAY = 3600.0
 # Titles in an unknown encoding must not keep anybody from the pictures. From 19 on PyAV reads them
-# with surrogateescape and has no such option.
+# with surrogateescape and lacks that option.
 _LENIENT: dict[str, Any] = (
     {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
 )

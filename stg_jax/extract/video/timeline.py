@@ -126,7 +126,7 @@ def stated_rate(stream: VideoStream) -> float:
 
 
 def _last_duration(time: np.ndarray, duration: np.ndarray, rate: float) -> float:
-    """Estimate how long the last frame is shown, which no later time stamp tells."""
+    """Estimate how long the last frame is shown, which no later time stamp ends."""
     if len(time) == 1:
         return float(duration[0] or 1 / (rate or 1))
     # Some containers fill in durations without knowing them: trust only those that add up.
