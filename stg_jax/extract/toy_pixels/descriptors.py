@@ -63,15 +63,17 @@ def describe_frame(
     return np.concatenate(parts).astype(np.float32)
 
 
-def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> np.ndarray:
+def describe_motion(flow: np.ndarray, changed: np.ndarray, side: int = GRID) -> np.ndarray:
     """Compute direction and amount of motion in each cell of a frame, (side ** 2 * 3,).
 
     Args:
       flow: (h, w, 2) float32, see `optical_flow`.
-      moving: (h, w) bool, see `moving_pixels`.
+      changed: (h, w) bool, see `changed_pixels`.
       side: cells a side.
     """
-    # Optical flow smooths across edges: it moves the plain ground around a moving thing, too.
+    # Optical flow smooths across edges: it moves the plain ground around a moving thing, too. The
+    # margin covers the inside of things, of which only the edges change.
+    moving = cv2.dilate(changed.view(np.uint8), np.ones((9, 9), np.uint8))
     x, y = cv2.split(flow * moving[..., None])
     # Not cv2.magnitude, whose last bit depends on where in memory its arguments are.
     return _shrink(cv2.merge([x, y, np.sqrt(x * x + y * y)]), side).ravel() / 2
@@ -114,11 +116,10 @@ def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return method.calc(before[..., 0], after[..., 0], None)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
-def moving_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mark where two (h, w, 3) uint8 Lab frames differ, with a margin, (h, w) bool."""
+def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Mark where two (h, w, 3) uint8 Lab frames differ, (h, w) bool."""
     lightness, a, b = cv2.split(cv2.absdiff(before, after))
-    differs = cv2.max(cv2.max(lightness, a), b) > _CHANGE
-    return cv2.dilate(differs.view(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    return cv2.max(cv2.max(lightness, a), b) > _CHANGE
 
 
 def _hue_histogram(pixels: np.ndarray, total: int) -> np.ndarray:
