@@ -101,7 +101,9 @@ def _kd() -> ConfigDict:
 def _optim() -> ConfigDict:
     optim = ConfigDict()
     optim.lr = 1e-4  # Adam, constant after warm-up [R]
-    optim.decay = 'none'  # none | cosine: of the learning rate, down to zero at the last step [D]
+    # Of the learning rate: none | cosine, linear: to zero at the last step | exponential [D]
+    optim.decay = 'none'
+    optim.decay_rate = 0.9  # factor of each epoch where decay is exponential [D]
     optim.weight_decay = 0.0  # of matrices, decoupled from the gradient (AdamW) [D]
     optim.warmup = 0.05  # share of all steps [D]
     optim.clip = 1.0  # global gradient norm [D]
@@ -113,6 +115,7 @@ def _train() -> ConfigDict:
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.steps_per_execution = 1  # steps dispatched as one program, fewer than an epoch has [D]
+    train.ema = 0.0  # decay of an average of the weights, which is used in their place; 0: off [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation score before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest

@@ -153,7 +153,8 @@ class OptimConfig(_Section):
     """`config.optim`."""
 
     lr: Weight
-    decay: Literal['none', 'cosine']
+    decay: Literal['none', 'cosine', 'linear', 'exponential']
+    decay_rate: Annotated[float, (0.0, 1.0)]
     weight_decay: Weight
     warmup: Annotated[float, (0.0, 1.0)]
     clip: Annotated[float, (1e-30, 1e30)]
@@ -166,6 +167,7 @@ class TrainConfig(_Section):
     batch_size: Annotated[int, (1, 10_000_000)]
     accumulate: Count
     steps_per_execution: Count
+    ema: Annotated[float, (0.0, 0.999999)]
     epochs: Annotated[int, (1, 1_000_000)]
     patience: Interval
     keep_best: Count

@@ -74,6 +74,7 @@ _IDS = flags.DEFINE_enum(
 _APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
 _MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
 _OBJECTS = flags.DEFINE_string('objects', None, 'Detected objects; clips may lack them.')
+_GRID = flags.DEFINE_string('grid', None, 'Features of the cells of each frame, (steps, cells, D).')
 _BOXES = flags.DEFINE_string('boxes', None, 'Boxes of the objects, if in a separate file.')
 _FRAME_SIZES = flags.DEFINE_string('frame_sizes', None, 'Frame sizes, if boxes are in pixels.')
 _MOTION_STEPS = flags.DEFINE_enum(
@@ -112,7 +113,7 @@ _WORK_DIR = flags.DEFINE_string(
 )
 
 _TOY = (_CLIPS, _SEED)
-_FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
+_FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
     *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE),
@@ -259,11 +260,20 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     widths = ', '.join(f'{kind} {width}' for kind, width in manifest.widths.items())
     print(f'Wrote {out}: {splits}')
     print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
+    sizes = ', '.join(f'{kind} {size / 1000:.0f}' for kind, size in manifest.clip_bytes.items())
+    print(f'kB of features a clip: {sizes}')
     changes = as_flags(overrides(manifest, data_config))
     config = f'--config configs/{_config(manifest.data_set)}.py'
     data = f'--config.data.dir={out} {changes}'.rstrip()
+<<<<<<< /tmp/ours.py
     command = f'python launch/train.py {config} {data} --workdir runs/{manifest.data_set}'
     print(f'Next: {program.spelled(command)}')
+=======
+    print(f'Next: python launch/train.py {config} {data} --workdir runs/{manifest.data_set}')
+    if manifest.cells:
+        size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
+        print(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
+>>>>>>> /tmp/theirs.py
     _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
 
 

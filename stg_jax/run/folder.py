@@ -58,6 +58,8 @@ _ADDED = {
     'model.grid_mixings': 1,
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
+    'optim.decay_rate': 0.9,
+    'train.ema': 0.0,
 }
 _REMOVED = {'data.skip_damaged'}
 
