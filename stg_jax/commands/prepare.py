@@ -265,15 +265,11 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     changes = as_flags(overrides(manifest, data_config))
     config = f'--config configs/{_config(manifest.data_set)}.py'
     data = f'--config.data.dir={out} {changes}'.rstrip()
-<<<<<<< /tmp/ours.py
     command = f'python launch/train.py {config} {data} --workdir runs/{manifest.data_set}'
     print(f'Next: {program.spelled(command)}')
-=======
-    print(f'Next: python launch/train.py {config} {data} --workdir runs/{manifest.data_set}')
     if manifest.cells:
         size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
         print(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
->>>>>>> /tmp/theirs.py
     _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
 
 
