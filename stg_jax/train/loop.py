@@ -21,10 +21,10 @@ from stg_jax.parallel import mapped, processes, sharding
 from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
-from stg_jax.run.folder import RunFolder
-from stg_jax.run.lock import lock_run
+from stg_jax.run.folder import RunFolder, lock_run
 from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
+from stg_jax.train.augment import make_augmentation
 from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
@@ -126,6 +126,7 @@ class Trainer:
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
+            augment=make_augmentation(config.data, plan.model.scales),
         )
         self._programs = Precompiler()
         self._dispatcher = Dispatcher(train_step, plan.mesh, self._programs)

@@ -68,8 +68,8 @@ def averaging(
         # Copies: a step donates its state, and no buffer can be donated twice.
         return AveragedState(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.int32(0))
 
-    def update(gradient, state, params=None):
-        updates, inner = optimizer.update(gradient, state.inner, params)
+    def update(updates, state, params: PyTree = None):
+        updates, inner = optimizer.update(updates, state.inner, params)
         after = optax.apply_updates(params, updates)
         rate = 1 - jnp.minimum(decay, (1 + state.count) / (10 + state.count))
         average = jax.tree.map(lambda old, new: old + rate * (new - old), state.average, after)

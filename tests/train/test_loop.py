@@ -254,6 +254,30 @@ def test_data_without_validation_split_train_and_caption(tmp_path):
     assert captioner.step > 0 and captioner.branch == 'scene'
 
 
+@pytest.mark.slow
+def test_random_changes_of_features_and_a_second_pass_train_and_validate(data, tmp_path):
+    config = fake_run.tiny_config(
+        data,
+        train__epochs=1,
+        data__object_dropout=0.2,
+        data__feature_dropout=0.1,
+        data__feature_noise=0.1,
+        data__frame_jitter=1,
+        model__attention_dropout=0.1,
+        model__token_dropout=0.1,
+        model__box_embedding=True,
+        loss__r_drop=1.0,
+    )
+    assert train(config, tmp_path)
+    *steps, epoch = log(tmp_path)
+    for record in steps:
+        total = record['xe_object'] + record['xe_scene'] + 4 * record['kd'] + record['r_drop']
+        assert record['loss'] == pytest.approx(total, rel=1e-5)
+        assert record['r_drop'] > 0
+    assert np.isfinite(epoch['val_loss']) and 'val_r_drop' not in epoch
+    assert Captioner.load(tmp_path).branch == 'scene'
+
+
 def test_the_object_branch_trains_without_the_other(data, tmp_path):
     assert train(fake_run.tiny_config(data, model__branches='object', train__epochs=1), tmp_path)
     assert Captioner.load(tmp_path).branch == 'object'
