@@ -23,6 +23,9 @@ from stg_jax.cli import app, config_flag, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
+_INIT_FROM = flags.DEFINE_string(
+    'init_from', None, 'Run, exported model or hf://USER/NAME to start from, instead of at random.'
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be resumed.')
 
 
@@ -30,6 +33,8 @@ def main(args: list[str]) -> int:
     """Train, or resume training."""
     app.no_arguments(args)
     config, workdir = config_flag.required_config(_CONFIG), app.required(_WORKDIR)
+    if _INIT_FROM.value is not None:
+        config.train.init_from = _INIT_FROM.value
     return 0 if stg_jax.train(config, workdir) else app.RESTART
 
 
