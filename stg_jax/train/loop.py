@@ -21,19 +21,21 @@ from stg_jax.parallel import mapped, processes, sharding
 from stg_jax.parallel.precompile import Precompiler
 from stg_jax.run.build import init_params
 from stg_jax.run.checkpoint import Checkpoints
-from stg_jax.run.folder import RunFolder
-from stg_jax.run.lock import lock_run
+from stg_jax.run.folder import RunFolder, lock_run
 from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
+from stg_jax.train.augment import make_augmentation
 from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
-from stg_jax.train.optim import make_optimizer
+from stg_jax.train.optim import make_optimizer, swap_average
 from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
 from stg_jax.train.profile import StepTrace
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
 from stg_jax.train.validate import SPLIT, Validator
+
+PyTree = Any
 
 
 def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = open_clips) -> bool:
@@ -117,14 +119,14 @@ class Trainer:
             steps_per_execution=config.train.steps_per_execution,
             seed=config.seed,
         )
-        num_steps = config.train.epochs * plan.epoch_steps
-        self._optimizer = make_optimizer(config.optim, num_steps)
+        self._optimizer = make_optimizer(config, plan.epoch_steps)
         train_step = make_train_step(
             plan.model,
             config.loss,
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
+            augment=make_augmentation(config.data, plan.model.scales),
         )
         self._programs = Precompiler()
         self._dispatcher = Dispatcher(train_step, plan.mesh, self._programs)
@@ -136,6 +138,7 @@ class Trainer:
         self._state, self._progress = self._restore_or_start()
         active = processes.is_first()
         self._log = MetricsLog(run.metrics, self._progress.step, active=active)
+        num_steps = config.train.epochs * plan.epoch_steps
         self._line = ProgressLine(num_steps, self._progress.step, active=active)
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
         # As if the run had never stopped: `seconds` adds up over restarts.
@@ -167,7 +170,7 @@ class Trainer:
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{format_duration(progress.seconds)} of training, {progress.describe_best()}, '
-            f'parameters {digest(self._state.params)[:12]}'
+            f'parameters {digest(self._deployed())[:12]}'
         )
         return True
 
@@ -181,7 +184,7 @@ class Trainer:
         *trees, fields = saved or (start.params, start.opt_state, {})
         progress = Progress.of(processes.on_first(lambda: fields))
         # Only host 0 reaches the checkpoints. `finite` is not saved: a saved state always is.
-        params, opt_state = processes.of_first_host(trees)
+        params, opt_state = swap_average(*processes.of_first_host(trees))
         state = TrainState(jnp.int32(progress.step), params, opt_state, start.finite)
         return sharding.replicate(state, self._plan.mesh), progress
 
@@ -231,7 +234,7 @@ class Trainer:
             like = {key: sharding.reshaped(x, *x.shape) for key, x in batch.items()}
             self._dispatcher.expect(self._state, [like | {'packed_position': packed}] * num_steps)
         if self._validate is not None:
-            self._validate.expect(self._state.params)
+            self._validate.expect(self._deployed())
 
     def _settle(self, execution: _Execution | None, watch: Stopwatch) -> None:
         """Wait for steps that were dispatched before; check and log them."""
@@ -257,7 +260,7 @@ class Trainer:
         progress.ended_epoch()
         score = None
         if self._validate is not None:
-            scores = self._validate(self._state.params)
+            scores = self._validate(self._deployed())
             cider, loss = scores['val_cider'], scores['val_loss']
             score = ValidationScore.of(cider, loss, self._num_val_clips())
             progress.validated(score)
@@ -276,12 +279,15 @@ class Trainer:
             self._save(score)
 
     def _save(self, score: ValidationScore | None) -> None:
-        progress, state = self._progress, self._state
+        progress = self._progress
         progress.seconds = time.perf_counter() - self._began
         if self._checkpoints:
-            self._checkpoints.save(
-                progress.step, state.params, state.opt_state, dataclasses.asdict(progress), score
-            )
+            trees = swap_average(self._state.params, self._state.opt_state)
+            self._checkpoints.save(progress.step, *trees, dataclasses.asdict(progress), score)
+
+    def _deployed(self) -> PyTree:
+        """Return the parameters to evaluate: the average of the weights, if one is kept."""
+        return swap_average(self._state.params, self._state.opt_state)[0]
 
     def _wait_for_checkpoints(self) -> None:
         if self._checkpoints:

@@ -130,7 +130,7 @@ def test_distillation_has_the_gradient_of_its_definition(changes):
         jax.grad(lambda *pair, fn=fn: jnp.sum(weight_BKL * fn(*pair)), argnums=(0, 1))(
             student.logits_BKLV, teacher.logits_BKLV
         )
-        for fn in (functools.partial(divergence, spec=spec), by_definition)
+        for fn in (functools.partial(divergence, config=spec), by_definition)
     )
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
 
