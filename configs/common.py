@@ -121,6 +121,7 @@ def _optim() -> ConfigDict:
 
 def _train() -> ConfigDict:
     train = ConfigDict()
+    train.init_from = ''  # a run, an exported model or hf://USER/NAME whose weights to start from
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.steps_per_execution = 1  # steps dispatched as one program, fewer than an epoch has [D]

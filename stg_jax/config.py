@@ -174,6 +174,7 @@ class OptimConfig(_Section):
 class TrainConfig(_Section):
     """`config.train`."""
 
+    init_from: str
     batch_size: Annotated[int, (1, 10_000_000)]
     accumulate: Count
     steps_per_execution: Count
