@@ -37,6 +37,7 @@ def import_regions(folder: Path, out: Path, num_clips: int, shape: Shape) -> flo
         objects=f'{folder}/regions.hdf5',
         boxes=None,
         frame_sizes=None,
+        grid=None,
         num_frames=shape.frames,
         num_objects=shape.objects,
         motion_steps='index',

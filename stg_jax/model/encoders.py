@@ -163,7 +163,10 @@ class SceneEncoder(nn.Module):
 
 
 class ObjectEncoder(nn.Module):
-    """Graph convolutions over the objects of a clip, from H0 = object @ Wo without a bias."""
+    """Graph convolutions over the objects of a clip, from H0 = object @ Wo without a bias.
+
+    Given boxes, H0 also has a linear embedding of their corners and sizes.
+    """
 
     width: int
     num_layers: int
@@ -171,9 +174,20 @@ class ObjectEncoder(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, object_BTNC: jax.Array, graph: ObjectGraph) -> jax.Array:
+    def __call__(
+        self, object_BTNC: jax.Array, graph: ObjectGraph, box_BTN4: jax.Array | None = None
+    ) -> jax.Array:
         """Compute the states (B, T, N, D) of all nodes, absent ones included."""
-        node_BTND = Dense(self.width, use_bias=False, dtype=self.dtype, name='embed')(object_BTNC)
+
+        def embed(x_BTNC, name):
+            return Dense(self.width, use_bias=False, dtype=self.dtype, name=name)(x_BTNC)
+
+        node_BTND = embed(object_BTNC, 'embed')
+        if box_BTN4 is not None:
+            # The graph sees boxes only as overlaps: where an object is, the nodes must be told.
+            size_BTN2 = box_BTN4[..., 2:] - box_BTN4[..., :2]
+            place_BTN6 = jnp.concatenate([box_BTN4, size_BTN2], -1).astype(self.dtype)
+            node_BTND += embed(place_BTN6, 'box')
         for layer in range(self.num_layers):
             conv = GraphConv(self.width, self.norm, self.dtype, name=f'graph_{layer}')
             node_BTND = conv(node_BTND, graph)

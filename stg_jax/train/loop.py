@@ -15,25 +15,29 @@ from etils import epath
 
 from stg_jax.config import Config
 from stg_jax.data.batches import Clips, open_clips, reads_own_shards
+from stg_jax.data.captions import read_captions
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
 from stg_jax.parallel.precompile import Precompiler
-from stg_jax.run.build import init_params
+from stg_jax.run.build import init_params, param_shapes
 from stg_jax.run.checkpoint import Checkpoints
-from stg_jax.run.folder import RunFolder
-from stg_jax.run.lock import lock_run
+from stg_jax.run.folder import RunFolder, lock_run
 from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
-from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
+from stg_jax.run.warm_start import WarmStart
+from stg_jax.train.augment import make_augmentation
+from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects, weigh_captions
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
-from stg_jax.train.optim import make_optimizer
+from stg_jax.train.optim import make_optimizer, swap_average
 from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
 from stg_jax.train.profile import StepTrace
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
 from stg_jax.train.validate import SPLIT, Validator
+
+PyTree = Any
 
 
 def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = open_clips) -> bool:
@@ -57,7 +61,7 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
     with contextlib.ExitStack() as stack:
         # One host writes: parameters are the same on all, and only it needs to reach the folder.
-        processes.on_first(lambda: _claim(run, stack))
+        processes.on_first(lambda: _claim(run, plan, stack))
         checkpoints = None
         if processes.is_first():
             checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config.train.keep_best))
@@ -66,7 +70,10 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
         return Trainer(run, plan, clips, checkpoints, stop).run()
 
 
-def _claim(run: RunFolder, stack: contextlib.ExitStack) -> None:
+def _claim(run: RunFolder, plan: Plan, stack: contextlib.ExitStack) -> None:
+    # Before the folder belongs to this config: a misspelled source must not stay in it.
+    if (source := run.config.train.init_from) and not run.is_claimed():
+        WarmStart.open(source, param_shapes(plan.model, run.config.data))
     # Locked first: of two trainings, the second must not write its config.
     stack.enter_context(lock_run(run.path))
     run.claim()
@@ -81,6 +88,9 @@ def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> d
     if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
     clips = {'train': open_fn(config.data, plan.vocab, 'train', **own)}
+    if config.loss.consensus:
+        captions = read_captions(config.data.dir, 'train')
+        clips['train'] = weigh_captions(clips['train'], captions, config.loss.consensus)
     if SPLIT in plan.manifest.splits:
         clips[SPLIT] = open_fn(config.data, plan.vocab, SPLIT)
     return clips
@@ -117,14 +127,14 @@ class Trainer:
             steps_per_execution=config.train.steps_per_execution,
             seed=config.seed,
         )
-        num_steps = config.train.epochs * plan.epoch_steps
-        self._optimizer = make_optimizer(config.optim, num_steps)
+        self._optimizer = make_optimizer(config, plan.epoch_steps)
         train_step = make_train_step(
             plan.model,
             config.loss,
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
+            augment=make_augmentation(config.data, plan.model.scales),
         )
         self._programs = Precompiler()
         self._dispatcher = Dispatcher(train_step, plan.mesh, self._programs)
@@ -136,6 +146,7 @@ class Trainer:
         self._state, self._progress = self._restore_or_start()
         active = processes.is_first()
         self._log = MetricsLog(run.metrics, self._progress.step, active=active)
+        num_steps = config.train.epochs * plan.epoch_steps
         self._line = ProgressLine(num_steps, self._progress.step, active=active)
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
         # As if the run had never stopped: `seconds` adds up over restarts.
@@ -167,7 +178,7 @@ class Trainer:
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{format_duration(progress.seconds)} of training, {progress.describe_best()}, '
-            f'parameters {digest(self._state.params)[:12]}'
+            f'parameters {digest(self._deployed())[:12]}'
         )
         return True
 
@@ -178,10 +189,13 @@ class Trainer:
         saved = None
         if self._checkpoints:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
+            if saved is None and (source := self._config.train.init_from):
+                params = WarmStart.open(source, params).params(params, self._plan.vocab)
+                start = init_state(params, self._optimizer)
         *trees, fields = saved or (start.params, start.opt_state, {})
         progress = Progress.of(processes.on_first(lambda: fields))
         # Only host 0 reaches the checkpoints. `finite` is not saved: a saved state always is.
-        params, opt_state = processes.of_first_host(trees)
+        params, opt_state = swap_average(*processes.of_first_host(trees))
         state = TrainState(jnp.int32(progress.step), params, opt_state, start.finite)
         return sharding.replicate(state, self._plan.mesh), progress
 
@@ -231,7 +245,7 @@ class Trainer:
             like = {key: sharding.reshaped(x, *x.shape) for key, x in batch.items()}
             self._dispatcher.expect(self._state, [like | {'packed_position': packed}] * num_steps)
         if self._validate is not None:
-            self._validate.expect(self._state.params)
+            self._validate.expect(self._deployed())
 
     def _settle(self, execution: _Execution | None, watch: Stopwatch) -> None:
         """Wait for steps that were dispatched before; check and log them."""
@@ -257,7 +271,7 @@ class Trainer:
         progress.ended_epoch()
         score = None
         if self._validate is not None:
-            scores = self._validate(self._state.params)
+            scores = self._validate(self._deployed())
             cider, loss = scores['val_cider'], scores['val_loss']
             score = ValidationScore.of(cider, loss, self._num_val_clips())
             progress.validated(score)
@@ -276,12 +290,15 @@ class Trainer:
             self._save(score)
 
     def _save(self, score: ValidationScore | None) -> None:
-        progress, state = self._progress, self._state
+        progress = self._progress
         progress.seconds = time.perf_counter() - self._began
         if self._checkpoints:
-            self._checkpoints.save(
-                progress.step, state.params, state.opt_state, dataclasses.asdict(progress), score
-            )
+            trees = swap_average(self._state.params, self._state.opt_state)
+            self._checkpoints.save(progress.step, *trees, dataclasses.asdict(progress), score)
+
+    def _deployed(self) -> PyTree:
+        """Return the parameters to evaluate: the average of the weights, if one is kept."""
+        return swap_average(self._state.params, self._state.opt_state)[0]
 
     def _wait_for_checkpoints(self) -> None:
         if self._checkpoints:
@@ -315,9 +332,10 @@ class Trainer:
     def _announce(self) -> None:
         """Describe the run to the user before the first step."""
         num_params = sum(x.size for x in jax.tree.leaves(self._state.params))
-        step = self._progress.step
+        step, source = self._progress.step, self._config.train.init_from
+        starts = f'starts from {source}' if source else 'starts'
         self._line.say(
-            f'{self._run.path} {f"resumes at step {step}" if step else "starts"}: '
+            f'{self._run.path} {f"resumes at step {step}" if step else starts}: '
             f'{num_params / 1e6:.1f} M parameters, '
             f'{len(self._run.vocab)} words, {self._config.train.epochs} epochs of '
             f'{self._plan.epoch_steps} steps of {self._config.train.batch_size} captions, '

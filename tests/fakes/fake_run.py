@@ -123,5 +123,9 @@ def _parse_script(name, args, outputs):
     from stg_jax.cli import app
 
     run = app.run
-    app.run = lambda main, *rest: run(lambda args: None, *rest)  # in this process, which ends
+
+    def parse_only(main, *rest):
+        run(functools.wraps(main)(lambda args: None), *rest)
+
+    app.run = parse_only  # in this process, which ends
     _run_script(name, args, outputs)
