@@ -17,9 +17,9 @@ from stg_jax.extract.toy_pixels.descriptors import (
     GRID,
     HUES,
     WIDTHS,
-    changed_pixels,
     describe_frame,
     describe_motion,
+    moving_pixels,
     optical_flow,
 )
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
@@ -274,8 +274,8 @@ def cells_of(*things, before=None):
     lab = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) for frame in frames])
     ground = ground_colour(lab[1])[None]
     contrast = distance(lab[1:2], ground[:, None, None])
-    flow, changed = (fn(lab[0], lab[2]) for fn in (optical_flow, changed_pixels))
-    return describe_cells(lab[1:2], ground, contrast, [flow], [changed]).reshape(7, 7, WIDTH)
+    flow, moving = (fn(lab[0], lab[2]) for fn in (optical_flow, moving_pixels))
+    return describe_cells(lab[1:2], ground, contrast, [flow], [moving]).reshape(7, 7, WIDTH)
 
 
 def test_a_cell_has_the_color_that_is_in_it_and_others_have_none():
@@ -308,8 +308,8 @@ def test_a_cell_has_the_motion_of_what_is_in_it():
     assert not moved[0, 0, 49:].any()
 
 
-def test_of_two_things_that_touch_the_moving_one_gives_its_hue():
-    resting, before, now = (BLUE, 52, 40, 64, 56), (RED, 36, 40, 48, 56), (RED, 40, 40, 52, 56)
+def test_of_two_things_in_a_cell_the_moving_one_gives_its_hue():
+    resting, before, now = (BLUE, 42, 58, 54, 64), (RED, 40, 40, 52, 50), (RED, 44, 40, 56, 50)
     cell = cells_of(resting, now, before=[resting, before])[3, 3]
     hues, moving_hues = cell[3:15], cell[15:27]
     red, blue = (cells_of((c, 40, 40, 56, 56))[3, 3, 3:15].argmax() for c in (RED, BLUE))

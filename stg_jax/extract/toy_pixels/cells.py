@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion
+from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion, speed_of
 
 # Cells per side.
 SIDE = 7
@@ -30,7 +30,7 @@ def describe_cells(
     ground: np.ndarray,
     contrast: np.ndarray,
     flow: Sequence[np.ndarray],
-    changed: Sequence[np.ndarray],
+    moving: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Describe each cell by color, hues, edges, curvature and motion, (T, SIDE ** 2, WIDTH).
 
@@ -46,7 +46,7 @@ def describe_cells(
       ground: (T, 3), see `contrast.ground_colour`.
       contrast: (T, h, w) float32, distance of each pixel from the ground.
       flow: motion of T frames, see `descriptors.optical_flow`.
-      changed: which pixels change, see `descriptors.changed_pixels`.
+      moving: pixels that change, see `descriptors.moving_pixels`.
     """
     num_frames, height, width = contrast.shape
     row, column = (np.arange(side) * SIDE // side for side in (height, width))
@@ -54,21 +54,21 @@ def describe_cells(
     mean = np.stack([cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in lab])
     color = (mean.reshape(num_frames, -1, 3) - ground[:, None]) / 25
     seen = contrast > _GRAIN
-    # Of a thing that moves the edges change, by more pixels the faster it is.
+    speed = np.stack(list(map(speed_of, flow, moving)))
     hues, moving_hues = (
-        np.stack([_hues(*frame, cell) for frame in zip(lab, where, strict=True)])
-        for where in (seen, seen & np.stack(changed))
+        np.stack([_hues(*frame, cell) for frame in zip(lab, weight, strict=True)])
+        for weight in (seen, seen * speed / 2)
     )
     edges = np.stack([_edges(frame, cell) for frame in contrast])
-    motion = np.stack([describe_motion(*f, SIDE) for f in zip(flow, changed, strict=True)])
+    motion = np.stack([describe_motion(*f, SIDE) for f in zip(flow, moving, strict=True)])
     motion = motion.reshape(num_frames, SIDE**2, 3)
     return np.concatenate([color, hues, moving_hues, edges, motion], axis=-1).astype(np.float32)
 
 
-def _hues(lab: np.ndarray, where: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Compute the amount of each hue in some pixels of each cell of a frame, (G, HUES)."""
-    chosen = np.flatnonzero(where)
-    hues = count_hues(lab.reshape(-1, 3)[chosen], 1.0, cell[chosen], SIDE**2)
+def _hues(lab: np.ndarray, weight: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Compute the amount of each hue in the weighted pixels of each cell of a frame, (G, HUES)."""
+    where = np.flatnonzero(weight)
+    hues = count_hues(lab.reshape(-1, 3)[where], weight.ravel()[where], cell[where], SIDE**2)
     return np.sqrt(hues.reshape(HUES, SIDE**2).T * SIDE**2 / len(cell)) / 2
 
 

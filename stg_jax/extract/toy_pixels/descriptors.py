@@ -63,20 +63,29 @@ def describe_frame(
     return np.concatenate(parts).astype(np.float32)
 
 
-def describe_motion(flow: np.ndarray, changed: np.ndarray, side: int = GRID) -> np.ndarray:
+def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> np.ndarray:
     """Compute direction and amount of motion in each cell of a frame, (side ** 2 * 3,).
 
     Args:
       flow: (h, w, 2) float32, see `optical_flow`.
-      changed: (h, w) bool, see `changed_pixels`.
+      moving: (h, w) bool, see `moving_pixels`.
       side: cells a side.
     """
-    # Optical flow smooths across edges: it moves the plain ground around a moving thing, too. The
-    # margin covers the inside of things, of which only the edges change.
-    moving = cv2.dilate(changed.view(np.uint8), np.ones((9, 9), np.uint8))
+    x, y = cv2.split(flow * moving[..., None])
+    return _shrink(cv2.merge([x, y, speed_of(flow, moving)]), side).ravel() / 2
+
+
+def speed_of(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Compute the speed of each pixel of a frame in pixels, (h, w) float32.
+
+    Args:
+      flow: (h, w, 2) float32, see `optical_flow`.
+      moving: (h, w) bool, see `moving_pixels`.
+    """
+    # Optical flow smooths across edges: it moves the plain ground around a moving thing, too.
     x, y = cv2.split(flow * moving[..., None])
     # Not cv2.magnitude, whose last bit depends on where in memory its arguments are.
-    return _shrink(cv2.merge([x, y, np.sqrt(x * x + y * y)]), side).ravel() / 2
+    return np.sqrt(x * x + y * y)
 
 
 def describe_region(
@@ -116,10 +125,11 @@ def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return method.calc(before[..., 0], after[..., 0], None)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
-def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mark where two (h, w, 3) uint8 Lab frames differ, (h, w) bool."""
+def moving_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Mark where two (h, w, 3) uint8 Lab frames differ, with a margin, (h, w) bool."""
     lightness, a, b = cv2.split(cv2.absdiff(before, after))
-    return cv2.max(cv2.max(lightness, a), b) > _CHANGE
+    differs = cv2.max(cv2.max(lightness, a), b) > _CHANGE
+    return cv2.dilate(differs.view(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
 
 
 def _hue_histogram(pixels: np.ndarray, total: int) -> np.ndarray:

@@ -16,10 +16,10 @@ from stg_jax.extract.base import Extractor, Stages
 from stg_jax.extract.toy_pixels.cells import describe_cells
 from stg_jax.extract.toy_pixels.descriptors import (
     WIDTHS,
-    changed_pixels,
     describe_frame,
     describe_motion,
     describe_region,
+    moving_pixels,
     optical_flow,
 )
 from stg_jax.extract.toy_pixels.regions import Region, distance, find_regions, ground_colour
@@ -143,16 +143,16 @@ class PixelExtractor(Extractor):
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
         before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
-        changed = list(map(changed_pixels, before, after))
+        moving = list(map(moving_pixels, before, after))
         ground = np.stack(list(map(ground_colour, now)))
         contrast = distance(now, ground[:, None, None])
         arrays = {
             'appearance': np.stack(list(map(describe_frame, now, ground, contrast))),
-            'motion': np.stack(list(map(describe_motion, flow, changed))),
+            'motion': np.stack(list(map(describe_motion, flow, moving))),
             **self._objects(now, ground, contrast, flow),
         }
         if self._with_grid:
-            arrays['grid'] = describe_cells(now, ground, contrast, flow, changed)
+            arrays['grid'] = describe_cells(now, ground, contrast, flow, moving)
         return arrays
 
     def _objects(
