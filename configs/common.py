@@ -93,6 +93,7 @@ def _loss() -> ConfigDict:
     loss.scene_weight = 1.0  # lambda_sl [R]
     loss.kd_weight = 4.0  # lambda_d [R]
     loss.label_smoothing = 0.0  # touches cross-entropy only [D]
+    loss.consensus = 0.0  # 1: a caption weighs what its CIDEr against the others of its clip is [D]
     loss.r_drop = 0.0  # weight of the divergence between two passes with other dropout; 0: one [D]
     return loss
 

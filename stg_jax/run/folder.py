@@ -78,6 +78,7 @@ _ADDED = {
     'model.token_dropout': 0.0,
     'model.box_embedding': False,
     'loss.r_drop': 0.0,
+    'loss.consensus': 0.0,
     'data.object_dropout': 0.0,
     'data.feature_dropout': 0.0,
     'data.feature_noise': 0.0,

@@ -15,6 +15,7 @@ from etils import epath
 
 from stg_jax.config import Config
 from stg_jax.data.batches import Clips, open_clips, reads_own_shards
+from stg_jax.data.captions import read_captions
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
@@ -26,7 +27,7 @@ from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
 from stg_jax.run.warm_start import WarmStart
 from stg_jax.train.augment import make_augmentation
-from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
+from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects, weigh_captions
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
 from stg_jax.train.optim import make_optimizer, swap_average
@@ -87,6 +88,9 @@ def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> d
     if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
     clips = {'train': open_fn(config.data, plan.vocab, 'train', **own)}
+    if config.loss.consensus:
+        captions = read_captions(config.data.dir, 'train')
+        clips['train'] = weigh_captions(clips['train'], captions, config.loss.consensus)
     if SPLIT in plan.manifest.splits:
         clips[SPLIT] = open_fn(config.data, plan.vocab, SPLIT)
     return clips
