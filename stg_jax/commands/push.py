@@ -3,9 +3,9 @@
     python launch/push.py runs/msvd user/msvd-captions --license apache-2.0 --private
     python launch/push.py models/msvd user/msvd-captions
 
-A run is exported first (launch/export.py); an exported folder is uploaded as it is, with your changes to
-the model card. Log in with `hf auth login` before. Model files of the extractor are not uploaded:
-their licences are those of others. Needs the extra `hub`: pip install -e '.[hub]'.
+A run is exported first (launch/export.py); an exported folder is uploaded as it is, with your
+changes to the model card. Log in with `hf auth login` before. Model files of the extractor are not
+uploaded: their licences are those of others. Needs the extra `hub`: pip install -e '.[hub]'.
 """
 
 import tempfile
