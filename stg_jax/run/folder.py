@@ -48,6 +48,7 @@ _MAY_CHANGE = (
     'train.checkpoint_steps',
     'train.keep_best',
     'train.log_steps',
+    'train.track',
     'decode.',
     'profile.',
 )
