@@ -93,6 +93,7 @@ def _loss() -> ConfigDict:
     loss.scene_weight = 1.0  # lambda_sl [R]
     loss.kd_weight = 4.0  # lambda_d [R]
     loss.label_smoothing = 0.0  # touches cross-entropy only [D]
+    loss.consensus = 0.0  # 1: a caption weighs what its CIDEr against the others of its clip is [D]
     loss.r_drop = 0.0  # weight of the divergence between two passes with other dropout; 0: one [D]
     return loss
 
@@ -120,6 +121,7 @@ def _optim() -> ConfigDict:
 
 def _train() -> ConfigDict:
     train = ConfigDict()
+    train.init_from = ''  # a run, an exported model or hf://USER/NAME whose weights to start from
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.steps_per_execution = 1  # steps dispatched as one program, fewer than an epoch has [D]

@@ -146,6 +146,7 @@ class LossConfig(_Section):
     kd_weight: Weight
     label_smoothing: Fraction
     r_drop: Weight
+    consensus: Annotated[float, (0.0, 1.0)]
     kind: Literal['kl', 'l2']
     direction: Literal['student', 'teacher']
     detach_teacher: bool
@@ -173,6 +174,7 @@ class OptimConfig(_Section):
 class TrainConfig(_Section):
     """`config.train`."""
 
+    init_from: str
     batch_size: Annotated[int, (1, 10_000_000)]
     accumulate: Count
     steps_per_execution: Count

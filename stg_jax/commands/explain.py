@@ -3,11 +3,11 @@
     python launch/explain.py --workdir runs/toy --split test
     python launch/explain.py --workdir runs/msvd --clips 20
 
-Takes the objects (for the teacher) or frames (for the student) of a clip away, or adds them, in the
-order of their relevance or in random order, and follows the probability of each word of the run's
-captions. On the toy world, where it is known which thing a noun refers to, also counts how often
-the noun's most relevant object is that thing. Writes RUN/eval/SPLIT/explanations.json, which
-docs/explain.md describes.
+Takes the objects (for the teacher) or the frames and grid cells (for the student) of a clip away,
+or adds them, in the order of their relevance or in random order, and follows the probability of
+each word of the run's captions. On the toy world, where it is known which thing a noun refers to,
+also counts how often the noun's most relevant object or cell is at that thing. Writes
+RUN/eval/SPLIT/explanations.json, which docs/explain.md describes.
 """
 
 from absl import flags
@@ -50,7 +50,7 @@ def _print(found: dict) -> None:
     print('\narea under the mean probability of a word   deletion (random)   insertion (random)')
     for branch, curves in found['faithfulness'].items():
         print(
-            '{branch:<10}{words:>6} words {deletion_area:27.3f} ({deletion_random_area:.3f})'
+            '{branch:<12}{words:>6} words {deletion_area:25.3f} ({deletion_random_area:.3f})'
             '{insertion_area:13.3f} ({insertion_random_area:.3f})'.format(branch=branch, **curves)
         )
     if 'pointing' in found:
@@ -60,6 +60,15 @@ def _print(found: dict) -> None:
             'the thing that the caption means      {meant:.3f} ({meant_chance:.3f})\n'
             'the same, of noun and colour together {phrase:.3f} ({meant_chance:.3f})'.format(
                 **found['pointing']
+            )
+        )
+    if 'pointing_cells' in found:
+        print(
+            '\n{nouns} phrases of colour and noun, and where their most relevant cell is (chance)\n'
+            'of the colour, at a thing of this colour   {colour:.3f} ({colour_chance:.3f})\n'
+            'of the noun, at a thing that it names      {shape:.3f} ({shape_chance:.3f})\n'
+            'of both, at the thing that they mean       {phrase:.3f} ({phrase_chance:.3f})'.format(
+                **found['pointing_cells']
             )
         )
 

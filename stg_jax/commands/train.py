@@ -22,6 +22,9 @@ from stg_jax.cli import app, config_flag, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flag.define()
+_INIT_FROM = flags.DEFINE_string(
+    'init_from', None, 'Run, exported model or hf://USER/NAME to start from, instead of at random.'
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be resumed.')
 
 SECTIONS = {'Many hosts': multihost.FLAGS}
@@ -31,6 +34,8 @@ def main(args: list[str]) -> int:
     """Train, or resume training."""
     app.no_arguments(args)
     config, workdir = config_flag.required_config(_CONFIG), app.required(_WORKDIR)
+    if _INIT_FROM.value is not None:
+        config.train.init_from = _INIT_FROM.value
     return 0 if stg_jax.train(config, workdir) else app.RESTART
 
 

@@ -4,7 +4,7 @@ RUN/config.json      the config, whole
 RUN/manifest.json    what the features are and which extractor made them
 RUN/vocab.txt        the words, one a line
 RUN/digests.json     hashes of the manifest and the vocabulary
-RUN/checkpoints/     see stg_jax/run/checkpoint.py
+RUN/checkpoints/     see stg_jax/run/checkpoint.py; an exported model has model.safetensors instead
 RUN/metrics.jsonl    one object per logged step and per validation
 RUN/eval/SPLIT/      predictions and scores
 RUN/training.lock    held by the one process that trains in the folder
@@ -29,6 +29,7 @@ from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
+from stg_jax.run import hub
 
 try:
     import fcntl
@@ -71,12 +72,14 @@ _ADDED = {
     'model.grid_mixings': 1,
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
+    'train.init_from': '',
     'optim.decay_rate': 0.9,
     'train.ema': 0.0,
     'model.attention_dropout': 0.0,
     'model.token_dropout': 0.0,
     'model.box_embedding': False,
     'loss.r_drop': 0.0,
+    'loss.consensus': 0.0,
     'data.object_dropout': 0.0,
     'data.feature_dropout': 0.0,
     'data.feature_noise': 0.0,
@@ -96,11 +99,16 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> 'RunFolder':
-        """Read what describes a run.
+        """Read what describes a run, or an exported model.
+
+        Args:
+          path: the folder, or hf://USER/NAME of a model on the hub, which is downloaded.
 
         Raises:
           UserError: the folder holds no run, or a file of it is damaged or of another version.
         """
+        if str(path).startswith(hub.PREFIX):
+            path = hub.download(str(path))
         folder = epath.Path(path)
         config = _read_config(folder)
         manifest = Manifest.load(folder / _MANIFEST)
@@ -115,6 +123,10 @@ class RunFolder:
                 )
         return cls(folder, config, manifest, vocab)
 
+    def is_claimed(self) -> bool:
+        """Whether the folder belongs to a run already."""
+        return (self.path / _CONFIG).exists()
+
     def claim(self) -> None:
         """Write what describes a run, or check that the folder already belongs to this config.
 
@@ -122,7 +134,7 @@ class RunFolder:
           UserError: the folder holds a run of another config or another vocabulary, or cannot be
             written.
         """
-        if (self.path / _CONFIG).exists():
+        if self.is_claimed():
             self._refuse_another_config()
             self._refuse_another_vocabulary()
         try:

@@ -15,17 +15,19 @@ from etils import epath
 
 from stg_jax.config import Config
 from stg_jax.data.batches import Clips, open_clips, reads_own_shards
+from stg_jax.data.captions import read_captions
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
 from stg_jax.parallel.precompile import Precompiler
-from stg_jax.run.build import init_params
+from stg_jax.run.build import init_params, param_shapes
 from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.run.folder import RunFolder, lock_run
 from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
+from stg_jax.run.warm_start import WarmStart
 from stg_jax.train.augment import make_augmentation
-from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
+from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects, weigh_captions
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
 from stg_jax.train.optim import learning_rates, make_optimizer, swap_average
@@ -60,7 +62,7 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
     with contextlib.ExitStack() as stack:
         # One host writes: parameters are the same on all, and only it needs to reach the folder.
-        processes.on_first(lambda: _claim(run, stack))
+        processes.on_first(lambda: _claim(run, plan, stack))
         checkpoints = None
         if processes.is_first():
             checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config.train.keep_best))
@@ -71,7 +73,10 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
         return Trainer(run, plan, clips, checkpoints, stop, trackers).run()
 
 
-def _claim(run: RunFolder, stack: contextlib.ExitStack) -> None:
+def _claim(run: RunFolder, plan: Plan, stack: contextlib.ExitStack) -> None:
+    # Before the folder belongs to this config: a misspelled source must not stay in it.
+    if (source := run.config.train.init_from) and not run.is_claimed():
+        WarmStart.open(source, param_shapes(plan.model, run.config.data))
     # Locked first: of two trainings, the second must not write its config.
     stack.enter_context(lock_run(run.path))
     run.claim()
@@ -86,6 +91,9 @@ def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> d
     if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
     clips = {'train': open_fn(config.data, plan.vocab, 'train', **own)}
+    if config.loss.consensus:
+        captions = read_captions(config.data.dir, 'train')
+        clips['train'] = weigh_captions(clips['train'], captions, config.loss.consensus)
     if SPLIT in plan.manifest.splits:
         clips[SPLIT] = open_fn(config.data, plan.vocab, SPLIT)
     return clips
@@ -186,6 +194,9 @@ class Trainer:
         saved = None
         if self._checkpoints:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
+            if saved is None and (source := self._config.train.init_from):
+                params = WarmStart.open(source, params).params(params, self._plan.vocab)
+                start = init_state(params, self._optimizer)
         *trees, fields = saved or (start.params, start.opt_state, {})
         progress = Progress.of(processes.on_first(lambda: fields))
         # Only host 0 reaches the checkpoints. `finite` is not saved: a saved state always is.
@@ -334,9 +345,10 @@ class Trainer:
     def _announce(self) -> None:
         """Describe the run to the user before the first step."""
         num_params = sum(x.size for x in jax.tree.leaves(self._state.params))
-        step = self._progress.step
+        step, source = self._progress.step, self._config.train.init_from
+        starts = f'starts from {source}' if source else 'starts'
         self._line.say(
-            f'{self._run.path} {f"resumes at step {step}" if step else "starts"}: '
+            f'{self._run.path} {f"resumes at step {step}" if step else starts}: '
             f'{num_params / 1e6:.1f} M parameters, '
             f'{len(self._run.vocab)} words, {self._config.train.epochs} epochs of '
             f'{self._plan.epoch_steps} steps of {self._config.train.batch_size} captions, '
