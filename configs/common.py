@@ -93,6 +93,7 @@ def _loss() -> ConfigDict:
     loss.scene_weight = 1.0  # lambda_sl [R]
     loss.kd_weight = 4.0  # lambda_d [R]
     loss.label_smoothing = 0.0  # touches cross-entropy only [D]
+    loss.consensus = 0.0  # 1: a caption weighs what its CIDEr against the others of its clip is [D]
     loss.r_drop = 0.0  # weight of the divergence between two passes with other dropout; 0: one [D]
     return loss
 
@@ -130,6 +131,7 @@ def _train() -> ConfigDict:
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # also save every n steps; 0: only after epochs
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
+    train.track = 'tensorboard'  # event files | wandb, trackio: and a run there | none
     return train
 
 

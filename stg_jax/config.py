@@ -146,6 +146,7 @@ class LossConfig(_Section):
     kd_weight: Weight
     label_smoothing: Fraction
     r_drop: Weight
+    consensus: Annotated[float, (0.0, 1.0)]
     kind: Literal['kl', 'l2']
     direction: Literal['student', 'teacher']
     detach_teacher: bool
@@ -183,6 +184,7 @@ class TrainConfig(_Section):
     keep_best: Count
     checkpoint_steps: Interval
     log_steps: Interval
+    track: Literal['tensorboard', 'wandb', 'trackio', 'none']
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,6 +98,12 @@ _NODES = flags.DEFINE_enum(
 _OBJECT_FEATURES = flags.DEFINE_enum(
     'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
 )
+_GRID_SIDE = flags.DEFINE_integer(
+    'grid_side',
+    4,
+    "Store the frame encoder's map in at most this many rows and columns of cells; 0: no grid.",
+    0,
+)
 _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this score.', 0, 1)
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
@@ -116,7 +122,7 @@ _TOY = (_CLIPS, _SEED)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
-    *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE),
+    *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE, _GRID_SIDE),
 )
 _FROM_VIDEOS = (_EXTRACTOR, *_FROM_MODELS)
 _PIPELINE = (_RUNNER, _BEAM, _WORK_DIR)

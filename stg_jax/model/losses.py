@@ -29,16 +29,27 @@ class Words:
       real_N: True at words and EOS, False at padding.
       taught_N: True for real tokens of clips with at least one object; only these enter the
         object and KD losses.
+      weight_N: factor of the cross-entropy of each token; None for 1.
     """
 
     target_N: jax.Array
     real_N: jax.Array
     taught_N: jax.Array
+    weight_N: jax.Array | None = None
 
     @classmethod
-    def of(cls, target_BKL: jax.Array, real_BKL: jax.Array, has_object_B: jax.Array) -> 'Words':
-        """Build the targets of captions, given which clips have objects."""
-        return cls(target_BKL, real_BKL, real_BKL & has_object_B[:, None, None])
+    def of(
+        cls,
+        target_BKL: jax.Array,
+        real_BKL: jax.Array,
+        has_object_B: jax.Array,
+        weight_BK: jax.Array | None = None,
+    ) -> 'Words':
+        """Build the targets of captions, given which clips have objects and weights of captions."""
+        weight_BKL = None
+        if weight_BK is not None:
+            weight_BKL = jnp.broadcast_to(weight_BK[..., None], target_BKL.shape)
+        return cls(target_BKL, real_BKL, real_BKL & has_object_B[:, None, None], weight_BKL)
 
 
 def objective(
@@ -102,6 +113,8 @@ def word_terms(
     terms = {}
     for name, logits_NV in logits.items():
         xe_N = cross_entropy(logits_NV, words.target_N, config.label_smoothing)
+        if words.weight_N is not None:
+            xe_N *= words.weight_N
         terms[f'xe_{name}'] = jnp.sum(xe_N * _counted(name, words))
     if config.kind == 'kl' and 'scene' in logits and 'object' in logits:
         # Distillation compares whole distributions, so it needs both branches' logits of one chunk

@@ -131,7 +131,7 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self,
             *(config.frames, config.objects),
             *(config.appearance_dim, config.motion_dim, config.object_dim),
-            (config.grid_cells, config.grid_dim),
+            grid=(config.grid_cells, config.grid_dim),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, _Examples]:
@@ -181,6 +181,7 @@ def _info(
     appearance_dim: int,
     motion_dim: int,
     object_dim: int,
+    *,
     grid: tuple[int, int] = (0, 0),
 ) -> tfds.core.DatasetInfo:
     # The schema is derived from an empty clip, so that it cannot differ from the records.

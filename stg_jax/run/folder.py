@@ -49,6 +49,7 @@ _MAY_CHANGE = (
     'train.checkpoint_steps',
     'train.keep_best',
     'train.log_steps',
+    'train.track',
     'decode.',
     'profile.',
 )
@@ -78,6 +79,7 @@ _ADDED = {
     'model.token_dropout': 0.0,
     'model.box_embedding': False,
     'loss.r_drop': 0.0,
+    'loss.consensus': 0.0,
     'data.object_dropout': 0.0,
     'data.feature_dropout': 0.0,
     'data.feature_noise': 0.0,

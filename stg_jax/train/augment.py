@@ -64,7 +64,7 @@ def _perturbed(x, key, scale, config):
     if config.feature_noise:
         changed += config.feature_noise * scale * jax.random.normal(noise_key, x.shape)
     drop = Dropout(config.feature_dropout)
-    changed: Any = drop.apply({}, changed, False, rngs={'dropout': drop_key})
+    dropped: Any = drop.apply({}, changed, False, rngs={'dropout': drop_key})
     # A sum beyond the range of float16 would be infinite.
     limit = float(jnp.finfo(x.dtype).max)
-    return jnp.clip(changed, -limit, limit).astype(x.dtype)
+    return jnp.clip(dropped, -limit, limit).astype(x.dtype)

@@ -125,7 +125,8 @@ def _objective(params, model, loss, batch, dropout_rng):
     again = None
     if loss.r_drop and dropout_rng is not None:
         again = states(jax.random.fold_in(dropout_rng, 1))
-    words = Words.of(target_BKL, real_BKL, batch['object_mask'].any((1, 2)))
+    has_object_B = batch['object_mask'].any((1, 2))
+    words = Words.of(target_BKL, real_BKL, has_object_B, batch.get('caption_weight'))
     total, terms = objective(states(dropout_rng), words, packing, loss, again)
     return total, terms | {'tokens': jnp.sum(real_BKL, dtype=jnp.float32)}
 

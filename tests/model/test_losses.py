@@ -9,7 +9,7 @@ import pytest
 
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
-from stg_jax.model.losses import cross_entropy, divergence
+from stg_jax.model.losses import Words, cross_entropy, divergence, word_terms
 from stg_jax.model.network import BranchOutput
 from stg_jax.ops.platform import traced_for
 from tests.fakes.fake_network import fake_batch, loss_spec, small_network, terms_of_logits
@@ -84,6 +84,17 @@ def test_terms_are_sums_over_real_tokens():
     assert terms.keys() == expected.keys()
     for key, value in expected.items():
         np.testing.assert_allclose(terms[key], value, rtol=1e-5, err_msg=key)
+
+
+def test_weights_of_captions_scale_their_cross_entropy_and_not_the_divergence():
+    outputs, (target_BKL, real_BKL, has_object_B) = fake_outputs(), fake_targets()
+    logits = {name: output.logits_BKLV for name, output in outputs.items()}
+    weight_BK = np.array([[2.0, 0.0], [-1.0, 1.0], [0.5, 3.0]])
+    found = word_terms(logits, Words.of(target_BKL, real_BKL, has_object_B, weight_BK), loss_spec())
+    nll_BKL = nll_by_hand(outputs['scene'], target_BKL) * weight_BK[..., None]
+    np.testing.assert_allclose(found['xe_scene'], nll_BKL[real_BKL].sum(), rtol=1e-5)
+    plain = word_terms(logits, Words.of(target_BKL, real_BKL, has_object_B), loss_spec())
+    assert found['kd'] == plain['kd'] and found['xe_scene'] != plain['xe_scene']
 
 
 def test_distillation_is_the_expectation_under_the_student_or_the_teacher():
