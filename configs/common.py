@@ -131,6 +131,7 @@ def _train() -> ConfigDict:
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # also save every n steps; 0: only after epochs
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
+    train.track = 'tensorboard'  # event files | wandb, trackio: and a run there | none
     return train
 
 

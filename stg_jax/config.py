@@ -184,6 +184,7 @@ class TrainConfig(_Section):
     keep_best: Count
     checkpoint_steps: Interval
     log_steps: Interval
+    track: Literal['tensorboard', 'wandb', 'trackio', 'none']
 
 
 @dataclasses.dataclass(frozen=True)
