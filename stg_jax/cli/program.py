@@ -12,6 +12,7 @@ SECTIONS = {
     'Data': ('prepare', 'inspect', 'verify'),
     'Training': ('train', 'evaluate', 'plot', 'sweep', 'compare'),
     'Captions': ('caption', 'web-demo', 'explain', 'score'),
+    'Sharing': ('export', 'push'),
     'Machines': ('benchmark', 'rehearse', 'tpu-estimate'),
     'Shell': ('completion',),
 }
