@@ -7,7 +7,7 @@ The name after the colon is one of ABLATIONS; the data set is MSVD.
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from stg_jax.configs import paper
 from stg_jax.errors import UserError
 
 ABLATIONS = {

@@ -34,6 +34,10 @@ def _data() -> ConfigDict:
     data.object_dim = 2048  # Co, RoI features [R]
     data.grid_cells = 0  # G, cells of the grid of a frame; 0: the grid is not read [D]
     data.grid_dim = 0  # Cg, numbers of a cell
+    data.object_dropout = 0.0  # share of the objects that are left out in training [D]
+    data.feature_dropout = 0.0  # share of the feature values that are zeroed in training [D]
+    data.feature_noise = 0.0  # noise on features in training, in their standard deviations [D]
+    data.frame_jitter = 0  # in training, frames come from up to n places away [D]
     data.captions_per_clip = 4  # K: a clip is encoded once and decoded K times [D]
     data.eval_captions = 5  # captions per clip in the validation loss [D]
     data.max_words = 20  # longer captions are cut; covers 99.6 % of MSVD [D]
@@ -67,16 +71,19 @@ def _model() -> ConfigDict:
     model.encoder_layers = 2  # [2]
     model.decoder_layers = 2  # [2]
     model.dropout = 0.3  # [2]
+    model.attention_dropout = 0.0  # of attention weights [D]
+    model.token_dropout = 0.0  # share of the positions that a decoder does not see in training [D]
     model.scene_fusion = 'channel'  # channel | time: which concatenation of the two inputs [2]
     model.graph = 'full'  # full | spatial | temporal | dense
     model.graph_layers = 3  # [2]
     model.graph_norm = 'none'  # none | layer: inside the graph convolution [P: none]
     model.temporal_direction = 'literal'  # literal | forward | both
+    model.box_embedding = False  # adds an embedding of its box to every node [D]
     # What the decoders read: 'mean' and 'frames', one vector a frame, are the paper's [P].
     model.object_memory = 'mean'  # mean | nodes: the objects of a frame averaged, or each of them
     model.scene_tokens = 'frames'  # frames | grid: vectors of frames, or the cells before them
     model.grid_frames = 1  # frames in a row whose cells one token joins [D]
-    model.grid_mixings = 1  # 3 x 3 convolutions of cells; the first halves both sides [D]
+    model.grid_poolings = 1  # times both sides of the grid are halved, by a maximum [D]
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
     return model
 
@@ -86,6 +93,8 @@ def _loss() -> ConfigDict:
     loss.scene_weight = 1.0  # lambda_sl [R]
     loss.kd_weight = 4.0  # lambda_d [R]
     loss.label_smoothing = 0.0  # touches cross-entropy only [D]
+    loss.consensus = 0.0  # 1: a caption weighs what its CIDEr against the others of its clip is [D]
+    loss.r_drop = 0.0  # weight of the divergence between two passes with other dropout; 0: one [D]
     return loss
 
 
@@ -101,7 +110,9 @@ def _kd() -> ConfigDict:
 def _optim() -> ConfigDict:
     optim = ConfigDict()
     optim.lr = 1e-4  # Adam, constant after warm-up [R]
-    optim.decay = 'none'  # none | cosine: of the learning rate, down to zero at the last step [D]
+    # Of the learning rate: none | cosine, linear: to zero at the last step | exponential [D]
+    optim.decay = 'none'
+    optim.decay_rate = 0.9  # factor of each epoch where decay is exponential [D]
     optim.weight_decay = 0.0  # of matrices, decoupled from the gradient (AdamW) [D]
     optim.warmup = 0.05  # share of all steps [D]
     optim.clip = 1.0  # global gradient norm [D]
@@ -110,14 +121,17 @@ def _optim() -> ConfigDict:
 
 def _train() -> ConfigDict:
     train = ConfigDict()
+    train.init_from = ''  # a run, an exported model or hf://USER/NAME whose weights to start from
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
     train.steps_per_execution = 1  # steps dispatched as one program, fewer than an epoch has [D]
+    train.ema = 0.0  # decay of an average of the weights, which is used in their place; 0: off [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation score before stopping; 0: never
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # also save every n steps; 0: only after epochs
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
+    train.track = 'tensorboard'  # event files | wandb, trackio: and a run there | none
     return train
 
 

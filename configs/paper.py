@@ -5,7 +5,7 @@ It repeats what configs/common.py says today: these values stay when the default
 
 from ml_collections import ConfigDict
 
-from configs import msvd
+from stg_jax.configs import msvd
 
 
 def get_config() -> ConfigDict:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import toy
+from stg_jax.configs import toy
 
 
 def get_config() -> ConfigDict:

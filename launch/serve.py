@@ -1,49 +1,9 @@
 """Serve captions over HTTP.
 
-    python launch/serve.py --workdir runs/own
-    curl --data-binary @my.mp4 http://127.0.0.1:8000/v1/captions/video
-
-Needs the extra `serve`: pip install -e '.[extract,serve]'. Clips of concurrent requests are
-captioned together. docs/serve.md describes the answers, the limits and the metrics. By default only
-this machine can reach the server.
+The command is in stg_jax/commands/serve.py; installed, it is `stg serve`.
 """
 
-from absl import flags
-
-import stg_jax
-from stg_jax.cli import app
-from stg_jax.errors import UserError
-
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
-_BRANCH = flags.DEFINE_string(
-    'branch', None, 'scene (the student), object (the teacher) or joint; by default the deployed.'
-)
-_CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
-_HOST = flags.DEFINE_string('host', '127.0.0.1', '0.0.0.0 serves everybody who can reach it.')
-_PORT = flags.DEFINE_integer('port', 8000, 'Port of the server; 0 for any free one.', 0, 65535)
-_BATCH = flags.DEFINE_integer('max_batch', 16, 'Most clips that are captioned together.', 1)
-_WAITING = flags.DEFINE_integer('max_waiting', 64, 'More requests at a time are answered 503.', 1)
-_SECONDS = flags.DEFINE_float('max_seconds', 60.0, 'Length of the longest video.', 1.0)
-_MEGABYTES = flags.DEFINE_float('max_megabytes', 100.0, 'Size of the largest body.', 0.1)
-
-
-def main(args: list[str]) -> None:
-    """Serve until interrupted."""
-    app.no_arguments(args)
-    workdir = app.required(_WORKDIR)
-    try:
-        from stg_jax.serve.app import Service, serve
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the server needs {error.name}: pip install -e '.[extract,serve]'"
-        ) from None
-    from stg_jax.extract.video.untrusted import Limits
-
-    captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
-    limits = Limits(_SECONDS.value, _MEGABYTES.value)
-    options = {'max_batch': _BATCH.value, 'max_waiting': _WAITING.value}
-    serve(Service(captioner, limits, **options), _HOST.value, _PORT.value)
-
+from stg_jax.commands import serve
 
 if __name__ == '__main__':
-    app.run(main)
+    serve.run()

@@ -1,38 +1,9 @@
 """Train a captioner.
 
-    python launch/train.py --config configs/toy.py --workdir runs/toy
-    python launch/train.py --config configs/msvd.py --workdir runs/msvd \
-        --config.data.dir=data/msvd --config.optim.lr=3e-4
-
-Any value of configs/common.py can be overridden as --config.GROUP.NAME=VALUE. The same command
-resumes a run that was stopped, for whatever reason. The folder then holds config.json,
-metrics.jsonl, and in checkpoints/ the latest step and the best one on validation.
-
-On many hosts, start the same command with --multihost on each (docs/pods.md); launch/rehearse.py
-rehearses that on one machine. Only host 0 writes to the folder of the run.
-
-Exit codes: 0 finished, 2 something to mend (one sentence says what), 75 saved and stopped because
-it was asked to (SIGTERM or Ctrl-C): start it again.
+The command is in stg_jax/commands/train.py; installed, it is `stg train`.
 """
 
-from absl import flags
-from ml_collections import config_flags
-
-import stg_jax
-from stg_jax.cli import app, config_flag, heap, multihost
-
-flags.adopt_module_key_flags(multihost)
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file, such as configs/msvd.py.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be resumed.')
-
-
-def main(args: list[str]) -> int:
-    """Train, or resume training."""
-    app.no_arguments(args)
-    config, workdir = config_flag.required_config(_CONFIG), app.required(_WORKDIR)
-    return 0 if stg_jax.train(config, workdir) else app.RESTART
-
+from stg_jax.commands import train
 
 if __name__ == '__main__':
-    heap.keep_freed_memory()
-    app.run(multihost.joining(main))
+    train.run()

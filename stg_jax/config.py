@@ -51,6 +51,10 @@ class DataConfig(_Section):
     object_dim: Width
     grid_cells: Annotated[int, (0, 10_000)]
     grid_dim: Annotated[int, (0, 1_000_000)]
+    object_dropout: Fraction
+    feature_dropout: Fraction
+    feature_noise: Annotated[float, (0.0, 1_000.0)]
+    frame_jitter: Annotated[int, (0, 1_000)]
     captions_per_clip: Count
     eval_captions: Count
     max_words: Annotated[int, (1, 1_000)]
@@ -84,15 +88,18 @@ class ModelConfig(_Section):
     encoder_layers: Layers
     decoder_layers: Annotated[int, (1, 1_000)]
     dropout: Fraction
+    attention_dropout: Fraction
+    token_dropout: Fraction
     scene_fusion: Literal['channel', 'time']
     graph: Literal['full', 'spatial', 'temporal', 'dense']
     graph_layers: Layers
     graph_norm: Literal['none', 'layer']
     temporal_direction: Literal['literal', 'forward', 'both']
+    box_embedding: bool
     object_memory: Literal['mean', 'nodes']
     scene_tokens: Literal['frames', 'grid']
     grid_frames: Count
-    grid_mixings: Layers
+    grid_poolings: Layers
     dtype: Literal['float32', 'bfloat16']
 
     def __post_init__(self):
@@ -138,6 +145,8 @@ class LossConfig(_Section):
     scene_weight: Weight
     kd_weight: Weight
     label_smoothing: Fraction
+    r_drop: Weight
+    consensus: Annotated[float, (0.0, 1.0)]
     kind: Literal['kl', 'l2']
     direction: Literal['student', 'teacher']
     detach_teacher: bool
@@ -145,7 +154,8 @@ class LossConfig(_Section):
 
     def weight(self, term: str) -> float:
         """Return the weight of a term in the objective."""
-        return {'xe_scene': self.scene_weight, 'kd': self.kd_weight}.get(term, 1.0)
+        weights = {'xe_scene': self.scene_weight, 'kd': self.kd_weight, 'r_drop': self.r_drop}
+        return weights.get(term, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +163,8 @@ class OptimConfig(_Section):
     """`config.optim`."""
 
     lr: Weight
-    decay: Literal['none', 'cosine']
+    decay: Literal['none', 'cosine', 'linear', 'exponential']
+    decay_rate: Annotated[float, (0.0, 1.0)]
     weight_decay: Weight
     warmup: Annotated[float, (0.0, 1.0)]
     clip: Annotated[float, (1e-30, 1e30)]
@@ -163,14 +174,17 @@ class OptimConfig(_Section):
 class TrainConfig(_Section):
     """`config.train`."""
 
+    init_from: str
     batch_size: Annotated[int, (1, 10_000_000)]
     accumulate: Count
     steps_per_execution: Count
+    ema: Annotated[float, (0.0, 0.999999)]
     epochs: Annotated[int, (1, 1_000_000)]
     patience: Interval
     keep_best: Count
     checkpoint_steps: Interval
     log_steps: Interval
+    track: Literal['tensorboard', 'wandb', 'trackio', 'none']
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Training:
     ):
         mesh, accumulate = sharding.data_mesh(), config.train.accumulate
         # One step of schedule: the learning rate does not change the time.
-        optimizer = make_optimizer(config.optim, num_steps=1)
+        optimizer = make_optimizer(config, epoch_steps=1)
         train_step = make_train_step(
             make_model(config),
             config.loss,

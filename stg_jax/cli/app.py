@@ -7,12 +7,12 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
 
-from stg_jax.cli import config_flag, signals
+from stg_jax.cli import config_flag, program, signals
+from stg_jax.cli.help import help_text
 from stg_jax.errors import UserError
 
 USER_ERROR = 2
@@ -46,7 +46,7 @@ def run(main: Callable[[list[str]], int | None], defaults: Sequence[str] = ()) -
         # File names need not be UTF-8; standard error escapes them by default.
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        arguments = _parse([sys.argv[0], *defaults, *sys.argv[1:]])
+        arguments = _parse(main, [sys.argv[0], *defaults, *sys.argv[1:]])
         code = 0 if arguments is None else main(arguments) or 0
         sys.stdout.flush()
     except BrokenPipeError:
@@ -66,15 +66,19 @@ def report_error(error: BaseException) -> int | None:
     Returns:
       None, and prints nothing, if the error is a bug: its traceback is needed.
     """
-    command = Path(sys.argv[0]).name
     if isinstance(error, KeyboardInterrupt):
-        print(f'{command}: interrupted', file=sys.stderr)
+        warn('interrupted')
         return INTERRUPTED
     sentence = str(error) if isinstance(error, UserError) else system_error(error)
     if sentence is None:
         return None
-    print(f'{command}: {sentence}', file=sys.stderr)
+    warn(sentence)
     return USER_ERROR
+
+
+def warn(sentence: str) -> None:
+    """Print a sentence on standard error, preceded by the name of the program."""
+    print(f'{program.name()}: {program.spelled(sentence)}', file=sys.stderr)
 
 
 def system_error(error: BaseException) -> str | None:
@@ -106,15 +110,15 @@ def no_arguments(args: list[str]) -> None:
         raise UserError(f'unexpected {" ".join(args)!r}: flags start with -- (see --help)')
 
 
-def _parse(argv: list[str]) -> list[str] | None:
+def _parse(main: Callable, argv: list[str]) -> list[str] | None:
     """Return the positional arguments, or None after printing the help."""
     # absl's own help lists the flags of all libraries and exits with 1.
     if {'-h', '--help', '-help'} & set(argv[1:]):
-        print(_help())
+        print(help_text(main.__module__))
         return None
     logging.set_verbosity(logging.WARNING)  # libraries below us are chatty at INFO
     try:
-        arguments = flags.FLAGS(argv)[1:]
+        arguments = flags.FLAGS(config_flag.with_paths(argv))[1:]
     except flags.Error as error:
         raise UserError(f'{_one_line(error)} (see --help)') from None
     # ml_collections raises these for an unknown --config.key.
@@ -153,8 +157,3 @@ def _one_line(error: BaseException) -> str:
         error = error.args[0]  # ml_collections wraps a KeyError, whose text would be quoted
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return ' '.join(text.split())
-
-
-def _help() -> str:
-    main = sys.modules['__main__']
-    return f'{(main.__doc__ or "").strip()}\n\nFlags:{flags.FLAGS.main_module_help()}'

@@ -1,5 +1,6 @@
 """Flags of a command that runs as one of many processes, and how such a process ends."""
 
+import functools
 import os
 import sys
 import time
@@ -22,12 +23,15 @@ _COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT at which proc
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Number of all processes.', 1)
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.', 0)
 
+FLAGS = (_MULTIHOST, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
+
 _Main = Callable[[list[str]], int | None]
 
 
 def joining(main: _Main) -> _Main:
     """Wrap `main` for `app.run`: with --multihost it first joins the other processes."""
 
+    @functools.wraps(main)
     def joined(args: list[str]) -> int | None:
         if not _join():
             return main(args)

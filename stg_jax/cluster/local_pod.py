@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from stg_jax.cli import signals
+from stg_jax.cli import program, signals
 from stg_jax.cli.app import RESTART, USER_ERROR
 
 LOST = 1  # exit code of a pod that lost a process
@@ -26,13 +26,16 @@ class Pod:
     """The command lines of a job of several processes.
 
     Args:
-      command: script and arguments of a command that has the flags of --multihost.
+      command: script, or name of a command, and arguments; it has the flags of --multihost.
       num_processes: of the job.
       num_devices: CPU devices of each process.
     """
 
     def __init__(self, command: Sequence[str], num_processes: int, num_devices: int):
-        self._command, self._num_processes = command, num_processes
+        name, *rest = command
+        start = [sys.executable, name] if name.endswith('.py') else program.command(name)
+        self._command = [*start, *rest]
+        self._num_processes = num_processes
         # Several processes cannot share an accelerator, and the devices of a rehearsal must be
         # equal.
         self._environment = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(num_devices)}
@@ -41,7 +44,7 @@ class Pod:
         """Return the command line of each process."""
         return [
             [
-                *(sys.executable, *self._command, '--multihost'),
+                *(*self._command, '--multihost'),
                 *(f'--coordinator=127.0.0.1:{port}', f'--num_processes={self._num_processes}'),
                 f'--process_id={number}',
             ]

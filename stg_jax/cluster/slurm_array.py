@@ -3,11 +3,10 @@
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stg_jax.cli import app
+from stg_jax.cli import app, program
 from stg_jax.errors import UserError
 from stg_jax.files import write_text
 
@@ -55,7 +54,7 @@ def submit(out: Path, num_runs: int, args: Sequence[str], options: str) -> str:
         options=f'#SBATCH {shlex.join(words)}\n' if words else '',
         logs=shlex.quote(str(out / 'task-%a.log')),
         folder=shlex.quote(str(Path.cwd())),
-        command=shlex.join([sys.executable, str(Path(sys.argv[0]).resolve()), *args]),
+        command=shlex.join([*program.command('sweep'), *args]),
         restart=app.RESTART,
     )
     write_text(script, text)

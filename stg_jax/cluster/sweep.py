@@ -4,16 +4,14 @@ import dataclasses
 import itertools
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from etils import epath
 
 from stg_jax.cli import app, signals
+from stg_jax.cli.child import Child
 from stg_jax.cli.config_flag import read_config
 from stg_jax.config import parse_config
 from stg_jax.errors import UserError
@@ -24,7 +22,6 @@ from stg_jax.files import read_json, write_json, write_text
 
 _BASE = 'base'  # name of the only setting when nothing but the seed changes
 _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9._=+-]')
-_LAUNCH = Path(__file__).parents[2] / 'launch'
 _DONE = 'sweep.json'  # in the folder of a finished run: its flags, and the split evaluated
 # Exit codes of a run that was stopped by a signal, rather than by a failure of its own.
 _STOPPED = (app.RESTART, app.INTERRUPTED, -signal.SIGTERM, 128 + signal.SIGTERM)
@@ -149,7 +146,7 @@ def run_all(
       UserError: runs failed; the message names them.
     """
     failed = []
-    child = _Child()
+    child = Child()
     with signals.on_stop(child.stop):
         for number, run in enumerate(runs, 1):
             flags = [*config_flags, *run.flags]
@@ -158,8 +155,8 @@ def run_all(
                 continue
             say(f'[{number}/{len(runs)}] {run.name}')
             commands = (
-                ['train.py', *flags, f'--workdir={run.workdir}'],
-                ['evaluate.py', f'--workdir={run.workdir}', f'--split={split}'],
+                ['train', *flags, f'--workdir={run.workdir}'],
+                ['evaluate', f'--workdir={run.workdir}', f'--split={split}'],
             )
             # Lazy: evaluation starts only if training ended with 0.
             code = next(filter(None, map(child.run, commands)), 0)
@@ -183,36 +180,6 @@ def _is_done(run: SweepRun, flags: Sequence[str], split: str) -> bool:
     path = run.workdir / _DONE
     # Compared with the flags: the same folder name with another base config is another run.
     return path.exists() and read_json(path) == {'flags': list(flags), 'split': split}
-
-
-class _Child:
-    """The one process that runs at a time.
-
-    Attributes:
-      asked: whether `stop` was called.
-    """
-
-    def __init__(self):
-        self._process: subprocess.Popen | None = None
-        self.asked = False
-
-    def run(self, command: Sequence[str]) -> int:
-        """Run a command of launch/ to its end and return its exit code."""
-        name, *args = command
-        # A session of its own: Ctrl-C reaches it once, through this process.
-        with subprocess.Popen(
-            [sys.executable, str(_LAUNCH / name), *args], start_new_session=True
-        ) as process:
-            self._process = process
-            if self.asked:  # the signal came before there was a process to pass it on to
-                process.terminate()
-            return process.wait()
-
-    def stop(self) -> None:
-        """Ask the process to save and stop."""
-        self.asked = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
 
 
 def refuse_without_validation(runs: Sequence[SweepRun], split: str) -> None:

@@ -183,7 +183,7 @@ class Epoch:
           and object (B, T, N, Co) float16, and grid (B, T, G, Cg) where the config asks for it;
           box (B, T, N, 4) float32; object_mask (B, T, N) bool;
           tokens (B, K, L) int32: BOS, words, EOS, PAD, and all PAD where a clip has fewer than K
-          captions.
+          captions; caption_weight (B, K) float32 where captions are weighted.
 
         Raises:
           UserError: a shard is damaged.
@@ -200,8 +200,7 @@ class Epoch:
                 from stg_jax.data.shards import damage
 
                 raise damage(self.clips.split)
-            tokens = self.clips.captions.tokens(self.schedule, batch['id'], passes)
-            batch = batch | {'tokens': tokens}
+            batch = batch | self.clips.captions.shown(self.schedule, batch['id'], passes)
             yield {key: _filled_up(value, rows.per_host) for key, value in batch.items()}
 
     def _passes(self, step: int) -> np.ndarray:

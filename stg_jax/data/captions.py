@@ -1,5 +1,6 @@
 """The captions of a data folder, which a vocabulary is built from without reading features."""
 
+import copy
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,16 @@ class Captions:
         for row, text in zip(self._tokens, texts, strict=False):
             ids = vocab.encode(text, max_words)
             row[: len(ids)] = ids
+        self._weights: np.ndarray | None = None
+
+    def weighted(self, weights: Mapping[str, Iterable[float]]) -> 'Captions':
+        """Return the same captions with a weight in the loss for each caption of every clip."""
+        new = copy.copy(self)
+        # The last row is that of slots without a caption.
+        new._weights = np.array(
+            [*(w for clip in self._clips for w in weights[clip]), 0], np.float32
+        )
+        return new
 
     def first(self, num_shown: int) -> np.ndarray:
         """Schedule one pass that shows the first `num_shown` captions of every clip."""
@@ -55,11 +66,14 @@ class Captions:
         slots = np.arange(num_passes * num_shown) % sizes
         return self._schedule(np.take_along_axis(drawn.argsort(1), slots, axis=1), num_shown)
 
-    def tokens(self, schedule: np.ndarray, ids: Iterable[str], passes: np.ndarray) -> np.ndarray:
+    def shown(
+        self, schedule: np.ndarray, ids: Iterable[str], passes: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Gather the captions that clips show in a pass.
 
         Returns:
-          (B, K, L) int32, all PAD where a clip has too few captions.
+          'tokens' (B, K, L) int32, all PAD where a clip has too few captions, and 'caption_weight'
+          (B, K) float32 if captions are weighted.
 
         Raises:
           UserError: the captions file has no such clip.
@@ -70,14 +84,16 @@ class Captions:
             raise UserError(
                 f'the shards hold clip {error}, the captions file does not: prepare the data again'
             ) from None
-        return self._tokens[schedule[clips, passes]]
+        row_BK = schedule[clips, passes]
+        shown = {'tokens': self._tokens[row_BK]}
+        return shown if self._weights is None else shown | {'caption_weight': self._weights[row_BK]}
 
     def num_targets(
         self, schedule: np.ndarray, numbers: np.ndarray, passes: np.ndarray
     ) -> np.ndarray:
         """Count the tokens to predict for clips in a pass, words and EOS: (B,) int64.
 
-        Unlike `tokens` it takes the numbers of the clips in the captions file.
+        Unlike `shown` it takes the numbers of the clips in the captions file.
         """
         # All but BOS is predicted, so that every other token that is no PAD counts.
         targets = (self._tokens[:, 1:] != PAD).sum(1)

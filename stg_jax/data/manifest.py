@@ -49,6 +49,14 @@ class Manifest:
         """The kinds of features that the folder holds."""
         return (*KINDS, *(kind for kind in OPTIONAL_KINDS if kind in self.widths))
 
+    @property
+    def clip_bytes(self) -> dict[str, int]:
+        """Bytes of each kind of features in the record of a clip, stored as float16."""
+        rows = {'object': self.objects, 'grid': self.cells}
+        return {
+            kind: 2 * self.frames * rows.get(kind, 1) * self.widths[kind] for kind in self.kinds
+        }
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the manifest as JSON."""
         files.write_json(path, dataclasses.asdict(self))

@@ -126,6 +126,7 @@ def _count(caption_X: np.ndarray, gram_X: np.ndarray) -> Counts:
 # pycocoevalcap's constants.
 _SIGMA = 6.0  # of the Gaussian over lengths
 _SCALE = 10.0  # of CIDEr
+_AT_ONCE = 8192  # references compared at once, to bound the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +149,9 @@ class _Order:
         """Look up the idf of n-grams; `unknown` for those that no reference contains."""
         return np.append(self.idf_G, unknown)[np.minimum(gram_X, len(self.idf_G))]
 
-    def find(self, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
-        """Find the n-grams that a reference of the same clip contains, and their pairs."""
-        key_X = pair(counts.caption_X, counts.gram_X)
+    def find(self, counts: Counts, clip_H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the n-grams that a reference of a caption's clip contains, and their pairs."""
+        key_X = pair(clip_H[counts.caption_X], counts.gram_X)
         place_X = np.searchsorted(self.key_P, key_X)
         match_X = self.key_P[place_X] == key_X
         return match_X, place_X[match_X]
@@ -167,10 +168,12 @@ class PreparedReferences:
         """
         check_references(references)
         self._clips = sorted(references)
+        self._index = {clip: number for number, clip in enumerate(self._clips)}
         grouped = [references[clip] for clip in self._clips]
         self._num_references_C = np.array([len(group) for group in grouped])
         self._first_C = np.cumsum(self._num_references_C) - self._num_references_C
-        captions = [caption.split() for group in grouped for caption in group]
+        self._references = [caption for group in grouped for caption in group]
+        captions = [caption.split() for caption in self._references]
         self._length_R = np.array([len(words) for words in captions])
         self._numbers = NgramNumbers(captions)
         # References of all clips in one flat list; `clip_R` leads back to the clips.
@@ -200,46 +203,79 @@ class PreparedReferences:
         Raises:
           UserError: the clips are not those of the references.
         """
-        captions = [text.split() for text in in_order_of(self._clips, predictions)]
-        length_C = np.array([len(words) for words in captions])
-        cider_C = np.zeros(len(captions))
-        correct_C4 = np.zeros((len(captions), MAX_ORDER), np.int64)
-        for n, counts in enumerate(self._numbers.counts(captions)):
-            similarity_C, correct_C4[:, n] = self._compare(self._orders[n], counts, length_C)
-            cider_C += similarity_C
+        texts = in_order_of(self._clips, predictions)
+        length_C = np.array([len(text.split()) for text in texts])
+        cider_C, correct_C4 = self._compare_all(np.arange(len(texts)), texts)
         # A caption of n words has n - k + 1 n-grams of order k.
         guess_C4 = np.maximum(length_C[:, None] - np.arange(MAX_ORDER), 0)
-        bleu = BleuCounts(correct_C4, guess_C4, length_C, self._closest(length_C))
-        return _SCALE / MAX_ORDER * cider_C / self._num_references_C, bleu
+        return cider_C, BleuCounts(correct_C4, guess_C4, length_C, self._closest(length_C))
+
+    def cider(self, clips: Sequence[str], captions: Sequence[str]) -> np.ndarray:
+        """Compute CIDEr (in [0, 10]) of any number of tokenized captions of any of the clips."""
+        return self._compare_all(np.array([self._index[clip] for clip in clips]), captions)[0]
+
+    def leave_one_out(self) -> dict[str, np.ndarray]:
+        """Compute CIDEr (in [0, 10]) of each reference against the others of its clip.
+
+        Document frequencies count every reference. The only reference of a clip scores NaN.
+        """
+        clip_R = np.repeat(np.arange(len(self._clips)), self._num_references_C)
+        parts = [slice(r, r + _AT_ONCE) for r in range(0, len(clip_R), _AT_ONCE)]
+        # CIDEr is a mean over references, of which the caption itself can be taken back out: its
+        # similarity to itself is 1 in every order in which an n-gram of it has any weight.
+        mean_R = np.concatenate(
+            [self._compare_all(clip_R[part], self._references[part])[0] for part in parts]
+        )
+        self_R = _SCALE / MAX_ORDER * sum((order.norm_R > 0) for order in self._orders)
+        size_R = self._num_references_C[clip_R]
+        with np.errstate(invalid='ignore'):
+            others_R = np.where(size_R > 1, (size_R * mean_R - self_R) / (size_R - 1), np.nan)
+        others_R = np.maximum(others_R, 0)  # of rounding errors
+        return dict(zip(self._clips, np.split(others_R, self._first_C[1:]), strict=True))
+
+    def _compare_all(
+        self, clip_H: np.ndarray, texts: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute CIDEr (H,) and BLEU's matches (H, 4) of captions of clips."""
+        captions = [text.split() for text in texts]
+        length_H = np.array([len(words) for words in captions])
+        cider_H = np.zeros(len(captions))
+        correct_H4 = np.zeros((len(captions), MAX_ORDER), np.int64)
+        for n, counts in enumerate(self._numbers.counts(captions)):
+            found = self._compare(self._orders[n], counts, length_H, clip_H)
+            cider_H += found[0]
+            correct_H4[:, n] = found[1]
+        return _SCALE / MAX_ORDER * cider_H / self._num_references_C[clip_H], correct_H4
 
     def _compare(
-        self, order: _Order, counts: Counts, length_C: np.ndarray
+        self, order: _Order, counts: Counts, length_H: np.ndarray, clip_H: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute CIDEr's similarity, summed over references, and BLEU's matches of each clip."""
-        num_clips = len(length_C)
+        """Compute CIDEr's similarity, summed over references, and BLEU's matches of captions H."""
+        num_captions = len(length_H)
         # pycocoevalcap gives an n-gram that no reference contains the document frequency 1, so its
         # idf is log(num_clips).
-        idf_X = order.idf(counts.gram_X, np.log(num_clips))
+        idf_X = order.idf(counts.gram_X, np.log(len(self._clips)))
         weight_X = counts.count_X * idf_X
-        norm_C = np.sqrt(np.bincount(counts.caption_X, weight_X**2, num_clips))
-        match_X, place_M = order.find(counts)
-        clip_M = counts.caption_X[match_X]
+        norm_H = np.sqrt(np.bincount(counts.caption_X, weight_X**2, num_captions))
+        match_X, place_M = order.find(counts, clip_H)
+        caption_M = counts.caption_X[match_X]
         # BLEU clips a count at the most occurrences in any one reference.
         correct_M = np.minimum(counts.count_X[match_X], order.most_P[place_M])
         # One row for each reference that contains a matching n-gram.
         size_M = order.first_P[place_M + 1] - order.first_P[place_M]
         entry_E = _ranges(order.first_P[place_M], size_M)
-        clip_E, weight_E = np.repeat(clip_M, size_M), np.repeat(weight_X[match_X], size_M)
+        caption_E = np.repeat(caption_M, size_M)
+        weight_E = np.repeat(weight_X[match_X], size_M)
         reference_E, theirs_E = order.reference_E[entry_E], order.weight_E[entry_E]
         # A norm is 0 where every n-gram of a caption is in all clips: each idf is then 0.
-        norm_E = norm_C[clip_E] * order.norm_R[reference_E]
+        norm_E = norm_H[caption_E] * order.norm_R[reference_E]
         # CIDEr-D clips the weight of the caption at that of the reference.
         cosine_E = np.minimum(weight_E, theirs_E) * theirs_E / np.where(norm_E > 0, norm_E, 1)
-        apart_E = _bigrams(length_C[clip_E]) - _bigrams(self._length_R[reference_E])
+        apart_E = _bigrams(length_H[caption_E]) - _bigrams(self._length_R[reference_E])
         similarity_E = cosine_E * np.exp(-(apart_E**2) / (2 * _SIGMA**2))
         return (
-            np.bincount(clip_E, similarity_E, num_clips),
-            np.bincount(clip_M, correct_M, num_clips),
+            np.bincount(caption_E, similarity_E, num_captions),
+            np.bincount(caption_M, correct_M, num_captions),
         )
 
     def _closest(self, length_C: np.ndarray) -> np.ndarray:

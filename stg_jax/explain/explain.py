@@ -1,4 +1,4 @@
-"""Explain a caption of a clip: which frames and objects each word came from, by branch."""
+"""Explain a caption of a clip: which frames, objects and cells each word came from."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from stg_jax.explain import forward
 from stg_jax.explain.attention import logits_and_attention
 from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, frame_saliency
-from stg_jax.explain.relevance import PATH, object_relevance
+from stg_jax.explain.relevance import PATH, cell_relevance, object_relevance
 from stg_jax.model.graph import pairwise_cosine, pairwise_iou
 from stg_jax.model.network import CaptioningModel
 from stg_jax.run.build import build_model
@@ -49,16 +49,18 @@ class Explanation:
       label_TN: the detector's class, -1 if unknown.
       object_mask_TN: True for real objects, False for padding.
       teacher: the branch that reads objects, explained by `links` and `relevance_LTN`.
-      student: the branch that reads frames, explained by `saliency_LT`.
+      student: the branch that reads frames, explained by `saliency_LT` and `relevance_LTG`.
       log_p: by branch, (L,) log-probability of each word given the words before it.
       attention: by branch, (L, T) cross-attention over frames, averaged over layers and heads;
         rows sum to 1. Encoded frames already contain information from their neighbours.
       links: edges of the object graph.
       relevance_LTN: integrated gradients of the word's log-probability; positive where the object
         speaks for the word, zero for padding.
+      relevance_LTG: the same for the cells of the grid that the student reads, row by row; None if
+        it reads none.
       saliency_LT: log-probability that the word loses when the frame is hidden.
-      saliency_LTN: the same for each cell, if objects are cells of a grid whose mean is the
-        student's view of the frame; otherwise None.
+      saliency_LTN: the same for each object, if objects are cells of a grid whose mean is all
+        that the student knows of the frame; otherwise None.
       disagreement_L: KL(student || teacher) between the next-word distributions, in nats.
     """
 
@@ -73,6 +75,7 @@ class Explanation:
     attention: Mapping[str, np.ndarray]
     links: Links | None
     relevance_LTN: np.ndarray | None
+    relevance_LTG: np.ndarray | None
     saliency_LT: np.ndarray | None
     saliency_LTN: np.ndarray | None
     disagreement_L: np.ndarray | None
@@ -98,7 +101,8 @@ def explain_caption(
     batch = forward.as_batch(features)
     # Longer captions are cut, as references are in training.
     ids = word_ids(token_L)[: model.max_words]
-    has_cells = cells_make_frames(run.manifest.extractor, batch)
+    # A student that also reads a grid would still see the hidden cell there.
+    has_cells = not model.config.reads_grid and cells_make_frames(run.manifest.extractor, batch)
     # Linen modules are dataclasses that hash by their fields.
     explain_fn = _explain_fn(model, has_cells)  # pyright: ignore[reportArgumentType]
     found = explain_fn(captioner.params, batch, pad_words(ids, model.max_words))
@@ -163,10 +167,12 @@ def _explain_words(model, has_cells, params, batch, token_L):
         logits[name], attention[name] = logits_BKLV[0, 0], weight_BKLT[0, 0]
     clip = (model, params, batch, token_L)
     teacher, student = forward.teacher_of(model), forward.student_of(model)
+    reads_grid = student and model.config.reads_grid
     return {
         'log_p': {name: forward.word_log_p(x_LV, token_L[1:]) for name, x_LV in logits.items()},
         'attention': attention,
         'relevance_LTN': object_relevance(*clip, teacher, PATH) if teacher else None,
+        'relevance_LTG': cell_relevance(*clip, student, PATH) if reads_grid else None,
         'saliency_LT': frame_saliency(*clip, student) if student else None,
         'saliency_LTN': cell_saliency(*clip, student) if student and has_cells else None,
         'disagreement_L': _divergence(logits) if len(logits) > 1 else None,

@@ -1,7 +1,7 @@
 """Measure over many clips how faithful a run's explanations are.
 
-Deletion and insertion curves (Petsiuk et al., RISE, 2018): take away or add the frames or objects
-of a clip in the order of their relevance and follow the probability of each word.
+Deletion and insertion curves (Petsiuk et al., RISE, 2018): take away or add the frames, objects or
+grid cells of a clip in the order of their relevance and follow the probability of each word.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from stg_jax.decode.captioner import Captioner, stack_clips
 from stg_jax.errors import UserError
 from stg_jax.explain import forward, pointing_game
 from stg_jax.explain.explain import Explanation, explain_caption, pad_words, word_ids
-from stg_jax.explain.occlusion import shown_log_p_fn
+from stg_jax.explain.occlusion import Part, shown_log_p_fn
 from stg_jax.run.build import build_model
 
 STEPS = 10  # steps of a curve, from the whole clip to nothing of it
@@ -29,10 +29,10 @@ LogPFn = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """Probability of each of L words as a growing share S of the frames or objects is affected.
+    """Probability of each of L words as a growing share S of the parts of a clip is affected.
 
     Attributes:
-      share_S: of frames or objects, from 0 to 1.
+      share_S: of frames, objects or cells, from 0 to 1.
       deletion_LS: the most relevant are taken away first.
       insertion_LS: the most relevant are added first, starting from nothing.
       random_LS: they are taken away in random order, as a baseline.
@@ -47,8 +47,9 @@ class Curves:
 def measure(captioner: Captioner, clips: Iterable[Clip]) -> dict[str, Any]:
     """Measure the curves of each branch and, on the toy world, the pointing accuracy.
 
-    Curves follow the words of the run's own captions. Pointing is judged on the reference captions
-    of toy clips, because only their nouns are certain to name something in the picture.
+    Curves follow the words of the run's own captions. They are listed by branch, and those of a
+    grid by branch and '_cells'. Pointing is judged on the reference captions of toy clips, because
+    only their nouns are certain to name something in the picture.
 
     Raises:
       UserError: `clips` is empty.
@@ -56,18 +57,22 @@ def measure(captioner: Captioner, clips: Iterable[Clip]) -> dict[str, Any]:
     # Seeded by the number of the clip, so that a measurement over more clips begins like one over
     # fewer.
     curves: dict[str, list[Curves]] = {}
-    pointings: list[pointing_game.Pointing] = []
+    pointings: dict[str, list] = {}
     num_clips = 0
     for num_clips, clip in enumerate(clips, 1):
         rng = np.random.default_rng(num_clips)
-        for branch, branch_curves in _clip_curves(captioner, clip, rng).items():
-            curves.setdefault(branch, []).append(branch_curves)
-        pointings += _clip_pointings(captioner, clip)
+        for name, each in _clip_curves(captioner, clip, rng).items():
+            curves.setdefault(name, []).append(each)
+        for name, each in _clip_pointings(captioner, clip).items():
+            pointings.setdefault(name, []).extend(each)
     if not num_clips:
         raise UserError('there is no clip to explain: name another split')
-    result = {branch: summarise(each) for branch, each in curves.items()}
-    result = {'clips': num_clips, 'checkpoint_step': captioner.step, 'faithfulness': result}
-    return result | ({'pointing': pointing_game.summarise(pointings)} if pointings else {})
+    return {
+        'clips': num_clips,
+        'checkpoint_step': captioner.step,
+        'faithfulness': {name: summarise(each) for name, each in curves.items()},
+        **{name: pointing_game.summarise(each) for name, each in pointings.items() if each},
+    }
 
 
 def follow(
@@ -77,8 +82,9 @@ def follow(
 
     Args:
       log_p_fn: see `LogPFn`.
-      relevance_L: (L, ...) float, relevance of each frame (T,) or object (T, N) for each word.
-      present: (...) bool, the frames or objects that exist.
+      relevance_L: (L, ...) float, relevance of each frame (T,), object (T, N) or cell (T, G) for
+        each word.
+      present: (...) bool, the parts that exist.
       rng: draws the random order for each word.
     """
     # Deletion, insertion and the baseline of all L words are one call of `log_p_fn`.
@@ -126,7 +132,7 @@ def _first(value_LP: np.ndarray, share_S: np.ndarray) -> np.ndarray:
 
 
 def _clip_curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> dict[str, Curves]:
-    """Compute the curves of objects in the teacher and of frames in the student."""
+    """Compute the curves of objects in the teacher and of frames and cells in the student."""
     features = stack_clips([clip], captioner.run.config.data.objects)
     hypotheses = captioner.search(features)
     ids = word_ids(np.asarray(hypotheses.token_BKL)[0, 0])
@@ -135,36 +141,43 @@ def _clip_curves(captioner: Captioner, clip: Clip, rng: np.random.Generator) -> 
     explanation = explain_caption(captioner, clip, ids)
     log_p_fn = functools.partial(_log_p_fn, captioner, forward.as_batch(features), ids)
     return {
-        branch: follow(log_p_fn(branch), relevance_L, present, rng)
-        for branch, relevance_L, present in _items(explanation)
+        f'{branch}_cells' if part == 'cell' else branch: follow(
+            log_p_fn(branch, part), relevance_L, present, rng
+        )
+        for branch, part, relevance_L, present in _parts(explanation)
     }
 
 
-def _items(explanation: Explanation) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """List (branch, relevance, presence) for objects and for frames, if the run reads them."""
-    items = []
+def _parts(explanation: Explanation) -> list[tuple[str, Part, np.ndarray, np.ndarray]]:
+    """List (branch, part, relevance, presence) of everything that the run reads."""
+    parts = []
     if (
         explanation.teacher
         and explanation.relevance_LTN is not None
         and explanation.object_mask_TN.any()
     ):
-        items.append((explanation.teacher, explanation.relevance_LTN, explanation.object_mask_TN))
+        objects = explanation.relevance_LTN, explanation.object_mask_TN
+        parts.append((explanation.teacher, 'object', *objects))
     # A joint branch is measured once, by its objects: it is teacher and student.
     if explanation.saliency_LT is not None and explanation.student != explanation.teacher:
         num_frames = len(explanation.box_TN4)
-        items.append((explanation.student, explanation.saliency_LT, np.ones(num_frames, bool)))
-    return items
+        frames = explanation.saliency_LT, np.ones(num_frames, bool)
+        parts.append((explanation.student, 'frame', *frames))
+    if explanation.relevance_LTG is not None:
+        cells = explanation.relevance_LTG, np.ones(explanation.relevance_LTG.shape[1:], bool)
+        parts.append((explanation.student, 'cell', *cells))
+    return parts
 
 
 def _log_p_fn(
-    captioner: Captioner, batch: forward.DeviceBatch, ids: list[int], branch: str
+    captioner: Captioner, batch: forward.DeviceBatch, ids: list[int], branch: str, part: Part
 ) -> LogPFn:
     """Build the function from versions of a clip to the words' log-probabilities."""
     run = captioner.run
     model = build_model(run.config, run.manifest, run.vocab)
     token_L = pad_words(ids, model.max_words)
     # Linen modules are dataclasses that hash by their fields.
-    compiled = shown_log_p_fn(model, branch)  # pyright: ignore[reportArgumentType]
+    compiled = shown_log_p_fn(model, branch, part)  # pyright: ignore[reportArgumentType]
 
     def log_p(shown_P: np.ndarray) -> np.ndarray:
         parts = []
@@ -178,15 +191,18 @@ def _log_p_fn(
     return log_p
 
 
-def _clip_pointings(captioner: Captioner, clip: Clip) -> list[pointing_game.Pointing]:
+def _clip_pointings(captioner: Captioner, clip: Clip) -> dict[str, list]:
+    """Play the pointing game with the objects and with the cells of a clip, where it can be."""
     run = captioner.run
     if run.manifest.data_set != 'toy':
-        return []
+        return {}
     scene = pointing_game.toy_scene(clip, run.manifest.sources)
-    found = []
+    of_objects, of_cells = [], []
     for caption in clip.captions:
         token_L = run.vocab.encode(caption, run.config.data.max_words)
         explanation = explain_caption(captioner, clip, token_L)
         if explanation.relevance_LTN is not None:
-            found += pointing_game.point(explanation, clip, scene)
-    return found
+            of_objects += pointing_game.point(explanation, clip, scene)
+        if explanation.relevance_LTG is not None:
+            of_cells += pointing_game.point_cells(explanation, clip, scene)
+    return {'pointing': of_objects, 'pointing_cells': of_cells}

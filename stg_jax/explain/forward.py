@@ -73,6 +73,13 @@ def logits(
     return decoder.logits(packing.unpack(decoder.hidden(token_BKL, memory, False, packing)))
 
 
+def plain_grid(grid_BTGC: jax.Array) -> jax.Array:
+    """Replace every cell of a grid by its frame's median cell, which shows the background."""
+    # Float32: grids are stored as float16, whose rounding would hide small gradients.
+    grid_BTGC = grid_BTGC.astype(jnp.float32)
+    return jnp.broadcast_to(jnp.median(grid_BTGC, axis=2, keepdims=True), grid_BTGC.shape)
+
+
 def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:
     """Compute the log-probability (..., L) of target words from logits (..., L, V)."""
     log_p_LV = jax.nn.log_softmax(logits_LV)

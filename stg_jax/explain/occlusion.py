@@ -1,8 +1,8 @@
-"""Occlusion: the words' log-probabilities when some frames or objects of a clip are hidden."""
+"""Occlusion: the words' log-probabilities when frames, objects or cells of a clip are hidden."""
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import CaptioningModel
 
 _AT_ONCE = 64  # versions of a clip that are in memory together
+Part = Literal['frame', 'object', 'cell']
 
 
 def log_p_of_shown(
@@ -21,6 +22,7 @@ def log_p_of_shown(
     batch: DeviceBatch,
     token_L: jax.Array,
     branch: str,
+    part: Part,
     shown_P: jax.Array,
 ) -> jax.Array:
     """Compute each word's log-probability in P versions of one clip, (P, L - 1).
@@ -31,15 +33,20 @@ def log_p_of_shown(
       batch: features of one clip, B = 1.
       token_L: BOS, the words, and any further tokens.
       branch: name of the decoder.
-      shown_P: bool; (P, T) hides frames from the branch, (P, T, N) removes objects from the graph.
+      part: 'frame' hides frames from the branch's attention, 'object' removes objects from the
+        graph, 'cell' replaces cells of the grid by the frame's median cell.
+      shown_P: bool, False for what is hidden; (P, T), (P, T, N) or (P, T, G) by `part`.
     """
 
     def log_p(shown: jax.Array) -> jax.Array:
         seen, frames = dict(batch), None
-        if shown.ndim == 1:
+        if part == 'frame':
             frames = shown[None]
-        else:
+        elif part == 'object':
             seen['object_mask'] = batch['object_mask'] & shown
+        else:
+            plain_BTGC = forward.plain_grid(batch['grid'])
+            seen['grid'] = jnp.where(shown[..., None], batch['grid'], plain_BTGC)
         token_BKL = token_L[None, None, :-1]
         logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch, frames)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
@@ -50,11 +57,11 @@ def log_p_of_shown(
 
 
 @functools.lru_cache(maxsize=4)
-def shown_log_p_fn(model: CaptioningModel, branch: str) -> Callable[..., jax.Array]:
+def shown_log_p_fn(model: CaptioningModel, branch: str, part: Part) -> Callable[..., jax.Array]:
     """Compile `log_p_of_shown` for a branch; it takes (params, batch, token_L, shown_P)."""
 
     def log_p(params, batch, token_L, shown_P):
-        return log_p_of_shown(model, params, batch, token_L, branch, shown_P)
+        return log_p_of_shown(model, params, batch, token_L, branch, part, shown_P)
 
     return jax.jit(log_p)
 
@@ -65,7 +72,7 @@ def cell_saliency(
     """Compute how much log-probability each word loses when a grid cell is hidden, (L - 1, T, N).
 
     The frame becomes the mean of its other cells; that is exact where `cells_make_frames` holds.
-    Motion is unchanged. A branch that also reads the cells themselves loses the hidden one.
+    Motion is unchanged. A branch that also reads objects loses the hidden cell there.
     """
     object_TNC = batch['object'][0].astype(jnp.float32)
     appearance_TC = batch['appearance'][0].astype(jnp.float32)
@@ -83,7 +90,8 @@ def cell_saliency(
         logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
-    whole_1L = log_p_of_shown(model, params, batch, token_L, branch, jnp.ones((1, T), bool))
+    shown_1T = jnp.ones((1, T), bool)
+    whole_1L = log_p_of_shown(model, params, batch, token_L, branch, 'frame', shown_1T)
     log_p_PL = jax.lax.map(log_p, jnp.arange(T * N), batch_size=_AT_ONCE)
     return (whole_1L - log_p_PL).T.reshape(-1, T, N)
 
@@ -117,5 +125,5 @@ def frame_saliency(
     """
     num_frames = batch['appearance'].shape[1]
     shown_PT = jnp.concatenate([jnp.ones((1, num_frames), bool), ~jnp.eye(num_frames, dtype=bool)])
-    log_p_PL = log_p_of_shown(model, params, batch, token_L, branch, shown_PT)
+    log_p_PL = log_p_of_shown(model, params, batch, token_L, branch, 'frame', shown_PT)
     return (log_p_PL[0] - log_p_PL[1:]).T

@@ -1,14 +1,18 @@
-"""The pointing game (Zhang et al., 2016) on the toy world: is a noun's best object a match?"""
+"""The pointing game (Zhang et al., 2016) on the toy world.
+
+Does the most relevant object, or the most relevant cell of the grid, show what the word names?
+"""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets.toy.phrases import NOUNS
-from stg_jax.datasets.toy.scenes import Difficulty, Scene, compose
+from stg_jax.datasets.toy.scenes import Difficulty, Scene, Thing, compose
 from stg_jax.explain.explain import Explanation
 
 OVERLAP = 0.5  # IoU from which a detected box counts as a thing of the scene
@@ -33,6 +37,29 @@ class Pointing:
     meant_chance: float
 
 
+@dataclasses.dataclass(frozen=True)
+class CellPointing:
+    """Judgement of a colour and the noun after it, by the cells of the grid.
+
+    A cell hits a thing if the cell's center is inside of the thing's true box in that frame.
+
+    Attributes:
+      colour: the colour's most relevant cell hits a thing of this colour.
+      shape: the noun's most relevant cell hits a thing of the named shape.
+      phrase: the most relevant cell of both words together hits the thing that the caption means.
+      colour_chance: share of all cells that hit a thing of this colour.
+      shape_chance: share of all cells that hit a thing of the named shape.
+      phrase_chance: share of all cells that hit the thing that the caption means.
+    """
+
+    colour: bool
+    shape: bool
+    phrase: bool
+    colour_chance: float
+    shape_chance: float
+    phrase_chance: float
+
+
 def toy_scene(clip: Clip, sources: Mapping[str, Any]) -> Scene:
     """Compose the scene of a toy clip again, from its id and the sources of the data."""
     # Ids are the split followed by a number, such as test12.
@@ -46,25 +73,76 @@ def point(explanation: Explanation, clip: Clip, scene: Scene) -> list[Pointing]:
 
     Scenes with one actor are skipped: with a single thing in the picture any object is right.
     """
-    found, words = [], explanation.words
     if scene.event.num_actors < 2:
         return []
     # Objects come from a detector on the pixels, things from the renderer: they match by overlap.
     is_thing = [_is_thing(explanation, clip.true_box[:, i]) for i in range(len(scene.things))]
-    for actor, meant in enumerate(scene.things[:2]):
-        alike = [is_thing[i] for i, thing in enumerate(scene.things) if thing.shape == meant.shape]
-        for place in range(len(words) - 1):
-            # Only colour and noun together refer to one thing: two actors may share a shape.
-            if words[place] == meant.colour and words[place + 1] in NOUNS[meant.shape]:
-                found.append(_judge(explanation, place, np.any(alike, axis=0), is_thing[actor]))
+    found = []
+    for actor, place in _mentions(explanation.words, scene):
+        named = _alike(scene, is_thing, 'shape', scene.things[actor])
+        found.append(_judge(explanation, place, named, is_thing[actor]))
     return found
 
 
-def summarise(pointings: list[Pointing]) -> dict[str, float | int]:
+def point_cells(explanation: Explanation, clip: Clip, scene: Scene) -> list[CellPointing]:
+    """Judge the colours and nouns of a caption that name an actor of the scene.
+
+    Scenes with one actor count: most of their cells show the plain ground.
+    """
+    relevance_LTG = explanation.relevance_LTG
+    assert relevance_LTG is not None  # only explanations of a grid are judged
+    hit = [_hits(clip.true_box[:, i], relevance_LTG.shape[2]) for i in range(len(scene.things))]
+    found = []
+    for actor, place in _mentions(explanation.words, scene):
+        thing = scene.things[actor]
+        colour_TG = _alike(scene, hit, 'colour', thing)
+        shape_TG = _alike(scene, hit, 'shape', thing)
+        colour, noun = (int(relevance_TG.argmax()) for relevance_TG in relevance_LTG[place:][:2])
+        both = int(relevance_LTG[place : place + 2].sum(0).argmax())
+        judged = CellPointing(
+            colour=bool(colour_TG.flat[colour]),
+            shape=bool(shape_TG.flat[noun]),
+            phrase=bool(hit[actor].flat[both]),
+            colour_chance=float(colour_TG.mean()),
+            shape_chance=float(shape_TG.mean()),
+            phrase_chance=float(hit[actor].mean()),
+        )
+        found.append(judged)
+    return found
+
+
+def summarise(
+    pointings: Sequence[Pointing] | Sequence[CellPointing],
+) -> dict[str, float | int]:
     """Count the nouns and average every judgement and chance level over them."""
-    fields = [field.name for field in dataclasses.fields(Pointing)]
+    fields = [field.name for field in dataclasses.fields(pointings[0])]
     means = {name: float(np.mean([getattr(each, name) for each in pointings])) for name in fields}
     return {'nouns': len(pointings)} | means
+
+
+def _mentions(words: Sequence[str], scene: Scene) -> Iterator[tuple[int, int]]:
+    """Yield actors and where their colour is in the caption; the noun follows it."""
+    for actor, thing in enumerate(scene.things[: scene.event.num_actors]):
+        for place in range(len(words) - 1):
+            # Only colour and noun together refer to one thing: two actors may share a shape.
+            if words[place] == thing.colour and words[place + 1] in NOUNS[thing.shape]:
+                yield actor, place
+
+
+def _alike(
+    scene: Scene, marked: Sequence[np.ndarray], kind: Literal['colour', 'shape'], thing: Thing
+) -> np.ndarray:
+    """Join the marks of all things that have the colour or the shape of `thing`."""
+    is_alike = [getattr(other, kind) == getattr(thing, kind) for other in scene.things]
+    return np.any([mark for mark, alike in zip(marked, is_alike, strict=True) if alike], axis=0)
+
+
+def _hits(true_box_T4: np.ndarray, num_cells: int) -> np.ndarray:
+    """Mark the cells of a square grid whose center is inside of a thing's box, (T, G)."""
+    side = math.isqrt(num_cells)
+    y_G, x_G = (np.indices((side, side)).reshape(2, -1) + 0.5) / side
+    x1_T1, y1_T1, x2_T1, y2_T1 = np.split(true_box_T4, 4, axis=-1)
+    return (x1_T1 < x_G) & (x_G < x2_T1) & (y1_T1 < y_G) & (y_G < y2_T1)
 
 
 def _judge(

@@ -1,4 +1,4 @@
-"""How much each object speaks for each word: integrated gradients of the object branch."""
+"""How much each object or grid cell speaks for each word: integrated gradients of a branch."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from stg_jax.explain import forward
 from stg_jax.explain.forward import DeviceBatch, PyTree
 from stg_jax.model.network import CaptioningModel
 
-# Midpoints of 8 equal steps on the path from no objects (0) to all of them (1).
+# Midpoints of 8 equal steps on the path from nothing (0) to the whole features (1).
 PATH = (np.arange(8) + 0.5) / 8
 
 
@@ -22,24 +22,74 @@ def object_relevance(
 ) -> jax.Array:
     """Attribute each word's log-probability to the objects of one clip, (L - 1, T, N).
 
-    Each object's feature is multiplied by a factor; the derivative with respect to that factor is
-    gradient times input. The graph's edges do not depend on the factors: cosines ignore length,
-    and overlaps ignore features. The result is the mean over P values shared by all factors:
+    The path begins without any object. The graph's edges do not change along it: cosines ignore
+    length, and overlaps ignore features.
+    """
+    start = jnp.zeros(batch['object'].shape)
+    found_LTN = _integrated_gradients(
+        model, params, batch, token_L, branch, 'object', start, factor_P
+    )
+    return found_LTN * batch['object_mask'][0]
+
+
+def cell_relevance(
+    model: CaptioningModel,
+    params: PyTree,
+    batch: DeviceBatch,
+    token_L: jax.Array,
+    branch: str,
+    factor_P: np.ndarray,
+) -> jax.Array:
+    """Attribute each word's log-probability to the grid cells of one clip, (L - 1, T, G)."""
+    # At the input: behind the first mixing every token has read nine cells, and attention to a
+    # token cannot tell which of them it was for. From plain frames, as docs/notes measured: from
+    # zeros, fewer colours point at their thing; single gradients and hidden cells are far worse.
+    start = forward.plain_grid(batch['grid'])
+    return _integrated_gradients(model, params, batch, token_L, branch, 'grid', start, factor_P)
+
+
+def _integrated_gradients(
+    model: CaptioningModel,
+    params: PyTree,
+    batch: DeviceBatch,
+    token_L: jax.Array,
+    branch: str,
+    key: str,
+    start_BTMC: jax.Array,
+    factor_P: np.ndarray,
+) -> jax.Array:
+    """Attribute each word's log-probability to M parts of each frame in a feature of one clip.
+
+    What a part adds to `start` is multiplied by a factor; the derivative with respect to that
+    factor is gradient times input. The result is the mean over P values shared by all factors:
     `PATH` gives integrated gradients (Sundararajan et al., 2017), [1.0] plain gradient times input.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      batch: features of one clip, B = 1.
+      token_L: BOS, the words, and any further tokens.
+      branch: name of the decoder.
+      key: of the feature.
+      start_BTMC: the feature where the path begins.
+      factor_P: points on the path.
+
+    Returns:
+      (L - 1, T, M).
     """
     # Features are stored as float16, in which small gradients would underflow.
-    object_BTNC = batch['object'].astype(jnp.float32)
+    added_BTMC = batch[key].astype(jnp.float32) - start_BTMC
 
-    def log_p(factor_TN: jax.Array) -> jax.Array:
-        scaled = dict(batch) | {'object': object_BTNC * factor_TN[..., None]}
+    def log_p(factor_TM: jax.Array) -> jax.Array:
+        seen = dict(batch) | {key: start_BTMC + added_BTMC * factor_TM[..., None]}
         token_BKL = token_L[None, None, :-1]
-        logits_BKLV = forward.apply_logits(model, params, scaled, token_BKL, branch)
+        logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch)
         return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
 
     # jacrev computes the gradients of all L words at once. The P factors follow one another, so
     # that the memory is that of one.
-    ones_TN = jnp.ones(batch['object_mask'].shape[1:])
-    gradient_PLTN = jax.lax.map(
-        lambda factor: jax.jacrev(log_p)(factor * ones_TN), jnp.asarray(factor_P, jnp.float32)
+    ones_TM = jnp.ones(added_BTMC.shape[1:3])
+    gradient_PLTM = jax.lax.map(
+        lambda factor: jax.jacrev(log_p)(factor * ones_TM), jnp.asarray(factor_P, jnp.float32)
     )
-    return gradient_PLTN.mean(0) * batch['object_mask'][0]
+    return gradient_PLTM.mean(0)

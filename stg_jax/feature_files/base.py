@@ -11,33 +11,51 @@ import numpy as np
 
 from stg_jax.errors import UserError
 
+Size = TypeVar('Size', int, tuple[int, ...])
+FRAMES, GRID = 2, 3  # axes of a clip's features: (S, D) of frames, (S, G, D) of their G cells
 
-def as_steps(values: np.ndarray, where: str, width: int | None = None) -> np.ndarray:
-    """Convert an array (S, D), or (D,) for S = 1, to (S, D) float32.
+
+def as_steps(
+    values: np.ndarray, where: str, axes: int = FRAMES, step: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Convert an array (S, D), (D,) for S = 1, or (S, G, D) of cells to float32 of that shape.
 
     Args:
       values: as read from a file; axes of length 1 are left out, see `without_unit_axes`.
       where: file and key, for the sentence.
-      width: D of the file's other clips, if known.
+      axes: `FRAMES` or `GRID`.
+      step: (D,) or (G, D) of the file's other clips, if known.
 
     Raises:
-      UserError: it has another rank, holds nothing, no finite numbers or another D.
+      UserError: it has another rank, holds nothing, no finite numbers or another G or D.
     """
     values = np.asarray(values)
-    values = as_numbers(values.reshape(steps_shape(values.shape, where)), where)
-    check_width(values, where, width)
+    values = as_numbers(values.reshape(steps_shape(values.shape, where, axes)), where)
+    if step is not None:
+        check_width(values, where, step[-1])
+        if values.shape[1:] != step:
+            raise UserError(
+                f'{where} has {values.shape[1]} cells a step, but other clips of the file have '
+                f'{step[0]}: pool all maps to one number of cells'
+            )
     return values
 
 
-def steps_shape(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """Find the shape (S, D) of features of frames that are stored in another shape.
+def steps_shape(shape: tuple[int, ...], where: str, axes: int = FRAMES) -> tuple[int, ...]:
+    """Find the shape (S, D) or (S, G, D) of features that are stored in another shape.
 
     Raises:
       UserError: they have another rank or hold nothing.
     """
-    found = without_unit_axes(shape, 2)
-    if len(found) not in (1, 2) or 0 in found:
-        raise UserError(f'{where} has shape {shape}, expected (steps, D) or (D,)')
+    found = without_unit_axes(shape, axes)
+    if axes == GRID and (len(found) != GRID or 0 in found):
+        raise UserError(
+            f'{where} has shape {shape}, expected (steps, cells, D): list the cells of a map row '
+            'by row'
+        )
+    if len(found) not in (1, axes) or 0 in found:
+        hint = ', or the cells of a --grid' if len(found) == GRID else ''
+        raise UserError(f'{where} has shape {shape}, expected (steps, D) or (D,){hint}')
     return (1, *found) if len(found) == 1 else found
 
 
@@ -59,29 +77,29 @@ def without_unit_axes(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def usual_width(keys: Sequence[str], width_of: Callable[[str], int]) -> int:
-    """Find the width of most clips, so that one damaged or odd clip does not decide for a file.
+def usual_size(keys: Sequence[str], size_of: Callable[[str], Size]) -> Size:
+    """Find the size of most clips, so that one damaged or odd clip does not decide for a file.
 
     Args:
       keys: of all clips; some of them, spread over the file, are looked at.
-      width_of: the width of a clip, or a UserError where it cannot be read.
+      size_of: width or shape of a step of a clip, or a UserError where it cannot be read.
 
     Raises:
       UserError: of the first clip, where none can be read.
     """
     # A vote, not the first clip: one that was extracted by another network, or is damaged, would
     # otherwise turn all sound clips into failures.
-    widths: collections.Counter[int] = collections.Counter()
+    sizes: collections.Counter[Size] = collections.Counter()
     for key in spread(keys):
         with contextlib.suppress(UserError):
-            widths[width_of(key)] += 1
-    if widths:
-        return widths.most_common(1)[0][0]
+            sizes[size_of(key)] += 1
+    if sizes:
+        return sizes.most_common(1)[0][0]
     # All that were looked at are damaged: any sound one will do, or else the first sentence.
     for key in keys:
         with contextlib.suppress(UserError):
-            return width_of(key)
-    return width_of(keys[0])
+            return size_of(key)
+    return size_of(keys[0])
 
 
 _LOOKED_AT = 9  # odd, so that one clip of another kind is outvoted in a file of two or more others
@@ -158,6 +176,7 @@ class Source(contextlib.AbstractContextManager, Generic[Features]):
       family: name of the layout in a few words, for people.
       keys: of all clips, in the file's order.
       width: channels of a feature.
+      step: shape of the features of a step, (D,) or (G, D); () for objects.
       warnings: one sentence for everything that was assumed and not read.
     """
 
@@ -165,6 +184,7 @@ class Source(contextlib.AbstractContextManager, Generic[Features]):
     family: str
     keys: Sequence[str]
     width: int
+    step: tuple[int, ...] = ()
     warnings: Sequence[str] = ()
 
     @abc.abstractmethod
@@ -182,7 +202,8 @@ class Source(contextlib.AbstractContextManager, Generic[Features]):
         self.close()
 
 
-# (S, D) float32 features of frames, or of the seconds around them, for S >= 1 steps.
+# (S, D) float32 features of frames, or of the seconds around them, for S >= 1 steps; (S, G, D) of
+# the G cells of a grid over each frame, row by row.
 FrameSource = Source[np.ndarray]
 # Features of objects. A file that has no time yields S = 1 and says so in `warnings`.
 ObjectSource = Source[Objects]

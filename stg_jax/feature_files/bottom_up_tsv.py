@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from stg_jax.errors import UserError, first_line
-from stg_jax.feature_files.base import Objects, Source, check_width, usual_width
+from stg_jax.feature_files.base import Objects, Source, check_width, usual_size
 from stg_jax.feature_files.detect import GZIP, TSV_NUMBERS
 from stg_jax.feature_files.objects import (
     SLACK,
@@ -56,7 +56,7 @@ class BottomUpTsv(Source[Objects]):
             self._place, self._swapped, self.warnings = _index(self._file, path)
             self._images = group_images(list(self._place), fit)
             self.keys = list(self._images)
-            self.width = usual_width(list(self._place), self._width)
+            self.width = usual_size(list(self._place), self._width)
             self._opened = opened.pop_all()
         if all(len(images) == 1 for images in self._images.values()):
             self.warnings = [TIMELESS, *self.warnings]

@@ -8,7 +8,7 @@ import collections
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -16,12 +16,13 @@ import numpy as np
 
 from stg_jax.errors import UserError, first_line
 from stg_jax.feature_files.base import (
+    FRAMES,
     Source,
     as_numbers,
     as_steps,
     spread,
     steps_shape,
-    usual_width,
+    usual_size,
 )
 from stg_jax.feature_files.detect import content, refuse_other
 
@@ -215,28 +216,44 @@ def entry(source: h5py.File | h5py.Group, key: str) -> Entry:
 class DatasetFrames(Source[np.ndarray]):
     """An array (steps, D) or (D,) per clip: SGN, RecNet, SA-LSTM, HMN, CARE, NACF, CST.
 
-    Those of MATLAB 7.3 are stored with their axes reversed.
+    A grid has (steps, cells, D). Arrays of MATLAB 7.3 are stored with their axes reversed.
+
+    Args:
+      file: open HDF5 file.
+      path: of the file.
+      axes: of the array of a clip.
+      keys: names of the arrays that are clips, all arrays by default.
     """
 
-    def __init__(self, file: h5py.File, path: str):
+    def __init__(
+        self,
+        file: h5py.File,
+        path: str,
+        axes: int = FRAMES,
+        keys: Sequence[str] | None = None,
+    ):
         self.path = path
         self.family = 'HDF5, an array per clip (SGN, RecNet, HMN, CARE, CST)'
-        self.keys = clip_keys(file)
+        self.keys = clip_keys(file) if keys is None else keys
         self._file = file
         self._reversed = is_matlab(file)
         if self._reversed:
             self.family = 'MATLAB 7.3, an array per clip'
-        self.width = usual_width(self.keys, self._width)
+        self._axes = axes
+        self.step = usual_size(self.keys, self._step)
+        self.width = self.step[-1]
 
-    def _width(self, key: str) -> int:
+    def _step(self, key: str) -> tuple[int, ...]:
         # From the shape only: damaged values are the failure of one clip, when it is read.
         shape = dataset(self._file, key).shape
-        return steps_shape(shape[::-1] if self._reversed else shape, f'{self.path}: {key}')[-1]
+        shape = shape[::-1] if self._reversed else shape
+        return steps_shape(shape, f'{self.path}: {key}', self._axes)[1:]
 
     def read(self, key: str) -> np.ndarray:
-        """Read (S, D) float32 features of a clip."""
+        """Read (S, D) or (S, G, D) float32 features of a clip."""
         values = read(dataset(self._file, key))
-        return as_steps(values.T if self._reversed else values, f'{self.path}: {key}', self.width)
+        values = values.T if self._reversed else values
+        return as_steps(values, f'{self.path}: {key}', self._axes, self.step)
 
     def close(self) -> None:
         """Close the file."""
@@ -244,12 +261,16 @@ class DatasetFrames(Source[np.ndarray]):
 
 
 class RowFrames(Source[np.ndarray]):
-    """`feats` (clips, steps, D) or (clips, D), with `lens` valid steps of each: RMN, GL-RG."""
+    """`feats` (clips, steps, D) or (clips, D), with `lens` valid steps of each: RMN, GL-RG.
+
+    A grid has (clips, steps, cells, D).
+    """
 
     family = 'HDF5, a row per clip (RMN, GL-RG)'
 
-    def __init__(self, file: h5py.File, path: str):
+    def __init__(self, file: h5py.File, path: str, axes: int = FRAMES):
         self._file = file
+        self._axes = axes
         self._rows = dataset(file, 'feats')
         if self._rows.ndim < 2 or not self._rows.size:
             raise UserError(
@@ -261,22 +282,30 @@ class RowFrames(Source[np.ndarray]):
         self.keys = [str(i) for i in rows if self._lens is None or self._lens[i] > 0]
         if not self.keys:
             raise UserError(f'{path}: no row has a valid step (lens): write the file again')
-        self.width = steps_shape(self._rows.shape[1:], f'{path}: feats')[-1]
+        self.step = steps_shape(self._rows.shape[1:], f'{path}: feats', axes)[1:]
+        self.width = self.step[-1]
         empty = len(self._rows) - len(self.keys)
         self.warnings = [f'{empty} rows have no valid step: left out'] if empty else []
 
     def read(self, key: str) -> np.ndarray:
-        """Read (S, D) float32 features of the valid steps of a clip."""
+        """Read (S, D) or (S, G, D) float32 features of the valid steps of a clip."""
         row = row_number(self.path, key, len(self._rows))
         steps = read(self._rows, row)
         # What follows the valid steps is padding, often zeros: sampled, it would be black frames.
         if steps.ndim >= 2 and self._lens is not None:
             steps = steps[: self._lens[row]]
-        return as_steps(steps, f'{self.path}: row {key}')
+        return as_steps(steps, f'{self.path}: row {key}', self._axes)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def one_clip(file: h5py.File, axes: int) -> list[str] | None:
+    """Name the array of a file whose `feats` can be the steps of one clip; None if it cannot."""
+    if layout(file) != 'frame rows' or holds(file, 'lens'):
+        return None
+    return [_FRAME_ROWS] if dataset(file, _FRAME_ROWS).ndim == axes else None
 
 
 def read_lens(file: h5py.File, path: str, num_rows: int) -> np.ndarray | None:

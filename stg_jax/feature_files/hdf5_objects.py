@@ -10,7 +10,7 @@ from stg_jax.feature_files.base import (
     Source,
     as_numbers,
     check_width,
-    usual_width,
+    usual_size,
     without_unit_axes,
 )
 from stg_jax.feature_files.hdf5 import read_lens, row_number
@@ -63,7 +63,7 @@ class GroupObjects(Source[Objects]):
         self.keys = hdf5.clip_keys(file)
         self._file = file
         self._sizes = sizes
-        self.width = usual_width(self.keys, lambda key: self._shape(key)[-1])
+        self.width = usual_size(self.keys, lambda key: self._shape(key)[-1])
         # What most of a few clips hold: an odd one is its own failure.
         groups = {k: each for k, each in hdf5.some_entries(file) if isinstance(each, h5py.Group)}
         without_time = [self._rank(key) == 2 for key in groups]
@@ -151,7 +151,7 @@ class DatasetObjects(Source[Objects]):
         self.keys = list(self._images)
         self._file, self._boxes, self._sizes = file, boxes, sizes
         names = [images[0] for images in self._images.values()]
-        self.width = usual_width(names, lambda name: self._shape(name)[-1])
+        self.width = usual_size(names, lambda name: self._shape(name)[-1])
         # An array (n, D) may be n objects of a frame or n frames of a clip: without boxes, only the
         # person who passes the file knows.
         without_time = all(len(images) == 1 for images in self._images.values())

@@ -13,12 +13,13 @@ import numpy as np
 from stg_jax import files
 from stg_jax.errors import UserError, first_line
 from stg_jax.feature_files.base import (
+    FRAMES,
     Objects,
     Source,
     as_steps,
     check_width,
     spread,
-    usual_width,
+    usual_size,
     without_unit_axes,
 )
 from stg_jax.feature_files.detect import NPY, wrong_array
@@ -184,9 +185,10 @@ class NpyFolder(Source[np.ndarray]):
     Args:
       path: of the folder.
       name: of the features among several that video_features wrote; None where it is plain.
+      axes: `FRAMES`, or `GRID` for arrays (steps, cells, D).
     """
 
-    def __init__(self, path: str, name: str | None = None):
+    def __init__(self, path: str, name: str | None = None, axes: int = FRAMES):
         stems = sorted(file.stem for file in files.visible(Path(path).glob('*.npy')))
         name = name or _only_name(path, stems)
         self.path = path
@@ -199,15 +201,17 @@ class NpyFolder(Source[np.ndarray]):
         if not stems:
             raise UserError(f'{path} holds no <clip>{self._ending}')
         self.keys = stems
-        self.width = usual_width(stems, lambda key: self._read(key, None).shape[-1])
+        self._axes = axes
+        self.step = usual_size(stems, lambda key: self._read(key, None).shape[1:])
+        self.width = self.step[-1]
 
     def read(self, key: str) -> np.ndarray:
-        """Read (S, D) float32 features of a clip."""
-        return self._read(key, self.width)
+        """Read (S, D) or (S, G, D) float32 features of a clip."""
+        return self._read(key, self.step)
 
-    def _read(self, key: str, width: int | None) -> np.ndarray:
+    def _read(self, key: str, step: tuple[int, ...] | None) -> np.ndarray:
         file = Path(self.path) / f'{key}{self._ending}'
-        return as_steps(read_npy(file), str(file), width)
+        return as_steps(read_npy(file), str(file), self._axes, step)
 
 
 def _only_name(path: str, stems: Iterable[str]) -> str | None:
@@ -245,16 +249,18 @@ class NpzFrames(Source[np.ndarray]):
 
     family = 'folder of .npz with features of frames'
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, axes: int = FRAMES):
         self.path = path
         self.keys = _archives(path)
-        self.width = usual_width(self.keys, lambda key: self._read(key, None).shape[-1])
+        self._axes = axes
+        self.step = usual_size(self.keys, lambda key: self._read(key, None).shape[1:])
+        self.width = self.step[-1]
 
     def read(self, key: str) -> np.ndarray:
-        """Read (S, D) float32 features of a clip."""
-        return self._read(key, self.width)
+        """Read (S, D) or (S, G, D) float32 features of a clip."""
+        return self._read(key, self.step)
 
-    def _read(self, key: str, width: int | None) -> np.ndarray:
+    def _read(self, key: str, step: tuple[int, ...] | None) -> np.ndarray:
         file = _file(self.path, key)
         # Headers first: of several arrays only the chosen one is unpacked.
         names = list(npz_headers(file))
@@ -265,7 +271,7 @@ class NpzFrames(Source[np.ndarray]):
                 f'{" or ".join(_FEATURES_NPZ)}: save the features as .npy'
             )
         arrays = read_npz(file, chosen.__contains__)
-        return as_steps(arrays[chosen[0]], str(file), width)
+        return as_steps(arrays[chosen[0]], str(file), self._axes, step)
 
 
 class NpzArchive(Source[np.ndarray]):
@@ -273,24 +279,26 @@ class NpzArchive(Source[np.ndarray]):
 
     family = '.npz, an array per clip'
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, axes: int = FRAMES):
         self.path = path
         self.keys = list(npz_headers(Path(path)))
         if _OF_OBJECTS & set(self.keys):
             raise UserError(
                 f'{path} holds the objects of one picture: pass the folder of all as --objects'
             )
-        self.width = usual_width(self.keys, lambda key: self._read(key, None).shape[-1])
+        self._axes = axes
+        self.step = usual_size(self.keys, lambda key: self._read(key, None).shape[1:])
+        self.width = self.step[-1]
 
     def read(self, key: str) -> np.ndarray:
-        """Read (S, D) float32 features of a clip."""
-        return self._read(key, self.width)
+        """Read (S, D) or (S, G, D) float32 features of a clip."""
+        return self._read(key, self.step)
 
-    def _read(self, key: str, width: int | None) -> np.ndarray:
+    def _read(self, key: str, step: tuple[int, ...] | None) -> np.ndarray:
         arrays = read_npz(Path(self.path), lambda name: name == key)
         if key not in arrays:
             raise UserError(f'{self.path}: {key} does not exist: choose another clip or file')
-        return as_steps(arrays[key], f'{self.path}: {key}', width)
+        return as_steps(arrays[key], f'{self.path}: {key}', self._axes, step)
 
 
 class NpzFolder(Source[Objects]):
@@ -303,7 +311,7 @@ class NpzFolder(Source[Objects]):
         self._images = group_images(_archives(path), fit)
         self.keys = list(self._images)
         names = [images[0] for images in self._images.values()]
-        self.width = usual_width(names, lambda name: self._read_image(name, None).feature.shape[-1])
+        self.width = usual_size(names, lambda name: self._read_image(name, None).feature.shape[-1])
         without_time = all(len(images) == 1 for images in self._images.values())
         without_boxes = not holds_boxes(path)
         self.warnings = [TIMELESS] * without_time + [BOXLESS] * without_boxes

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from stg_jax import files
 from stg_jax.errors import UserError
 from stg_jax.feature_files import hdf5
-from stg_jax.feature_files.base import Features, FrameSource, ObjectSource, Source
+from stg_jax.feature_files.base import FRAMES, GRID, Features, FrameSource, ObjectSource, Source
 from stg_jax.feature_files.bottom_up_tsv import BottomUpTsv
 from stg_jax.feature_files.detect import content, refuse_other
 from stg_jax.feature_files.hdf5 import DatasetFrames, RowFrames
@@ -40,11 +41,12 @@ class Columns(Source[np.ndarray]):
         self.family = source.family
         self.keys = source.keys
         self.width = stop - start
+        self.step = (*source.step[:-1], self.width)
         self.warnings = source.warnings
 
     def read(self, key: str) -> np.ndarray:
-        """Read (S, D) float32 features of a clip."""
-        return self._source.read(key)[:, self._columns]
+        """Read (S, D) or (S, G, D) float32 features of a clip."""
+        return self._source.read(key)[..., self._columns]
 
     def close(self) -> None:
         """Close the file."""
@@ -83,11 +85,12 @@ class Joined(Source[Features]):
                     files[each] = source
             except UserError as error:
                 broken.append(str(error))
-        sound, odd = _of_one_width(files)
+        sound, odd = _of_one_size(files)
         if _FEW * len(broken + odd) > len(paths):
             raise UserError((broken + odd)[0])
         self.family = next(iter(sound.values())).family
         self.width = next(iter(sound.values())).width
+        self.step = next(iter(sound.values())).step
         self._place, notes = _clips(sound)
         self.keys = list(self._place)
         warnings = dict.fromkeys(text for source in sound.values() for text in source.warnings)
@@ -115,16 +118,20 @@ class Joined(Source[Features]):
 Sources = Mapping[str, Source[Features]]  # by path, closed again
 
 
-def _of_one_width(files: Sources) -> tuple[Sources, list[str]]:
-    """Separate the files of the most frequent width; a sentence about each of the others."""
-    # A vote among the files, as among the clips of one file.
-    counts = collections.Counter(source.width for source in files.values())
-    usual = counts.most_common(1)[0][0] if counts else 0
-    sound = {path: source for path, source in files.items() if source.width == usual}
-    odd = [
-        f'{next(iter(sound))} is {usual} wide and {path} {source.width}: join files of one network '
-        'only'
+def _of_one_size(files: Sources) -> tuple[Sources, list[str]]:
+    """Separate the files of the most frequent width and cells; a sentence about each other one."""
+    sizes = {
+        path: f'{"".join(f"{cells} x " for cells in source.step[:-1])}{source.width}'
         for path, source in files.items()
+    }
+    # A vote among the files, as among the clips of one file.
+    counts = collections.Counter(sizes.values())
+    usual = counts.most_common(1)[0][0] if counts else ''
+    sound = {path: source for path, source in files.items() if sizes[path] == usual}
+    odd = [
+        f'{next(iter(sound))} is {usual} wide and {path} {sizes[path]}: join files of one network '
+        'only'
+        for path in files
         if path not in sound
     ]
     return sound, odd
@@ -162,9 +169,35 @@ def open_frames(spec: str) -> FrameSource:
     Raises:
       UserError: there is nothing, it is damaged, of no known layout, or holds objects.
     """
+    return _open_steps(spec, FRAMES)
+
+
+def open_grid(spec: str) -> FrameSource:
+    """Open features (S, G, D) of the cells of a grid over each frame; see `open_frames`.
+
+    Raises:
+      UserError: see `open_frames`, or the cells do not form a square.
+    """
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(_open_steps(spec, GRID))
+        if math.isqrt(source.step[0]) ** 2 != source.step[0]:
+            raise UserError(
+                f'{spec} has {source.step[0]} cells a step, which is no square number: pool the '
+                'maps to 4 x 4 or 7 x 7 cells'
+            )
+        opened.pop_all()
+    return source
+
+
+def _open_steps(spec: str, axes: int) -> FrameSource:
     # A file whose name ends like columns, `a:0-9`, is itself.
     columns = None if _exists(spec) else _COLUMNS.fullmatch(spec)
-    source = _open_all(columns['path'] if columns else spec, _open_frames)
+    path = columns['path'] if columns else spec
+    source = _open_all(
+        path,
+        lambda each: _open_frames(each, axes),
+        lambda each: _open_frames(each, axes, is_one_of_many=True),
+    )
     if not columns:
         return source
     # Columns that do not exist are refused, which must not leave the file open.
@@ -225,36 +258,45 @@ def _exists(path: str) -> bool:
 _OF_OBJECTS = ('object rows', 'object groups')  # layouts of HDF5 files
 
 
-def _open_all(path: str, open_one: Callable[[str], Source[Features]]) -> Source[Features]:
-    """Open one path, or the files that a pattern with `*` names."""
+def _open_all(
+    path: str,
+    open_one: Callable[[str], Source[Features]],
+    open_each: Callable[[str], Source[Features]] | None = None,
+) -> Source[Features]:
+    """Open one path, or the files that a pattern with `*` names, with `open_each` if several."""
     if '*' not in path or _exists(path):
         return open_one(path)
     paths = sorted(map(str, files.visible(Path(path).parent.glob(Path(path).name))))
     if not paths:
         raise UserError(f'no file is called {path}')
-    return Joined(path, paths, open_one)
+    return Joined(path, paths, open_each if open_each and len(paths) > 1 else open_one)
 
 
-def _open_frames(path: str) -> FrameSource:
+def _open_frames(path: str, axes: int, is_one_of_many: bool = False) -> FrameSource:
     # FOLDER:rgb, one of several outputs of video_features.
     folder, colon, name = path.rpartition(':')
     if colon and not _exists(path) and Path(folder).is_dir():
-        return NpyFolder(folder, name)
+        return NpyFolder(folder, name, axes)
     found = content(path)
     if found == 'npy folder':
-        return NpyFolder(path)
+        return NpyFolder(path, axes=axes)
     if found == 'npz':
-        return NpzArchive(path)
+        return NpzArchive(path, axes)
     if found == 'TSV' or (found == 'npz folder' and holds_boxes(path)):
         raise _objects_as_frames(path)
     if found == 'npz folder':
-        return NpzFrames(path)
+        return NpzFrames(path, axes)
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(hdf5.open_file(path))
         layout = hdf5.layout(file)
         if layout in _OF_OBJECTS:
             raise _objects_as_frames(path)
-        source = (RowFrames if layout == 'frame rows' else DatasetFrames)(file, path)
+        # Rows of several files would be numbered alike, so `feats` of each is one clip, if it can.
+        clip = hdf5.one_clip(file, axes) if is_one_of_many else None
+        if layout == 'frame rows' and not clip:
+            source = RowFrames(file, path, axes)
+        else:
+            source = DatasetFrames(file, path, axes, clip)
         opened.pop_all()
     return source
 
@@ -292,7 +334,7 @@ def _open_objects(
 
 def _frames_as_objects(path: str) -> UserError:
     return UserError(
-        f'{path} holds features of frames, not objects: pass it as --appearance or --motion'
+        f'{path} holds features of frames, not objects: pass it as --appearance, --motion or --grid'
     )
 
 

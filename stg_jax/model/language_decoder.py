@@ -52,6 +52,8 @@ class LanguageDecoder(nn.Module):
     num_encoder_layers: int
     num_decoder_layers: int
     dropout: float
+    attention_dropout: float
+    token_dropout: float  # share of the positions of the sequence that training hides
     max_length: int  # L: tokens that the decoder may read, BOS included
     dtype: jnp.dtype
 
@@ -64,7 +66,8 @@ class LanguageDecoder(nn.Module):
         # BOS. bfloat16 cannot hold such a sum (3,000 ones add up to 256), and a GPU takes a hundred
         # times longer to compute it.
         self.embed = nn.Embed(self.vocab_size, self.width, embedding_init=scale)
-        sizes = (self.width, self.heads, self.feedforward, self.dropout, self.dtype)
+        rates = (self.dropout, self.attention_dropout)
+        sizes = (self.width, self.heads, self.feedforward, *rates, self.dtype)
         self.encoder = [transformer.EncoderLayer(*sizes) for _ in range(self.num_encoder_layers)]
         self.decoder = [transformer.DecoderLayer(*sizes) for _ in range(self.num_decoder_layers)]
         self.drop = Dropout(self.dropout)
@@ -73,12 +76,20 @@ class LanguageDecoder(nn.Module):
         self, feature_BSD: jax.Array, mask_BS: jax.Array, train: bool, layout: Layout
     ) -> Memory:
         """Encode a branch's sequence; positions outside the mask are not attended to."""
+        if train and self.token_dropout:
+            mask_BS = self._without_some(mask_BS)
         time_SD = transformer.sinusoids(max(layout.time) + 1, self.width)[list(layout.time)]
         # Positions of time only: the objects of a frame share one, so their order cannot matter.
         x_BSD = self.drop(feature_BSD + time_SD.astype(self.dtype), deterministic=not train)
         for layer in self.encoder:
             x_BSD = layer(x_BSD, mask_BS, train)
         return Memory(x_BSD, mask_BS)
+
+    def _without_some(self, mask_BS: jax.Array) -> jax.Array:
+        keep = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.token_dropout, mask_BS.shape)
+        # A clip of which nothing is left stays whole: there must be something to attend to.
+        is_empty_B1 = ~(mask_BS & keep).any(-1, keepdims=True)
+        return mask_BS & (keep | is_empty_B1)
 
     def read_memory(self, memory: Memory) -> CrossMemory:
         """Compute every layer's cross-attention keys and values."""

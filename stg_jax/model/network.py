@@ -88,6 +88,12 @@ class CaptioningModel(nn.Module):
     scale: tuple[float, float, float]
     grid_scale: float = 1.0
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """Standard deviation of each kind of features, by its name in a batch."""
+        kinds = dict(zip(('appearance', 'motion', 'object'), self.scale, strict=True))
+        return kinds | {'grid': self.grid_scale}
+
     def setup(self):
         """Define the encoders that the branches need and a decoder for each."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -95,7 +101,7 @@ class CaptioningModel(nn.Module):
             self.scene_encoder = SceneEncoder(config.width, config.scene_fusion, dtype)
         if config.reads_grid:
             self.grid_encoder = GridEncoder(
-                config.width, config.grid_frames, config.grid_mixings, dtype
+                config.width, config.grid_frames, config.grid_poolings, dtype
             )
         if config.branches != 'scene':
             self.object_encoder = ObjectEncoder(
@@ -111,6 +117,8 @@ class CaptioningModel(nn.Module):
                 num_encoder_layers=config.encoder_layers,
                 num_decoder_layers=config.decoder_layers,
                 dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                token_dropout=config.token_dropout,
                 max_length=self.max_words + 1,
                 dtype=dtype,
             )
@@ -218,7 +226,8 @@ class CaptioningModel(nn.Module):
             direction=self.config.temporal_direction,
         )
         input_BTNC = self._scaled(batch['object'], self.scale[2])
-        node_BTND = self.object_encoder(input_BTNC, graph)
+        box_BTN4 = batch['box'] if self.config.box_embedding else None
+        node_BTND = self.object_encoder(input_BTNC, graph, box_BTN4)
         frame_BTD, mask_BT = mean_of_objects(node_BTND, mask_BTN), mask_BTN.any(-1)
         mean_BD = _masked_mean(frame_BTD, mask_BT)
         B, T, N = mask_BTN.shape

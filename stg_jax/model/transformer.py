@@ -1,7 +1,7 @@
 """The layers of the language decoder: post-norm Transformer encoder and decoder layers.
 
 Source: Vaswani et al., "Attention Is All You Need", 2017. Dropout acts on feed-forward activations
-and on the output of every sub-layer.
+and on the output of every sub-layer, and a dropout of its own on attention weights.
 """
 
 import functools
@@ -23,24 +23,30 @@ class Attention(nn.Module):
     width: int
     heads: int
     dtype: jnp.dtype
+    dropout: float = 0.0  # of the weights
 
     def setup(self):
-        """Define the four projections."""
+        """Define the four projections and the dropout."""
         split = (self.heads, self.width // self.heads)
         self.query = DenseGeneral(split, dtype=self.dtype)
         self.key = DenseGeneral(split, dtype=self.dtype)
         self.value = DenseGeneral(split, dtype=self.dtype)
         self.out = DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)
+        self.drop = Dropout(self.dropout)
 
     def project(self, x_SD: jax.Array) -> KeyValue:
         """Project x (..., S, D) to keys and values (..., S, H, E)."""
         return KeyValue(self.key(x_SD), self.value(x_SD))
 
-    def __call__(self, x_QD: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
+    def __call__(
+        self, x_QD: jax.Array, memory: KeyValue, mask_QS: jax.Array, train: bool
+    ) -> jax.Array:
         """Attend from x (..., Q, D) to memory where mask (..., Q or 1, S) is True."""
-        return self.out(self.attend(self.query(x_QD), memory, mask_QS))
+        return self.out(self.attend(self.query(x_QD), memory, mask_QS, train))
 
-    def attend(self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array) -> jax.Array:
+    def attend(
+        self, query_QHE: jax.Array, memory: KeyValue, mask_QS: jax.Array, train: bool = False
+    ) -> jax.Array:
         """Average the values per head (..., Q, H, E), before the output projection."""
         query_QHE = query_QHE * (self.width // self.heads) ** -0.5
         logit_HQS = einsum_float32('...QHE,...SHE->...HQS', query_QHE, memory.key)
@@ -48,6 +54,7 @@ class Attention(nn.Module):
         # In float32: bfloat16 has three digits, too few for the sum of a softmax over many
         # positions.
         weight_HQS = jax.nn.softmax(logit_HQS).astype(self.dtype)
+        weight_HQS = self.drop(weight_HQS, deterministic=not train)
         return jnp.einsum('...HQS,...SHE->...QHE', weight_HQS, memory.value)
 
     def attend_each(self, query_RHE: jax.Array, memory: KeyValueView) -> jax.Array:
@@ -86,15 +93,16 @@ class EncoderLayer(nn.Module):
     heads: int
     feedforward: int
     dropout: float
+    attention_dropout: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x_BSD: jax.Array, mask_BS: jax.Array, train: bool) -> jax.Array:
         """Map (B, S, D) to (B, S, D); only positions where the mask is True are attended to."""
         drop = functools.partial(Dropout(self.dropout), deterministic=not train)
-        attention = Attention(self.width, self.heads, self.dtype)
+        attention = Attention(self.width, self.heads, self.dtype, self.attention_dropout)
         # Masked positions are computed too, but no position attends to them.
-        attended_BSD = attention(x_BSD, attention.project(x_BSD), mask_BS[:, None, :])
+        attended_BSD = attention(x_BSD, attention.project(x_BSD), mask_BS[:, None, :], train)
         x_BSD = nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(attended_BSD))
         fed_BSD = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)(x_BSD, train)
         return nn.LayerNorm(dtype=self.dtype)(x_BSD + drop(fed_BSD))
@@ -111,12 +119,13 @@ class DecoderLayer(nn.Module):
     heads: int
     feedforward: int
     dropout: float
+    attention_dropout: float
     dtype: jnp.dtype
 
     def setup(self):
         """Define the sub-layers."""
-        self.self_attention = Attention(self.width, self.heads, self.dtype)
-        self.cross_attention = Attention(self.width, self.heads, self.dtype)
+        sizes = (self.width, self.heads, self.dtype, self.attention_dropout)
+        self.self_attention, self.cross_attention = Attention(*sizes), Attention(*sizes)
         self.feed = FeedForward(self.width, self.feedforward, self.dropout, self.dtype)
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(3)]
         self.drop = Dropout(self.dropout)
@@ -147,16 +156,18 @@ class DecoderLayer(nn.Module):
           packing: which token belongs to which caption and clip.
         """
         own = self.read_self(x_MD)
+        attend_own = functools.partial(self.self_attention.attend, train=train)
 
         def read_own(query_MHE):
-            return attend_packed(self.self_attention.attend, query_MHE, own, packing)
+            return attend_packed(attend_own, query_MHE, own, packing)
 
         def read_clip(query_MHE):
             # All tokens of all captions of a clip are queries against the one memory of that clip.
             query_BKLHE = packing.unpack(query_MHE)
             B, K, L, H, E = query_BKLHE.shape
             query_BQHE = query_BKLHE.reshape(B, K * L, H, E)
-            read = self.cross_attention.attend(query_BQHE, memory, memory_mask_BS[:, None, :])
+            mask_B1S = memory_mask_BS[:, None, :]
+            read = self.cross_attention.attend(query_BQHE, memory, mask_B1S, train)
             return packing.pack(read.reshape(B, K, L, H, E))
 
         return self._apply(x_MD, read_own, read_clip, train)

@@ -9,10 +9,10 @@ import numpy as np
 
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.frame_sampling import average_steps, pick_steps, sample_index
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import fit, match_keys
 from stg_jax.feature_files.objects import Fit, best_objects
-from stg_jax.feature_files.open import open_frames, open_objects
+from stg_jax.feature_files.open import open_frames, open_grid, open_objects
 from stg_jax.prepare.plan import DataPlan, left_out, requests
 from stg_jax.prepare.workers import Chunk, Request, Result, attempt
 
@@ -27,6 +27,7 @@ class FeatureFiles:
       objects: detected objects; None if there are none.
       boxes: boxes of the objects, if they are in a separate file.
       frame_sizes: sizes of the frames, if boxes are in pixels and sizes in a separate file.
+      grid: features of the cells of each frame; None: the clips get no grid.
       num_frames: T, to which every clip is resampled.
       num_objects: N, the maximum number of objects of a frame; the best are kept.
       motion_steps: how motion is resampled: 'index' picks T steps, as for the other features;
@@ -38,6 +39,7 @@ class FeatureFiles:
     objects: str | None
     boxes: str | None
     frame_sizes: str | None
+    grid: str | None
     num_frames: int
     num_objects: int
     motion_steps: str
@@ -45,7 +47,7 @@ class FeatureFiles:
     @property
     def paths(self) -> dict[str, str]:
         """Paths of the files that are given, by kind."""
-        kinds = ('appearance', 'motion', 'objects', 'boxes', 'frame_sizes')
+        kinds = ('appearance', 'motion', 'objects', 'boxes', 'frame_sizes', 'grid')
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
@@ -88,6 +90,7 @@ class FeatureMaker:
             true_box=np.zeros((num_frames, 0, 4), np.float32),
             height=height,
             width=width,
+            grid=self._grid(key['grid']) if self._files.grid else None,
         )
 
     def _motion(self, key: str | None) -> np.ndarray:
@@ -98,6 +101,12 @@ class FeatureMaker:
             return np.zeros((num_frames, _width(self._sources, 'motion')), np.float32)
         resample = average_steps if self._files.motion_steps == 'mean' else pick_steps
         return resample(self._sources['motion'].read(key), num_frames)
+
+    def _grid(self, key: str | None) -> np.ndarray:
+        source, num_frames = self._sources['grid'], self._files.num_frames
+        if key is None:
+            return np.zeros((num_frames, *source.step), np.float32)
+        return pick_steps(source.read(key), num_frames)
 
     def _objects(self, key: str | None) -> tuple[dict[str, Any], tuple[int, int]]:
         """Read the object arrays of a clip and the size of its frames, 0 if unknown."""
@@ -122,7 +131,7 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
       UserError: a file is missing or of unknown layout, or shares no clip with the annotations.
     """
     notes = list(annotations.notes)
-    key_of: dict[str, Mapping[str, str]] = {'motion': {}, 'objects': {}}
+    key_of: dict[str, Mapping[str, str]] = {'motion': {}, 'objects': {}, 'grid': {}}
     families = {}
     # Only the keys are read here. The files are closed before workers start, since HDF5 handles do
     # not survive in another process.
@@ -149,7 +158,8 @@ def plan_features(annotations: Annotations, files: FeatureFiles, ids: str | None
         sources=files.paths,
         missing={
             kind: [clip_id for clip_id in clip_ids if clip_id not in key_of[key]]
-            for kind, key in {'motion': 'motion', 'object': 'objects'}.items()
+            for kind, key in {'motion': 'motion', 'object': 'objects', 'grid': 'grid'}.items()
+            if kind != 'grid' or files.grid  # without a file no clip has one, and none lacks it
         },
         notes=notes,
         resumable=False,
@@ -169,6 +179,8 @@ def open_sources(files: FeatureFiles, fits: Fit) -> dict[str, Any]:
     sources: dict[str, Any] = {'appearance': open_frames(files.appearance)}
     if files.motion:
         sources['motion'] = open_frames(files.motion)
+    if files.grid:
+        sources['grid'] = open_grid(files.grid)
     if files.objects:
         sources['objects'] = open_objects(
             files.objects, boxes=files.boxes, frame_sizes=files.frame_sizes, fit=fits

@@ -24,7 +24,7 @@ import numpy as np
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.records import example_of, features_of
 from stg_jax.data.tf import tfds
-from stg_jax.datasets import DATASETS, read_annotations
+from stg_jax.datasets.registry import DATASETS, read_annotations
 from stg_jax.datasets.toy.scenes import SPLITS
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
@@ -46,6 +46,8 @@ class ClipsConfig(tfds.core.BuilderConfig):
       appearance_dim: C2.
       motion_dim: C3.
       object_dim: Co.
+      grid_cells: G; 0 leaves the grid out.
+      grid_dim: Cg.
       motion_steps: see `FeatureFiles`.
     """
 
@@ -55,6 +57,8 @@ class ClipsConfig(tfds.core.BuilderConfig):
     appearance_dim: int = 2048
     motion_dim: int = 1024
     object_dim: int = 2048
+    grid_cells: int = 0
+    grid_dim: int = 0
     motion_steps: str = 'index'
 
 
@@ -113,8 +117,9 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     manual_dir holds `annotations/`, and files or folders named `appearance.*`, `motion.*` and
     `objects.*` in any layout that `launch/inspect_file.py` reads. The last two may be missing;
-    boxes and frame sizes in separate files are `boxes.*` and `frame_sizes.*`. For other widths
-    than the paper's: builder_kwargs={'config': ClipsConfig(name='mine', appearance_dim=1024)}.
+    boxes and frame sizes in separate files are `boxes.*` and `frame_sizes.*`, and the cells of
+    frames, read if the config has grid_cells, `grid.*`. For other widths than the paper's:
+    builder_kwargs={'config': ClipsConfig(name='mine', appearance_dim=1024)}.
     """
 
     builder_config: ClipsConfig
@@ -126,6 +131,7 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self,
             *(config.frames, config.objects),
             *(config.appearance_dim, config.motion_dim, config.object_dim),
+            grid=(config.grid_cells, config.grid_dim),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, _Examples]:
@@ -133,6 +139,7 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         files = FeatureFiles(
             appearance=_appearance(folder),
             **{kind: _file(folder, kind) for kind in _OTHER_KINDS},
+            grid=_file(folder, 'grid') if config.grid_cells else None,
             num_frames=config.frames,
             num_objects=config.objects,
             motion_steps=config.motion_steps,
@@ -174,6 +181,8 @@ def _info(
     appearance_dim: int,
     motion_dim: int,
     object_dim: int,
+    *,
+    grid: tuple[int, int] = (0, 0),
 ) -> tfds.core.DatasetInfo:
     # The schema is derived from an empty clip, so that it cannot differ from the records.
     object_arrays: dict[str, Any] = no_objects(frames, objects, object_dim)
@@ -184,6 +193,7 @@ def _info(
         motion=np.zeros((frames, motion_dim)),
         **object_arrays,
         true_box=np.zeros((frames, 0, 4)),
+        grid=np.zeros((frames, *grid)) if grid[0] else None,
     )
     return tfds.core.DatasetInfo(builder=builder, features=features_of(clip))
 

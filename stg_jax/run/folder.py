@@ -3,17 +3,25 @@
 RUN/config.json      the config, whole
 RUN/manifest.json    what the features are and which extractor made them
 RUN/vocab.txt        the words, one a line
-RUN/digests.json     hashes of the manifest and the vocabulary
-RUN/checkpoints/     see stg_jax/run/checkpoint.py
+RUN/digests.json     hashes of the config, the manifest and the vocabulary
+RUN/checkpoints/     see stg_jax/run/checkpoint.py; an exported model has model.safetensors instead
 RUN/metrics.jsonl    one object per logged step and per validation
 RUN/eval/SPLIT/      predictions and scores
-RUN/training.lock    see stg_jax/run/lock.py
+RUN/training.lock    held by the one process that trains in the folder
 """
 
+import contextlib
 import dataclasses
+import datetime
 import hashlib
+import json
 import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
 
+from absl import logging
 from etils import epath
 
 from stg_jax.config import Config, flat, nested, parse_config
@@ -21,10 +29,15 @@ from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
-from stg_jax.run.lock import cannot_write
+from stg_jax.run import hub
 
-_CONFIG, _DIGESTS = 'config.json', 'digests.json'
-_MANIFEST, _VOCAB = _WITH_DIGEST = 'manifest.json', 'vocab.txt'
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_CONFIG, _DIGESTS, _LOCK = 'config.json', 'digests.json', 'training.lock'
+_MANIFEST, _VOCAB = 'manifest.json', 'vocab.txt'
 
 # Keys that may change when a run resumes: they alter no step that was taken before.
 _MAY_CHANGE = (
@@ -36,6 +49,7 @@ _MAY_CHANGE = (
     'train.checkpoint_steps',
     'train.keep_best',
     'train.log_steps',
+    'train.track',
     'decode.',
     'profile.',
 )
@@ -55,9 +69,21 @@ _ADDED = {
     'model.object_memory': 'mean',
     'model.scene_tokens': 'frames',
     'model.grid_frames': 1,
-    'model.grid_mixings': 1,
+    'model.grid_poolings': 1,
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
+    'train.init_from': '',
+    'optim.decay_rate': 0.9,
+    'train.ema': 0.0,
+    'model.attention_dropout': 0.0,
+    'model.token_dropout': 0.0,
+    'model.box_embedding': False,
+    'loss.r_drop': 0.0,
+    'loss.consensus': 0.0,
+    'data.object_dropout': 0.0,
+    'data.feature_dropout': 0.0,
+    'data.feature_noise': 0.0,
+    'data.frame_jitter': 0,
 }
 _REMOVED = {'data.skip_damaged'}
 
@@ -73,24 +99,33 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> 'RunFolder':
-        """Read what describes a run.
+        """Read what describes a run, or an exported model.
+
+        Args:
+          path: the folder, or hf://USER/NAME of a model on the hub, which is downloaded.
 
         Raises:
           UserError: the folder holds no run, or a file of it is damaged or of another version.
         """
+        if str(path).startswith(hub.PREFIX):
+            path = hub.download(str(path))
         folder = epath.Path(path)
         config = _read_config(folder)
         manifest = Manifest.load(folder / _MANIFEST)
         vocab = Vocabulary.load(folder / _VOCAB)
         # A flipped bit in a word or a scale would load, and change every caption a little.
         recorded = _recorded_digests(folder)
-        for name in _WITH_DIGEST:
-            if name in recorded and recorded[name] != _digest((folder / name).read_bytes()):
+        for name, digest in _digests(folder, read_json(folder / _CONFIG)).items():
+            if recorded.get(name, digest) != digest:
                 raise UserError(
                     f'{folder / name} is damaged: it is not what training wrote; copy the run '
                     'again, or start its training command once more, which writes the file anew'
                 )
         return cls(folder, config, manifest, vocab)
+
+    def is_claimed(self) -> bool:
+        """Whether the folder belongs to a run already."""
+        return (self.path / _CONFIG).exists()
 
     def claim(self) -> None:
         """Write what describes a run, or check that the folder already belongs to this config.
@@ -99,18 +134,18 @@ class RunFolder:
           UserError: the folder holds a run of another config or another vocabulary, or cannot be
             written.
         """
-        if (self.path / _CONFIG).exists():
+        if self.is_claimed():
             self._refuse_another_config()
             self._refuse_another_vocabulary()
         try:
             self.manifest.save(self.path / _MANIFEST)
             self.vocab.save(self.path / _VOCAB)
-            digests = {name: _digest((self.path / name).read_bytes()) for name in _WITH_DIGEST}
-            write_json(self.path / _DIGESTS, digests)
+            config = self.config.tree()
+            write_json(self.path / _DIGESTS, _digests(self.path, config))
             # Last, so that a folder with a config is complete.
-            write_json(self.path / _CONFIG, self.config.tree())
+            write_json(self.path / _CONFIG, config)
         except OSError as error:
-            raise cannot_write(self.path, error) from None
+            raise _cannot_write(self.path, error) from None
 
     @property
     def checkpoints(self) -> epath.Path:
@@ -170,6 +205,16 @@ def _read_config(folder: epath.Path) -> Config:
         ) from None
 
 
+def _digests(folder: epath.Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Compute the digests of a config and of the files beside it."""
+    # Values and not bytes, without the place of the data: people move it and edit the file.
+    values = {key: value for key, value in flat(config).items() if key != 'data.dir'}
+    return {
+        _CONFIG: _digest(json.dumps(values, sort_keys=True).encode()),
+        **{name: _digest((folder / name).read_bytes()) for name in (_MANIFEST, _VOCAB)},
+    }
+
+
 def _recorded_digests(folder: epath.Path) -> dict[str, str]:
     """Read the digests of a run; runs of older versions have none."""
     path = folder / _DIGESTS
@@ -183,3 +228,62 @@ def _recorded_digests(folder: epath.Path) -> dict[str, str]:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def lock_run(folder: epath.Path) -> Iterator[None]:
+    """Hold a run folder for this process; created if need be.
+
+    The operating system gives up the lock of a process that ends, however it ends, so a killed run
+    leaves none behind. Folders in buckets cannot be locked.
+
+    Raises:
+      UserError: another process holds the folder, or it cannot be written.
+    """
+    if fcntl is None or '://' in os.fspath(folder):
+        yield
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(Path(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    # The file stays when the lock is given up. Removing it would race with a process that has
+    # opened it and is about to lock it.
+    with os.fdopen(descriptor, 'r+', encoding='utf-8') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f'{folder} is in use: {_holder(file)} trains in it; wait until it ends, stop it, '
+                'or choose another --workdir'
+            ) from None
+        except OSError as error:
+            # Some network file systems have no locks; a single training is safe there.
+            logging.warning('%s cannot be locked: %s', folder, error.strerror)
+        _sign(file)
+        yield
+
+
+def _cannot_write(folder: epath.Path, error: OSError) -> UserError:
+    """Build the error for a run folder that cannot be written."""
+    return UserError(
+        f'{folder} cannot be written ({error.strerror or error}): choose another --workdir'
+    )
+
+
+def _sign(file: IO[str]) -> None:
+    """Write down which process holds the lock."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+    file.truncate(0)
+    file.write(json.dumps({'pid': os.getpid(), 'host': platform.node(), 'since': now}) + '\n')
+    file.flush()
+
+
+def _holder(file: IO[str]) -> str:
+    """Name the process that holds the lock, as far as it has written down who it is."""
+    file.seek(0)
+    try:
+        return 'process {pid} on {host} (since {since})'.format(**json.loads(file.read()))
+    except (ValueError, TypeError, KeyError):
+        return 'another process'

@@ -11,6 +11,7 @@ from etils import epath
 from stg_jax.errors import UserError
 from stg_jax.run.checkpoint import restore_params, saved_scores
 from stg_jax.run.validation_score import ValidationScore
+from stg_jax.run.weights import NAME, read_weights
 
 PyTree = Any
 
@@ -33,10 +34,11 @@ class Choice:
 def choose_params(
     folder: epath.Path, params: PyTree, which: str = 'best', average: int = 1
 ) -> Choice:
-    """Read the parameters of a run.
+    """Read the parameters of a run or of an exported model.
 
     Args:
-      folder: the run's checkpoints.
+      folder: the run's checkpoints; of an exported model, which has none, the folder that would
+        hold them.
       params: arrays or shapes of the network's parameters.
       which: 'best' (on validation; the latest without validation), 'latest', or a step number.
       average: number of checkpoints, the best on validation, whose parameters are averaged.
@@ -44,6 +46,9 @@ def choose_params(
     Raises:
       UserError: the checkpoint does not exist, there are fewer than `average`, or none can be read.
     """
+    exported = folder.with_name(NAME)
+    if not folder.is_dir() and exported.exists():
+        return _exported(exported, params, which, average)
     if average > 1:
         return _average(folder, params, which, average)
     restored, step = restore_params(folder, params, which)
@@ -57,6 +62,16 @@ def choose_params(
         of = ' of greedy captions' if best.measure == 'CIDEr' else ''
         return Choice(restored, [step], f'step {step}, the best on validation: {best}{of}')
     why = f'step {step}: the best on validation ({best}) could not be read'
+    return Choice(restored, [step], why)
+
+
+def _exported(path: epath.Path, params: PyTree, which: str, average: int) -> Choice:
+    if which != 'best' or average > 1:
+        raise UserError(
+            f'{path.parent} is an exported model with one set of parameters: choose checkpoints '
+            'when you export the run'
+        )
+    restored, step, why = read_weights(path, params)
     return Choice(restored, [step], why)
 
 

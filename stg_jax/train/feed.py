@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from stg_jax.data.batches import Batch, Clips, Epoch, train_epoch
 from stg_jax.data.vocab import PAD
+from stg_jax.evaluate.fast_metrics import PreparedReferences
 from stg_jax.parallel import processes
 from stg_jax.train.multistep import group_steps
 
@@ -17,6 +18,32 @@ from stg_jax.train.multistep import group_steps
 QUANTILES = (0.5, 0.9)
 MARGIN = 1.05  # of the largest size, over the fullest batch of the first epoch
 MULTIPLE = 8  # rows of a matrix come in tiles of eight on accelerators
+
+
+def weigh_captions(clips: Clips, captions: Mapping[str, Sequence[str]], amount: float) -> Clips:
+    """Weigh each caption of a split by its consensus with the other captions of its clip.
+
+    The consensus is the CIDEr of a caption against the others, as in Phan et al., "Consensus-based
+    Sequence Training for Video Captioning", 2017. A caption that is the only one of its clip
+    counts as average.
+
+    Args:
+      clips: the split.
+      captions: all of its captions.
+      amount: 0 weighs all alike, 1 in proportion to the consensus; the mean weight is 1.
+    """
+    worded = {clip: texts for clip, texts in captions.items() if any(map(str.split, texts))}
+    scores = PreparedReferences(worded).leave_one_out()
+    scored = [score for of_clip in scores.values() for score in of_clip if not np.isnan(score)]
+    mean = float(np.mean(scored)) if scored else 0.0
+
+    def weights(clip: str) -> np.ndarray:
+        if clip not in scores or not mean:
+            return np.ones(len(captions[clip]))
+        return 1 - amount + amount * np.nan_to_num(scores[clip] / mean, nan=1.0)
+
+    weighted = clips.captions.weighted({clip: weights(clip) for clip in captions})
+    return dataclasses.replace(clips, captions=weighted)
 
 
 def add_packing(batch: Batch, *, num_parts: int, size: int | None = None) -> Batch:

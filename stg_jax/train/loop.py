@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,30 @@ from etils import epath
 
 from stg_jax.config import Config
 from stg_jax.data.batches import Clips, open_clips, reads_own_shards
+from stg_jax.data.captions import read_captions
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
 from stg_jax.parallel import mapped, processes, sharding
 from stg_jax.parallel.precompile import Precompiler
-from stg_jax.run.build import init_params
+from stg_jax.run.build import init_params, param_shapes
 from stg_jax.run.checkpoint import Checkpoints
-from stg_jax.run.folder import RunFolder
-from stg_jax.run.lock import lock_run
+from stg_jax.run.folder import RunFolder, lock_run
 from stg_jax.run.trees import digest
 from stg_jax.run.validation_score import MIN_CLIPS, ValidationScore
-from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects
+from stg_jax.run.warm_start import WarmStart
+from stg_jax.train.augment import make_augmentation
+from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects, weigh_captions
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
-from stg_jax.train.optim import make_optimizer
+from stg_jax.train.optim import learning_rates, make_optimizer, swap_average
 from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
 from stg_jax.train.profile import StepTrace
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
+from stg_jax.train.trackers import Tracker, open_trackers
 from stg_jax.train.validate import SPLIT, Validator
+
+PyTree = Any
 
 
 def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = open_clips) -> bool:
@@ -57,16 +62,21 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
     run = RunFolder(epath.Path(workdir), config, plan.manifest, plan.vocab)
     with contextlib.ExitStack() as stack:
         # One host writes: parameters are the same on all, and only it needs to reach the folder.
-        processes.on_first(lambda: _claim(run, stack))
+        processes.on_first(lambda: _claim(run, plan, stack))
         checkpoints = None
         if processes.is_first():
             checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config.train.keep_best))
+        trackers: list[Tracker] = []
+        processes.on_first(lambda: trackers.extend(open_trackers(run, stack)))
         stop = stack.enter_context(StopRequest())
         stack.enter_context(mapped.naming_lack_of_memory())
-        return Trainer(run, plan, clips, checkpoints, stop).run()
+        return Trainer(run, plan, clips, checkpoints, stop, trackers).run()
 
 
-def _claim(run: RunFolder, stack: contextlib.ExitStack) -> None:
+def _claim(run: RunFolder, plan: Plan, stack: contextlib.ExitStack) -> None:
+    # Before the folder belongs to this config: a misspelled source must not stay in it.
+    if (source := run.config.train.init_from) and not run.is_claimed():
+        WarmStart.open(source, param_shapes(plan.model, run.config.data))
     # Locked first: of two trainings, the second must not write its config.
     stack.enter_context(lock_run(run.path))
     run.claim()
@@ -81,6 +91,9 @@ def _open_splits(open_fn: Callable[..., Clips], config: Config, plan: Plan) -> d
     if reads_own_shards(config.data, num_hosts):
         own = {'host': processes.host(), 'num_hosts': num_hosts}
     clips = {'train': open_fn(config.data, plan.vocab, 'train', **own)}
+    if config.loss.consensus:
+        captions = read_captions(config.data.dir, 'train')
+        clips['train'] = weigh_captions(clips['train'], captions, config.loss.consensus)
     if SPLIT in plan.manifest.splits:
         clips[SPLIT] = open_fn(config.data, plan.vocab, SPLIT)
     return clips
@@ -105,6 +118,7 @@ class Trainer:
         clips: Mapping[str, Clips],
         checkpoints: Checkpoints | None,
         stop: StopRequest,
+        trackers: Sequence[Tracker] = (),
     ):
         config = run.config
         self._run, self._config, self._plan = run, config, plan
@@ -117,16 +131,16 @@ class Trainer:
             steps_per_execution=config.train.steps_per_execution,
             seed=config.seed,
         )
-        num_steps = config.train.epochs * plan.epoch_steps
-        self._optimizer = make_optimizer(config.optim, num_steps)
+        self._optimizer = make_optimizer(config, plan.epoch_steps)
         train_step = make_train_step(
             plan.model,
             config.loss,
             self._optimizer,
             seed=config.seed,
             accumulate=config.train.accumulate,
+            augment=make_augmentation(config.data, plan.model.scales),
         )
-        self._programs = Precompiler()
+        self._programs = Precompiler(on_wait=lambda: self._line.compiling())
         self._dispatcher = Dispatcher(train_step, plan.mesh, self._programs)
         self._validate = None
         if SPLIT in clips:
@@ -135,8 +149,10 @@ class Trainer:
             )
         self._state, self._progress = self._restore_or_start()
         active = processes.is_first()
-        self._log = MetricsLog(run.metrics, self._progress.step, active=active)
-        self._line = ProgressLine(num_steps, self._progress.step, active=active)
+        step = self._progress.step
+        self._log = MetricsLog(run.metrics, step, active=active, trackers=trackers)
+        self._rates = learning_rates(config, plan.epoch_steps)
+        self._line = ProgressLine(len(self._rates), step, self._programs.clock, active=active)
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
         # As if the run had never stopped: `seconds` adds up over restarts.
         self._began = time.perf_counter() - self._progress.seconds
@@ -167,7 +183,7 @@ class Trainer:
         self._line.say(
             f'finished: {self._run.path}, step {progress.step}, '
             f'{format_duration(progress.seconds)} of training, {progress.describe_best()}, '
-            f'parameters {digest(self._state.params)[:12]}'
+            f'parameters {digest(self._deployed())[:12]}'
         )
         return True
 
@@ -178,16 +194,19 @@ class Trainer:
         saved = None
         if self._checkpoints:
             saved = self._checkpoints.restore_latest(start.params, start.opt_state)
+            if saved is None and (source := self._config.train.init_from):
+                params = WarmStart.open(source, params).params(params, self._plan.vocab)
+                start = init_state(params, self._optimizer)
         *trees, fields = saved or (start.params, start.opt_state, {})
         progress = Progress.of(processes.on_first(lambda: fields))
         # Only host 0 reaches the checkpoints. `finite` is not saved: a saved state always is.
-        params, opt_state = processes.of_first_host(trees)
+        params, opt_state = swap_average(*processes.of_first_host(trees))
         state = TrainState(jnp.int32(progress.step), params, opt_state, start.finite)
         return sharding.replicate(state, self._plan.mesh), progress
 
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
-        progress, watch = self._progress, Stopwatch()
+        progress, watch = self._progress, Stopwatch(self._programs.clock)
         epoch, before = self._feed.epoch(progress.epoch, progress.step_in_epoch), None
         for index, batches in enumerate(watch.timed(epoch)):
             on_devices = [self._on_devices(batch) for batch in batches]
@@ -231,7 +250,7 @@ class Trainer:
             like = {key: sharding.reshaped(x, *x.shape) for key, x in batch.items()}
             self._dispatcher.expect(self._state, [like | {'packed_position': packed}] * num_steps)
         if self._validate is not None:
-            self._validate.expect(self._state.params)
+            self._validate.expect(self._deployed())
 
     def _settle(self, execution: _Execution | None, watch: Stopwatch) -> None:
         """Wait for steps that were dispatched before; check and log them."""
@@ -243,28 +262,36 @@ class Trainer:
                 self._give_up(number, batch, values)
             # Other hosts have about the same number of captions; asking them would take time.
             watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * processes.num_hosts())
-        logged = _due(execution.steps, self._config.train.log_steps)
-        if not logged:
+        logged, epoch = (
+            _due(execution.steps, self._config.train.log_steps),
+            self._progress.epoch + 1,
+        )
+        # However rarely steps are logged, a user sees one of each epoch.
+        ends_epoch = bool(_due(execution.steps, self._plan.epoch_steps))
+        if not logged and not (ends_epoch and self._line.epoch < epoch):
             return
-        speed, epoch = watch.read(), self._progress.epoch + 1
-        records = {number: by_step[number - execution.steps[0]] | speed for number in logged}
-        for number, record in records.items():
-            self._log.write({'step': number, 'epoch': epoch} | record)
-        self._line.show(logged[-1], epoch, records[logged[-1]])
+        speed, memory = watch.read(), mapped.peak_memory()
+        for number in logged:
+            record = {'step': number, 'epoch': epoch, 'lr': float(self._rates[number - 1])}
+            values = by_step[number - execution.steps[0]]
+            self._log.write(record | values | speed | memory)
+        shown = logged[-1] if logged else execution.steps[-1]
+        self._line.show(shown, epoch, by_step[shown - execution.steps[0]] | speed)
 
     def _end_epoch(self) -> None:
         progress = self._progress
         progress.ended_epoch()
         score = None
         if self._validate is not None:
-            scores = self._validate(self._state.params)
+            scores = self._validate(self._deployed())
             cider, loss = scores['val_cider'], scores['val_loss']
             score = ValidationScore.of(cider, loss, self._num_val_clips())
             progress.validated(score)
             self._log.write({'step': progress.step, 'epoch': progress.epoch} | scores)
             self._line.say(
                 f'epoch {progress.epoch}/{self._config.train.epochs}  '
-                f'validation loss {loss:.3f}  CIDEr {cider:.1f}  ({progress.describe_best()})'
+                f'validation loss {loss:.3f}  BLEU-4 {scores["val_bleu4"]:.1f}  CIDEr {cider:.1f}  '
+                f'({progress.describe_best()})'
             )
         self._save_epoch(score)
 
@@ -276,12 +303,15 @@ class Trainer:
             self._save(score)
 
     def _save(self, score: ValidationScore | None) -> None:
-        progress, state = self._progress, self._state
+        progress = self._progress
         progress.seconds = time.perf_counter() - self._began
         if self._checkpoints:
-            self._checkpoints.save(
-                progress.step, state.params, state.opt_state, dataclasses.asdict(progress), score
-            )
+            trees = swap_average(self._state.params, self._state.opt_state)
+            self._checkpoints.save(progress.step, *trees, dataclasses.asdict(progress), score)
+
+    def _deployed(self) -> PyTree:
+        """Return the parameters to evaluate: the average of the weights, if one is kept."""
+        return swap_average(self._state.params, self._state.opt_state)[0]
 
     def _wait_for_checkpoints(self) -> None:
         if self._checkpoints:
@@ -315,9 +345,10 @@ class Trainer:
     def _announce(self) -> None:
         """Describe the run to the user before the first step."""
         num_params = sum(x.size for x in jax.tree.leaves(self._state.params))
-        step = self._progress.step
+        step, source = self._progress.step, self._config.train.init_from
+        starts = f'starts from {source}' if source else 'starts'
         self._line.say(
-            f'{self._run.path} {f"resumes at step {step}" if step else "starts"}: '
+            f'{self._run.path} {f"resumes at step {step}" if step else starts}: '
             f'{num_params / 1e6:.1f} M parameters, '
             f'{len(self._run.vocab)} words, {self._config.train.epochs} epochs of '
             f'{self._plan.epoch_steps} steps of {self._config.train.batch_size} captions, '

@@ -19,6 +19,7 @@ from stg_jax.ops.packing import Packing
 from stg_jax.ops.platform import is_for_cpu
 from stg_jax.parallel.mapped import over_devices
 from stg_jax.parallel.sharding import AXIS
+from stg_jax.train.augment import Augmentation
 
 PyTree = Any
 
@@ -50,6 +51,7 @@ def make_train_step(
     *,
     seed: int,
     accumulate: int,
+    augment: Augmentation = lambda batch, rng: batch,
 ) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """Build `train_step(state, batch) -> (state, metrics)`, to be mapped over the axis `AXIS`.
 
@@ -62,12 +64,15 @@ def make_train_step(
       optimizer: turns the mean gradient per real token into updates.
       seed: of dropout, together with the step and the device.
       accumulate: micro-batches whose gradients are summed before the update.
+      augment: changes features at random, see `make_augmentation`.
     """
 
     def train_step(state: TrainState, batch: DeviceBatch):
         # By step and device, not by split keys in the state: a resumed run needs no saved keys.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+        # Micro-batches fold in the numbers before this one.
+        batch = augment(batch, jax.random.fold_in(rng, accumulate))
         # Of all devices and micro-batches: a mean of their means would weight captions by chance.
         num_tokens = jnp.maximum(over_devices(jnp.sum(_is_real(batch))), 1)
 
@@ -111,17 +116,18 @@ def _objective(params, model, loss, batch, dropout_rng):
     token_BKL = batch['tokens']
     target_BKL, real_BKL = token_BKL[..., 1:], _is_real(batch)
     packing = Packing.of(batch.get('packed_position'), target_BKL.shape)
-    states = model.apply(
-        {'params': params},
-        batch,
-        token_BKL[..., :-1],
-        dropout_rng is not None,
-        packing,
-        rngs=None if dropout_rng is None else {'dropout': dropout_rng},
-        method='states',
-    )
-    words = Words.of(target_BKL, real_BKL, batch['object_mask'].any((1, 2)))
-    total, terms = objective(states, words, packing, loss)
+
+    def states(rng):
+        rngs = None if rng is None else {'dropout': rng}
+        inputs = batch, token_BKL[..., :-1], rng is not None, packing
+        return model.apply({'params': params}, *inputs, rngs=rngs, method='states')
+
+    again = None
+    if loss.r_drop and dropout_rng is not None:
+        again = states(jax.random.fold_in(dropout_rng, 1))
+    has_object_B = batch['object_mask'].any((1, 2))
+    words = Words.of(target_BKL, real_BKL, has_object_B, batch.get('caption_weight'))
+    total, terms = objective(states(dropout_rng), words, packing, loss, again)
     return total, terms | {'tokens': jnp.sum(real_BKL, dtype=jnp.float32)}
 
 

@@ -1,3 +1,4 @@
+const FAINT_HEAT = 0.05; // of the caption's most relevant cell; a word below it has none
 const MISSED = 0.01; // log-probability; smaller losses count as none
 
 function percent(value) {
@@ -49,6 +50,26 @@ function tellTeacher(data, word) {
   return `Teacher, ${data.teacher} branch: ${said}${tellLinks(data, lit)} ${tellAttention(data, data.teacher, word)}`;
 }
 
+/** Read a digit of the heat map: a share of the caption's most relevant cell. */
+function heatOf(digit) {
+  return parseInt(digit, 36) / 35;
+}
+
+/** Find the most relevant cell of the grid: frame, cell and heat. */
+function hottest(rows) {
+  const heats = rows.map((row) => [...row].map(heatOf));
+  const t = largest(heats.map((row) => Math.max(...row))), n = largest(heats[t]);
+  return { t, n, heat: heats[t][n], side: Math.sqrt(rows[t].length) };
+}
+
+/** Describe where the heat map of a word is hottest. */
+function tellHeat(data, word) {
+  if (!data.heat) return '';
+  const { t, n, heat, side } = hottest(data.heat[word]);
+  const place = `row ${Math.floor(n / side) + 1}, column ${n % side + 1} of frame ${t + 1}`;
+  return heat >= FAINT_HEAT ? ` The cell that speaks for it most is ${place}.` : ' No cell stands out.';
+}
+
 /** Describe the grid cell that a word misses most, if objects are cells. */
 function tellCell(data, word) {
   if (!data.cells) return '';
@@ -65,7 +86,7 @@ function tellStudent(data, word) {
     : 'no single frame is missed.';
   // A joint decoder has one attention, which is described with the teacher.
   const attention = data.student === data.teacher ? '' : ` ${tellAttention(data, data.student, word)}`;
-  return `Student, ${data.student} branch: ${said}${tellCell(data, word)}${attention}`;
+  return `Student, ${data.student} branch: ${said}${tellHeat(data, word)}${tellCell(data, word)}${attention}`;
 }
 
 /** Describe in words what the picture shows, one line per branch, for screen readers. */

@@ -1,5 +1,7 @@
 """The paper's picture of a clip: frames, objects, links in space and time, and the caption."""
 
+import dataclasses
+import math
 import os
 import textwrap
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ import numpy as np
 from stg_jax.errors import UserError
 from stg_jax.visualize.jpeg import from_jpeg
 from stg_jax.visualize.matplotlib import new_figure, save_figure
-from stg_jax.visualize.page_data import ReportEntry, lit_objects, strongest
+from stg_jax.visualize.page_data import LEAST, ReportEntry, lit_objects, strongest
 
 SUFFIXES = ('.png', '.svg', '.pdf')
 # Frames drawn of a clip. They are consecutive, because links in time join neighbours only.
@@ -26,15 +28,54 @@ _LINE, _LETTER = 0.19, 0.075
 # Letters of the words at an object.
 _LONGEST = 40
 _KEY = 'red: alike in time, blue: overlap in space, yellow: speaks for the word'
+_HEAT, _HEAT_KEY = '#00c2d1', 'tinted: cells that speak for words; each word is at its best cell'
+_HOTTEST = 0.6  # opacity of the most relevant cell
 
+Place = tuple[int, int]  # frame, object or cell
 Corners = Callable[[int, int], np.ndarray]  # (t, n) -> x1 y1 x2 y2 on the drawing
 
 
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A row of frames: the objects of the teacher, or the grid cells of the student.
+
+    Attributes:
+      entry: the clip.
+      drawn: its frames that are drawn.
+      is_grid: whether words are placed at cells.
+      words_at: the words at each object or cell.
+      title: lines above the row.
+    """
+
+    entry: ReportEntry
+    drawn: range
+    is_grid: bool
+    words_at: dict[Place, list[str]]
+    title: str
+
+    @property
+    def ratio(self) -> float:
+        """Height / width of a frame."""
+        height, width = from_jpeg(self.entry.frames[0]).shape[:2]
+        return height / width
+
+    @property
+    def columns(self) -> float:
+        """Width of the row with its gaps, in frames."""
+        return _PITCH * (len(self.drawn) - 1) + 1
+
+    @property
+    def head(self) -> float:
+        """Height of the title in inches."""
+        return _LINE * (self.title.count('\n') + 1.6)
+
+
 def write_figure(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -> None:
-    """Draw one row of frames for each clip.
+    """Draw a row of frames for each clip, and a second one if its student reads a grid.
 
     Red arrows link objects in time, blue lines in space, and each word is written at the object
-    that speaks for it most. For a long clip the frames around the most relevant one are drawn.
+    that speaks for it most. In the row of a grid, cells that speak for words are tinted. For a long
+    clip the frames around the most relevant one are drawn.
 
     Raises:
       UserError: the suffix is not in `SUFFIXES`, or Matplotlib is not installed.
@@ -42,88 +83,121 @@ def write_figure(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{path} must end in {", ".join(SUFFIXES)} to be a figure')
-    width = _WIDTH * max(_columns(len(_drawn(each))) for each in entries)
-    titles = [_title(each, width) for each in entries]
-    heights = [_WIDTH * _ratio(each) for each in entries]
-    total = sum(heights) + sum(map(_head, titles))
+    width = _WIDTH * max(_PITCH * (len(_drawn(each)) - 1) + 1 for each in entries)
+    rows = [row for entry in entries for row in _rows(entry, width)]
+    heights = [_WIDTH * row.ratio for row in rows]
+    total = sum(heights) + sum(row.head for row in rows)
     figure = new_figure(width, total)
     figure.set_layout_engine('none')  # every position is computed here
     top = total
-    for each, title, height in zip(entries, titles, heights, strict=True):
-        top -= _head(title) + height
-        wide = _WIDTH * _columns(len(_drawn(each))) / width
+    for row, height in zip(rows, heights, strict=True):
+        top -= row.head + height
+        wide = _WIDTH * row.columns / width
         axes = figure.add_axes((0, top / total, wide, height / total))
-        _draw_clip(axes, each)
-        axes.set_title(title, fontsize=9, loc='left', pad=5)
+        _draw_row(axes, row)
+        axes.set_title(row.title, fontsize=9, loc='left', pad=5)
     save_figure(figure, path, dpi=150)
 
 
-def _head(title: str) -> float:
-    """Compute the height of a title in inches."""
-    return _LINE * (title.count('\n') + 1.6)
-
-
-def _columns(num_frames: int) -> float:
-    """Compute the width of a row of frames with its gaps, in frames."""
-    return _PITCH * (num_frames - 1) + 1
-
-
-def _ratio(entry: ReportEntry) -> float:
-    """Compute height / width of a frame."""
-    height, width = from_jpeg(entry.frames[0]).shape[:2]
-    return height / width
+def _rows(entry: ReportEntry, width: float) -> list[_Row]:
+    """Compose the rows of a clip for a figure of this width in inches."""
+    explanation, drawn = entry.explanation, _drawn(entry)
+    caption = (entry.captions[0][0] if entry.captions else '') or '(no words)'
+    named = f'{entry.name}: {caption}'
+    rows = []
+    if explanation.teacher or explanation.relevance_LTG is None:
+        words_at, elsewhere = _place_words(entry, explanation.relevance_LTN, drawn)
+        key = f'{_KEY} (teacher: {explanation.teacher} branch){elsewhere}'
+        lines = [named, key] if explanation.teacher else [named]
+        rows.append(_Row(entry, drawn, False, words_at, _title(lines, width)))
+    if explanation.relevance_LTG is not None:
+        words_at, elsewhere = _place_words(entry, explanation.relevance_LTG, drawn)
+        key = f'{_HEAT_KEY} (student: {explanation.student} branch){elsewhere}'
+        lines = [key] if rows else [named, key]
+        rows.append(_Row(entry, drawn, True, words_at, _title(lines, width)))
+    return rows
 
 
 def _drawn(entry: ReportEntry) -> range:
     """Choose the frames to draw."""
-    num_frames, relevance_LTN = len(entry.frames), entry.explanation.relevance_LTN
+    explanation, num_frames = entry.explanation, len(entry.frames)
+    relevance_LTM = explanation.relevance_LTN
+    if relevance_LTM is None:
+        relevance_LTM = explanation.relevance_LTG
     drawn = min(num_frames, _MOST_FRAMES)
-    if relevance_LTN is None or not len(relevance_LTN):
+    if relevance_LTM is None or not len(relevance_LTM):
         return range(drawn)
     # Centred on the single most relevant object of any word, which is what readers look for.
-    best = int(relevance_LTN.max((0, 2)).argmax())
+    best = int(relevance_LTM.max((0, 2)).argmax())
     first = min(max(best - drawn // 2, 0), num_frames - drawn)
     return range(first, first + drawn)
 
 
-def _draw_clip(axes: Any, entry: ReportEntry) -> None:
+def _draw_row(axes: Any, row: _Row) -> None:
     """Draw the frames side by side, in units of a frame's width, y downwards."""
-    ratio, drawn = _ratio(entry), _drawn(entry)
+    entry, ratio, drawn = row.entry, row.ratio, row.drawn
     for t in drawn:
         left = _PITCH * (t - drawn.start)
         axes.imshow(from_jpeg(entry.frames[t]), extent=(left, left + 1, ratio, 0), aspect='auto')
+    box_TM4 = _cell_boxes(entry) if row.is_grid else entry.explanation.box_TN4
 
     def corners(t: int, n: int) -> np.ndarray:
-        box_4 = entry.explanation.box_TN4[t, n] * (1, ratio, 1, ratio)
-        return box_4 + (_PITCH * (t - drawn.start), 0) * 2
+        return box_TM4[t, n] * (1, ratio, 1, ratio) + (_PITCH * (t - drawn.start), 0) * 2
 
-    words_at, _ = _place_words(entry, drawn)
-    _draw_boxes(axes, entry, drawn, corners, words_at)
-    _draw_links(axes, entry, drawn, corners)
-    _draw_words(axes, words_at, corners)
-    axes.set_xlim(0, _columns(len(drawn)))
+    if row.is_grid:
+        _draw_heat(axes, row, corners)
+    else:
+        _draw_boxes(axes, entry, drawn, corners, row.words_at)
+        _draw_links(axes, entry, drawn, corners)
+    _draw_words(axes, row.words_at, corners, _HEAT if row.is_grid else _BOX)
+    axes.set_xlim(0, row.columns)
     axes.set_ylim(ratio, 0)
     axes.set_axis_off()
 
 
+def _cell_boxes(entry: ReportEntry) -> np.ndarray:
+    """Compute x1 y1 x2 y2 of the cells of the grid, (T, G, 4)."""
+    assert entry.explanation.relevance_LTG is not None  # rows of a grid have one
+    _, num_frames, num_cells = entry.explanation.relevance_LTG.shape
+    side = math.isqrt(num_cells)
+    y_G, x_G = np.indices((side, side)).reshape(2, -1)
+    box_G4 = np.stack([x_G, y_G, x_G + 1, y_G + 1], axis=-1) / side
+    return np.broadcast_to(box_G4, (num_frames, num_cells, 4))
+
+
 def _place_words(
-    entry: ReportEntry, drawn: range
-) -> tuple[dict[tuple[int, int], list[str]], list[str]]:
-    """Assign each word to its most relevant drawn object.
+    entry: ReportEntry, relevance_LTM: np.ndarray | None, drawn: range
+) -> tuple[dict[Place, list[str]], str]:
+    """Assign each word to the drawn object or cell that is most relevant for it.
 
     Returns:
-      The words at each object (t, n), and the words whose objects are in frames not drawn.
+      The words at each place, and a remark on the words whose places are in frames not drawn.
     """
-    words_at: dict[tuple[int, int], list[str]] = {}
+    words_at: dict[Place, list[str]] = {}
     elsewhere = []
-    rows = lit_objects(entry.explanation.relevance_LTN)
-    for word, row in zip(entry.explanation.words, rows, strict=False):
+    for word, row in zip(entry.explanation.words, lit_objects(relevance_LTM), strict=False):
         inside = [(t, n) for t, n, _ in row if t in drawn]
         if inside:
             words_at.setdefault(inside[0], []).append(word)
         elif row:
             elsewhere.append(word)
-    return words_at, elsewhere
+    unseen = f'; in other frames: {" ".join(dict.fromkeys(elsewhere))}' if elsewhere else ''
+    return words_at, unseen
+
+
+def _draw_heat(axes: Any, row: _Row, corners: Corners) -> None:
+    """Tint each cell by its relevance for the word that it speaks for most."""
+    from matplotlib.patches import Rectangle
+
+    relevance_LTG = row.entry.explanation.relevance_LTG
+    assert relevance_LTG is not None
+    heat_TG = relevance_LTG.max(0, initial=0)
+    share_TG = heat_TG / max(heat_TG.max(initial=0), np.finfo(np.float32).tiny)
+    for t, n in np.argwhere(share_TG > LEAST):
+        if t in row.drawn:
+            x1, y1, x2, y2 = corners(t, n)
+            look = {'facecolor': _HEAT, 'alpha': _HOTTEST * share_TG[t, n], 'linewidth': 0}
+            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
 
 
 def _draw_boxes(
@@ -167,9 +241,9 @@ def _draw_links(axes: Any, entry: ReportEntry, drawn: range, corners: Corners) -
             axes.annotate('', ends[1], ends[0], arrowprops=look | {'path_effects': casing})
 
 
-def _draw_words(axes: Any, words_at: dict[tuple[int, int], list[str]], corners: Corners) -> None:
+def _draw_words(axes: Any, words_at: dict[Place, list[str]], corners: Corners, colour: str) -> None:
     """Write the words above their boxes, but inside the frame; each word once."""
-    label = {'facecolor': _BOX, 'edgecolor': 'none', 'pad': 1.5}
+    label = {'facecolor': colour, 'edgecolor': 'none', 'pad': 1.5}
     for place, words in words_at.items():
         x1, y1, x2, _ = corners(*place)
         # Labels grow towards the centre of their frame, so that none leaves it.
@@ -179,14 +253,8 @@ def _draw_words(axes: Any, words_at: dict[tuple[int, int], list[str]], corners: 
         axes.text(x2 if is_right else x1, y1, said, fontsize=8, bbox=label, **side)
 
 
-def _title(entry: ReportEntry, width: float) -> str:
-    """Compose the title: name, caption, the key to the colours, words in frames not drawn."""
-    caption = (entry.captions[0][0] if entry.captions else '') or '(no words)'
-    lines = [f'{entry.name}: {caption}']
-    if entry.explanation.teacher:
-        _, elsewhere = _place_words(entry, _drawn(entry))
-        unseen = f'; in other frames: {" ".join(dict.fromkeys(elsewhere))}' if elsewhere else ''
-        lines.append(f'{_KEY} (teacher: {entry.explanation.teacher} branch){unseen}')
+def _title(lines: Sequence[str], width: float) -> str:
+    """Wrap the lines of a title to the width of the figure in inches."""
     # Matplotlib does not wrap text; widths of letters are estimated, not measured.
     letters = max(20, int(width / _LETTER))
     return _plain('\n'.join(textwrap.fill(' '.join(line.split()), letters) for line in lines))

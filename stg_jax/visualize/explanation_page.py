@@ -65,6 +65,13 @@ _CELL = (
 )
 
 
+_HEAT = (
+    _mark('heat', 'rect width="34" height="12" opacity=".8"'),
+    'student',
+    'how much a cell of the frame speaks for the word: gradient times input',
+)
+
+
 def write_page(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -> None:
     """Write the report to a file, whole or not at all."""
     files.write_text(path, render_page(entries))
@@ -133,8 +140,10 @@ def _caption(text: str, score: float) -> str:
 
 def _legend(explanation: Explanation) -> Iterator[str]:
     """Yield the meaning of each mark and its branch, for the branches that the run has."""
-    has_cells = explanation.saliency_LTN is not None
-    for mark, kind, text in (*_MARKS, _CELL) if has_cells else _MARKS:
+    marks = [*_MARKS]
+    marks += [_HEAT] if explanation.relevance_LTG is not None else []
+    marks += [_CELL] if explanation.saliency_LTN is not None else []
+    for mark, kind, text in marks:
         branch = getattr(explanation, kind) if kind else ''
         if branch is not None:
             whose = f' ({kind}: {html.escape(branch)} branch)' if branch else ''

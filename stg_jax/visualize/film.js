@@ -3,6 +3,7 @@ const KINDS = [['space', 0], ['time', 1]]; // kind of a link, and how many frame
 const MOST_TAGS = 3; // more would hide the picture
 const LONGEST = 28; // letters of a tag
 const DARKEST = 0.7; // opacity of the most missed cell
+const HOTTEST = 0.8; // opacity of the most relevant cell
 const FAINTEST = 0.3; // opacity of the least relevant lit box
 
 function draw(parent, kind, name, attributes) {
@@ -14,11 +15,9 @@ function draw(parent, kind, name, attributes) {
 
 /** Compute the position of every object on the film, in pixels of the film. */
 function places(section, data) {
-  const images = section.querySelectorAll('.film img');
+  const frames = framesOf(section);
   return data.objects.map((objects, t) => {
-    const image = images[t];
-    const left = image.offsetLeft, top = image.offsetTop;
-    const wide = image.clientWidth, high = image.clientHeight;
+    const { left, top, wide, high } = frames[t];
     return new Map(objects.map(([n, name, x1, y1, x2, y2]) => [n, {
       name, x: left + x1 * wide, y: top + y1 * high, width: (x2 - x1) * wide, height: (y2 - y1) * high,
       frame: { left, top, right: left + wide, bottom: top + high },
@@ -65,6 +64,28 @@ function showCells(svg, boxes, cells, most) {
     if (cells[t][n] < MISSED) return;
     draw(svg, 'rect', 'cell', { x, y, width, height, opacity: DARKEST * cells[t][n] / most });
   }));
+}
+
+/** Compute the geometry of every frame on the film, in pixels of the film. */
+function framesOf(section) {
+  return [...section.querySelectorAll('.film img')].map((image) => ({
+    left: image.offsetLeft, top: image.offsetTop, wide: image.clientWidth, high: image.clientHeight,
+  }));
+}
+
+/** Tint the cells of the grid that speak for the word, one digit of `rows` for each. */
+function showHeat(svg, frames, rows) {
+  frames.forEach(({ left, top, wide, high }, t) => {
+    const side = Math.sqrt(rows[t].length), width = wide / side, height = high / side;
+    [...rows[t]].forEach((digit, n) => {
+      const heat = heatOf(digit);
+      if (heat < FAINT_HEAT) return;
+      draw(svg, 'rect', 'heat', {
+        x: left + n % side * width, y: top + Math.floor(n / side) * height, width, height,
+        opacity: HOTTEST * Math.sqrt(heat), // the root lets words of little relevance be seen
+      });
+    });
+  });
 }
 
 /** Label a lit object at the top of its box, within its frame. */

@@ -47,6 +47,7 @@ function show(section, data, scales, word) {
   const lit = data.lit[word] || [];
   const keys = new Set(lit.map(([t, n]) => `${t} ${n}`));
   svg.replaceChildren();
+  if (word !== null && data.heat) showHeat(svg, framesOf(section), data.heat[word]);
   if (word !== null && data.cells) showCells(svg, boxes, data.cells[word], scales.cells);
   showLinks(svg, data, boxes, slider.value / 100, (t, n) => word === null || keys.has(`${t} ${n}`));
   showBoxes(svg, boxes, lit, scales.lit);
@@ -58,11 +59,13 @@ function show(section, data, scales, word) {
   showBars(section, data, scales, word);
 }
 
-/** Scroll the film to the frame of the most relevant object. */
-function reveal(section, lit) {
-  if (!lit.length) return;
+/** Scroll the film to the frame of the most relevant object, without objects to the hottest cell. */
+function reveal(section, data, word) {
+  const lit = data.lit[word] || [];
+  if (word === null || !(lit.length || data.heat)) return;
+  const t = lit.length ? lit[0][0] : hottest(data.heat[word]).t;
   const strip = section.querySelector('.strip');
-  const frame = section.querySelectorAll('.film figure')[lit[0][0]];
+  const frame = section.querySelectorAll('.film figure')[t];
   strip.scrollLeft = frame.offsetLeft - (strip.clientWidth - frame.clientWidth) / 2;
 }
 
@@ -92,7 +95,7 @@ function start(section) {
     kept = word;
     buttons.forEach((button, i) => button.setAttribute('aria-pressed', String(i === word)));
     redraw();
-    reveal(section, data.lit[word] || []);
+    reveal(section, data, word);
   };
   buttons.forEach((button, i) => {
     button.addEventListener('pointerenter', () => pass(i));

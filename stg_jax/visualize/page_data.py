@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ LINKS_PER_OBJECT = 3  # the strongest of each kind
 # An object stands out for a word if its relevance reaches the share LIT of the word's most relevant
 # object, and LEAST of the caption's: otherwise a word without support would light up noise.
 LIT, LEAST = 0.3, 0.05
+HEAT_LEVELS = 36  # of the heat map, one digit each
 _BRANCH_FIELDS = ('log_p', 'attention')
 
 Link = tuple[int, int, int, float]  # frame, object, other object, strength
@@ -62,6 +64,7 @@ def page_data(entry: ReportEntry) -> dict[str, Any]:
         'lit': lit_objects(explanation.relevance_LTN),
         'saliency': _rounded(explanation.saliency_LT),
         'cells': _rounded(explanation.saliency_LTN),
+        'heat': heat_map(explanation.relevance_LTG),
         'disagreement': _rounded(explanation.disagreement_L),
         **{
             field: {name: _rounded(x_L) for name, x_L in getattr(explanation, field).items()}
@@ -94,6 +97,21 @@ def lit_objects(relevance_LTN: np.ndarray | None) -> list[list[tuple[int, int, f
         order = (-relevance_TN[tuple(places.T)]).argsort(kind='stable')
         rows.append([(int(t), int(n), _short(relevance_TN[t, n])) for t, n in places[order]])
     return rows
+
+
+def heat_map(relevance_LTG: np.ndarray | None) -> list[list[str]] | None:
+    """Write the relevance of grid cells as a string of digits for each word and frame.
+
+    Cells are listed row by row. The digits, 0 to 9 and a to z, are shares of the relevance of the
+    caption's most relevant cell; cells that speak against a word get 0.
+    """
+    if relevance_LTG is None:
+        return None
+    most = max(relevance_LTG.max(initial=0), np.finfo(np.float32).tiny)
+    # Numbers would take six times the space, and a film has hundreds of segments.
+    level_LTG = np.round(relevance_LTG.clip(0) / most * (HEAT_LEVELS - 1)).astype(int)
+    digits = np.array(list(string.digits + string.ascii_lowercase))
+    return [[''.join(digits[level_G]) for level_G in level_TG] for level_TG in level_LTG]
 
 
 def strongest_links(entry: ReportEntry, number: int) -> list[tuple[str, str, str, float]]:

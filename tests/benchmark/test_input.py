@@ -8,11 +8,11 @@ import pytest
 from absl.testing import flagsaver
 
 from configs import common
-from launch import benchmark
 from stg_jax.benchmark import input as input_suite
 from stg_jax.benchmark import random_files, timing
 from stg_jax.benchmark.timing import table
 from stg_jax.cli import app
+from stg_jax.commands import benchmark
 from stg_jax.data.clip import check_clip
 from stg_jax.feature_files.open import open_frames, open_objects
 from tests.fakes.fake_run import ROOT
@@ -57,7 +57,7 @@ def test_the_input_suite_reports_every_stage(here, tmp_path, monkeypatch, capsys
 
 def test_the_command_starts_without_the_heavy_libraries():
     code = (
-        'import sys, launch.benchmark, stg_jax.benchmark.input;'
+        'import sys, stg_jax.commands.benchmark, stg_jax.benchmark.input;'
         'sys.exit(bool({"tensorflow", "jax"} & sys.modules.keys()))'
     )
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

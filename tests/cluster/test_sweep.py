@@ -12,6 +12,7 @@ import pytest
 from etils import epath
 
 from configs import common
+from stg_jax.cli import program
 from stg_jax.cluster import sweep
 from stg_jax.cluster.sweep import check_runs, make_runs, parse_settings
 from stg_jax.errors import UserError
@@ -86,7 +87,9 @@ def calls(tmp_path, monkeypatch):
     """Put small programs in the place of train.py and evaluate.py; return what they write to."""
     (tmp_path / 'train.py').write_text(TRAIN)
     (tmp_path / 'evaluate.py').write_text(EVALUATE)
-    monkeypatch.setattr(sweep, '_LAUNCH', tmp_path)
+    monkeypatch.setattr(
+        program, 'command', lambda name: [sys.executable, str(tmp_path / f'{name}.py')]
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path / 'calls'
 
@@ -137,7 +140,7 @@ def test_the_flags_of_the_config_reach_the_training(tmp_path):
     finished = fake_run.run('sweep', *flags, '--seeds=1')
     assert finished.returncode == 2
     train, sweep = finished.stderr.splitlines()[-2:]
-    assert train.startswith('train.py: /no/such')
+    assert train.startswith('stg train: /no/such')
     assert sweep.startswith('sweep.py: 1 of 1 runs failed')
 
 

@@ -68,7 +68,7 @@ def test_a_full_size_step_runs_and_lowers_the_loss_of_its_batch():
     config = parse_config(msvd.get_config()).changed(optim__warmup=0.0)
     model = network(config, MSVD_WORDS)
     params = init_params(model, config.data, 0)
-    optimizer = make_optimizer(config.optim, 100)
+    optimizer = make_optimizer(config, 100)
     mesh = data_mesh()
     step = pmapped(make_train_step(model, config.loss, optimizer, seed=0, accumulate=1), mesh)
     state = replicate(init_state(params, optimizer), mesh)

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     'run': {'model', 'data'},
     'decode': {'run', 'model', 'ops', 'parallel', 'data'},
     'extract': {'data'},
-    'cli': {'parallel'},
+    'cli': {'parallel', 'configs'},
     'evaluate': {'visualize', 'decode', 'run', 'parallel', 'datasets', 'data', 'cli'},
     'train': {'cli', 'evaluate', 'decode', 'run', 'parallel', 'model', 'ops', 'data'},
     'explain': {'ops', 'decode', 'run', 'model', 'datasets', 'data'},
@@ -35,23 +35,18 @@ MAY_IMPORT = {
         *('prepare', 'extract', 'train', 'decode', 'run', 'parallel', 'model', 'ops', 'datasets'),
         *('data', 'cli', 'configs'),
     },
+    'share': {'evaluate', 'extract', 'decode', 'run', 'data'},
     'api': {'captioning', 'prepare', 'evaluate', 'train', 'decode', 'run', 'parallel'},
     'cluster': {'cli', 'evaluate', 'run', 'model'},
     'configs': set(),
-    'launch': {
+    'commands': {
         *('configs', 'cli', 'cluster', 'benchmark', 'prepare', 'train', 'evaluate', 'captioning'),
-        *(
-            'serve',
-            'visualize',
-            'explain',
-            'extract',
-            'decode',
-            'run',
-            'parallel',
-            'datasets',
-            'data',
-        ),
+        *('visualize', 'explain', 'extract', 'decode', 'run', 'parallel', 'datasets', 'data'),
+        'serve',
+        'share',
     },
+    'launch': {'commands'},
+    '__main__': {'commands'},
     'config': set(),
     'errors': set(),
     'files': set(),
@@ -76,6 +71,7 @@ DEVICE_WORDS = {
 
 def module_name(path):
     parts = path.relative_to(ROOT).with_suffix('').parts
+    parts = ('stg_jax', *parts) if parts[0] == 'configs' else parts  # as they are imported
     return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
@@ -87,7 +83,7 @@ PEER = 'stg_jax.benchmark.torch_peer'  # plain PyTorch, which trains and sees de
 def part_of(name):
     """Return the part of the project that a module belongs to, None for another's module."""
     top, *rest = name.split('.')
-    if top in ('configs', 'launch'):
+    if top == 'launch':
         return top
     return rest[0] if top == 'stg_jax' and rest else None
 
@@ -164,7 +160,7 @@ def test_only_one_part_knows_of_devices_and_processes():
 
 @pytest.mark.parametrize(
     'module',
-    ['stg_jax.decode.captioner', 'stg_jax.train.loop', 'configs.common'],
+    ['stg_jax.decode.captioner', 'stg_jax.train.loop', 'stg_jax.configs.common'],
 )
 def test_training_and_decoding_work_without_tensorflow(module):
     code = f'import sys, {module}; sys.exit("tensorflow" in sys.modules)'

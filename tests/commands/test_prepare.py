@@ -172,6 +172,7 @@ def test_msvd_reads_the_real_subset(tmp_path):
     folder = real_data('msvd')
     kinds = ('appearance', 'motion', 'objects')
     flags = [f'--{kind}={folder / "features" / kind}.hdf5' for kind in kinds]
+    flags.append(f'--grid={folder}/features/grid_lite0.hdf5')
     out = tmp_path / 'data'
     run = prepared('msvd', f'--annotations={folder / "annotations"}', *flags, f'--out={out}')
     assert 'test' in run.stderr and '27763' in run.stderr.replace(',', '')
@@ -179,7 +180,8 @@ def test_msvd_reads_the_real_subset(tmp_path):
     counts = {split: counts['clips'] for split, counts in manifest.splits.items()}
     assert counts == {'train': 285, 'val': 22, 'test': 71}
     assert (manifest.frames, manifest.objects) == (10, 5)
-    assert manifest.widths == {'appearance': 1024, 'motion': 359, 'object': 1024}
+    assert manifest.widths == {'appearance': 1024, 'motion': 359, 'object': 1024, 'grid': 320}
+    assert manifest.cells == 16 and 'grid' not in manifest.missing
     assert len(manifest.missing['motion']) == 9  # the tenth of the folder has no captions
 
 

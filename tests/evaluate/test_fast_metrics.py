@@ -1,5 +1,8 @@
 """Scores from references counted once, against pycocoevalcap, which counts them every time."""
 
+import collections
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,3 +79,60 @@ def test_every_ngram_has_its_own_number():
 def test_references_without_words_are_refused():
     with pytest.raises(UserError, match="no references for clip 'b'"):
         PreparedReferences({'a': ['x'], 'b': ['', ' ']})
+
+
+def grams(text, order):
+    words = text.split()
+    return collections.Counter(zip(*(words[i:] for i in range(order)), strict=False))
+
+
+def similarity(caption, reference, references, order):
+    """Return CIDEr-D of one order between two captions, as its paper defines it."""
+    frequency = collections.Counter(
+        gram
+        for texts in references.values()
+        for gram in {g for t in texts for g in grams(t, order)}
+    )
+
+    def weights(text):
+        return {
+            gram: count * np.log(len(references) / max(1, frequency[gram]))
+            for gram, count in grams(text, order).items()
+        }
+
+    ours, theirs = weights(caption), weights(reference)
+    product = sum(min(ours[gram], theirs.get(gram, 0)) * theirs.get(gram, 0) for gram in ours)
+    norm = np.sqrt(sum(x**2 for x in ours.values()) * sum(x**2 for x in theirs.values()))
+    apart = max(len(caption.split()) - 1, 0) - max(len(reference.split()) - 1, 0)
+    return 10 * product / norm * np.exp(-(apart**2) / 72) if norm else 0.0
+
+
+REFERENCES = {
+    'a': ['a man runs fast', 'a man runs', 'the dog barks', 'a man runs'],
+    'b': ['a dog barks', 'the dog barks loudly at a man'],
+    'c': ['one caption alone'],
+    'd': ['a', 'a man runs fast in the rain'],
+}
+
+
+def test_a_caption_left_out_is_compared_with_the_others_of_its_clip():
+    found = PreparedReferences(REFERENCES).leave_one_out()
+    assert np.isnan(found.pop('c')).all()
+    for clip, scores in found.items():
+        for number, score in enumerate(scores):
+            caption, others = REFERENCES[clip][number], list(REFERENCES[clip])
+            del others[number]
+            each = [
+                similarity(caption, other, REFERENCES, order)
+                for other, order in itertools.product(others, range(1, 5))
+            ]
+            assert score == pytest.approx(sum(each) / 4 / len(others), abs=1e-9)
+    assert found['a'][1] > found['a'][2]
+
+
+def test_many_captions_of_a_clip_score_as_they_do_alone():
+    prepared = PreparedReferences(REFERENCES)
+    texts = ['a man barks', 'the dog barks', '', 'a cat']
+    alone = [prepared.per_clip(dict.fromkeys('abcd', text))[0] for text in texts]
+    found = prepared.cider([*'dcba' * 4], [text for text in texts for _ in range(4)])
+    np.testing.assert_allclose(found, np.concatenate([each[::-1] for each in alone]))

@@ -12,10 +12,18 @@ from stg_jax.explain.attention import logits_and_attention
 from stg_jax.explain.explain import object_links, pad_words
 from stg_jax.explain.forward import student_of, teacher_of
 from stg_jax.explain.occlusion import cell_saliency, cells_make_frames, shown_log_p_fn
-from stg_jax.explain.relevance import PATH
+from stg_jax.explain.relevance import PATH, cell_relevance
 from stg_jax.run.build import build_model
 from tests.fakes.fake_captioner import MAX_WORDS, fake_captioner
-from tests.fakes.fake_data import APPEARANCE, FRAMES, OBJECTS, fake_clips
+from tests.fakes.fake_data import (
+    APPEARANCE,
+    CELL,
+    CELLS,
+    FRAMES,
+    OBJECTS,
+    fake_clips,
+    with_grid,
+)
 from tests.fakes.fake_network import fake_batch, random_params, small_model, small_network
 
 CAPTION = 'the red ball pushes'
@@ -136,7 +144,7 @@ def test_hiding_the_last_frame_is_as_if_the_clip_ended_before_it(network, batch,
     model, params, token_L = network
     shown_PT = np.ones((2, FRAMES), bool)
     shown_PT[1, -1] = False
-    found_PL = shown_log_p_fn(model, 'scene')(params, batch, token_L, shown_PT)
+    found_PL = shown_log_p_fn(model, 'scene', 'frame')(params, batch, token_L, shown_PT)
     shorter = {key: value[:, :-1] for key, value in batch.items()}
     for found_L, seen in zip(found_PL, (batch, shorter), strict=True):
         np.testing.assert_allclose(found_L, of_words(log_p_fn(seen)['scene'], token_L), atol=1e-5)
@@ -146,8 +154,8 @@ def test_what_is_hidden_changes_nothing(network, batch):
     model, params, token_L = network
     other = stack_clips(fake_clips(3)[2:], OBJECTS)
     none_PT, none_PTN = np.zeros((2, FRAMES), bool), np.zeros((2, FRAMES, OBJECTS), bool)
-    for branch, shown in (('scene', none_PT), ('object', none_PTN)):
-        log_p_fn = shown_log_p_fn(model, branch)
+    for branch, part, shown in (('scene', 'frame', none_PT), ('object', 'object', none_PTN)):
+        log_p_fn = shown_log_p_fn(model, branch, part)
         found = [log_p_fn(params, each, token_L, shown) for each in (batch, other)]
         np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
@@ -156,7 +164,7 @@ def test_hiding_an_object_is_as_if_it_were_not_there(network, batch, log_p_fn):
     model, params, token_L = network
     shown_PTN = np.ones((2, FRAMES, OBJECTS), bool)
     shown_PTN[:, 0, 1] = False
-    found_PL = shown_log_p_fn(model, 'object')(params, batch, token_L, shown_PTN)
+    found_PL = shown_log_p_fn(model, 'object', 'object')(params, batch, token_L, shown_PTN)
     without = log_p_fn(batch | {'object_mask': batch['object_mask'] & shown_PTN[:1]})
     np.testing.assert_allclose(found_PL[0], of_words(without['object'], token_L), atol=1e-5)
 
@@ -165,7 +173,8 @@ def test_saliency_is_what_a_word_loses_without_the_frame(explanation, network, b
     model, params, token_L = network
     shown_PT = np.ones((2, FRAMES), bool)
     shown_PT[1, 1] = False
-    all_L, without_L = shown_log_p_fn(model, 'scene')(params, batch, token_L, shown_PT)
+    log_p_fn = shown_log_p_fn(model, 'scene', 'frame')
+    all_L, without_L = log_p_fn(params, batch, token_L, shown_PT)
     np.testing.assert_allclose(explanation.saliency_LT[:, 1], (all_L - without_L)[:4], atol=1e-5)
 
 
@@ -218,6 +227,7 @@ def test_only_cells_whose_mean_is_the_frame_are_hidden(grid, batch):
 
 def test_an_explanation_says_what_the_branches_say(explanation, network, batch, log_p_fn):
     assert explanation.words == tuple(CAPTION.split())
+    assert explanation.relevance_LTG is None
     log_p = log_p_fn(batch)
     for name, found_L in explanation.log_p.items():
         np.testing.assert_allclose(found_L, of_words(log_p[name], network[2])[:4], atol=1e-5)
@@ -246,6 +256,69 @@ def test_one_decoder_over_both_branches_is_teacher_and_student():
     _, weight_BKLT = read({key: batch[key] for key in batch if key != 'tokens'})
     assert weight_BKLT.shape == (*token_BKL.shape, FRAMES)
     np.testing.assert_allclose(weight_BKLT.sum(-1), 1, atol=1e-5)
+
+
+GRID = {'scene_tokens': 'grid', 'grid_frames': 2, 'grid_poolings': 1}
+
+
+@pytest.fixture(scope='module')
+def of_grid():
+    """Return a function from a grid (1, T, G, C) to log-probabilities of words (L,), and a grid."""
+    model = small_model(max_words=MAX_WORDS, vocab_size=20, **GRID)
+    token_L = pad_words([5, 9, 7], MAX_WORDS)
+    batch = {key: value[:1] for key, value in fake_batch().items() if key != 'tokens'}
+    # Larger than usual, so that the grid makes a difference for every word.
+    params = random_params(model, batch, token_L[None, None, :-1], train=False, gain=2.0)
+
+    @jax.jit
+    def log_p(grid):
+        seen = batch | {'grid': grid}
+        outputs = model.apply({'params': params}, seen, token_L[None, None, :-1], False)
+        log_p_LV = jax.nn.log_softmax(outputs['scene'].logits_BKLV[0, 0])
+        return jnp.take_along_axis(log_p_LV, token_L[1:, None], axis=-1)[:, 0]
+
+    relevance = jax.jit(lambda factors: cell_relevance(*clip, factors))
+    clip = (model, params, batch, token_L, 'scene')
+    return log_p, batch['grid'], relevance
+
+
+def test_relevances_of_cells_add_up_to_what_the_whole_grid_brings(of_grid):
+    log_p, grid_BTGC, relevance = of_grid
+    level_BTGC = np.broadcast_to(np.median(grid_BTGC, axis=2, keepdims=True), grid_BTGC.shape)
+    brought_L = log_p(grid_BTGC) - log_p(level_BTGC)
+    most = np.abs(brought_L).max()
+    assert most > 0.02
+    found_LTG = relevance(PATH)
+    assert found_LTG.shape == (len(brought_L), FRAMES, CELLS)
+    np.testing.assert_allclose(found_LTG.sum((1, 2)), brought_L, atol=0.1 * most)
+
+
+def test_the_relevance_of_a_cell_is_what_the_words_lose_as_it_fades(of_grid):
+    log_p, grid_BTGC, relevance = of_grid
+    level_BT1C = np.median(grid_BTGC, axis=2, keepdims=True)
+    t, n, step = 1, 4, 0.05
+    ends = []
+    for size in (1 + step, 1 - step):
+        faded = grid_BTGC.copy()
+        faded[0, t, n] = level_BT1C[0, t, 0] + size * (grid_BTGC - level_BT1C)[0, t, n]
+        ends.append(log_p(faded))
+    slope_L = (ends[0] - ends[1]) / (2 * step)
+    most = np.abs(slope_L).max()
+    assert most > 1e-3
+    np.testing.assert_allclose(relevance(np.ones(1))[:, t, n], slope_L, atol=0.05 * most)
+
+
+def test_a_student_that_reads_a_grid_is_explained_by_its_cells(clip):
+    cells = {'data__grid_cells': CELLS, 'data__grid_dim': CELL}
+    grid_only = {'model__branches': 'scene', 'model__scene_tokens': 'grid'}
+    captioner = fake_captioner(**cells, **grid_only)
+    tokens = captioner.run.vocab.encode(CAPTION, MAX_WORDS)
+    found = explain_caption(captioner, with_grid(clip), tokens)
+    assert (found.teacher, found.student) == (None, 'scene')
+    assert found.relevance_LTG.shape == (4, FRAMES, CELLS)
+    assert found.relevance_LTN is found.saliency_LTN is None
+    with pytest.raises(UserError, match="lack 'grid'"):
+        explain_caption(captioner, clip, tokens)
 
 
 def test_special_tokens_and_what_follows_the_end_are_no_words(explanation, clip):

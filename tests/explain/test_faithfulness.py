@@ -6,10 +6,10 @@ import pytest
 
 from stg_jax.data.clip import Clip
 from stg_jax.datasets.toy.scenes import compose
-from stg_jax.explain import Explanation, pointing_game
+from stg_jax.explain import Explanation, faithfulness, pointing_game
 from stg_jax.explain.faithfulness import follow, measure, summarise
 from tests.fakes.fake_captioner import fake_captioner
-from tests.fakes.fake_data import fake_clips
+from tests.fakes.fake_data import CELL, CELLS, fake_clips, with_grid
 
 SHARES = np.linspace(0, 1, 11)
 
@@ -81,6 +81,19 @@ def test_a_run_is_measured_in_both_branches():
         assert curves['deletion'] != curves['deletion_random']
 
 
+def test_cells_of_a_grid_are_taken_away_and_added_too(monkeypatch):
+    # The words to follow: with random parameters this captioner would say nothing.
+    monkeypatch.setattr(faithfulness, 'word_ids', lambda token_L: [4, 9, 5])
+    cells = {'data__grid_cells': CELLS, 'data__grid_dim': CELL}
+    grid_only = {'model__branches': 'scene', 'model__scene_tokens': 'grid'}
+    found = measure(fake_captioner(**cells, **grid_only), map(with_grid, fake_clips(2)))
+    assert set(found['faithfulness']) == {'scene', 'scene_cells'}
+    curves = found['faithfulness']['scene_cells']
+    assert curves['deletion'][0] == curves['insertion'][-1]
+    assert curves['deletion'][-1] == curves['insertion'][0]
+    assert curves['deletion_area'] < curves['insertion_area']
+
+
 def toy_case(relevance):
     """Return a scene with two actors, its caption explained, and its clip; objects swapped."""
     scene = next(s for s in (compose('test', i, 0) for i in range(9)) if s.event.num_actors == 2)
@@ -123,6 +136,23 @@ def test_a_noun_names_every_thing_of_its_shape_and_means_one():
     found = pointing_game.point(explanation, clip, scene)[0]
     assert (found.named, found.meant) == (True, False)
     assert (found.named_chance, found.meant_chance) == (1.0, pytest.approx(1 / 3))
+
+
+def test_cells_are_judged_by_their_centers():
+    explanation, clip, scene = toy_case(None)
+    # In a grid of 5 x 5 the first thing has the center of cell 0, the second that of cell 18.
+    relevance_LTG = np.zeros((7, 2, 25))
+    relevance_LTG[5, 0, 0] = 1.0  # the first actor's colour, at the first actor
+    relevance_LTG[6, 1, 18] = 2.0  # its noun, at the second actor
+    relevance_LTG[1, 1, 18] = 1.0  # the second actor's colour, at it
+    relevance_LTG[2, 1, 13] = 0.5  # its noun, at a cell that the second actor's box only touches
+    explanation = dataclasses.replace(explanation, relevance_LTG=relevance_LTG)
+    one, other = pointing_game.point_cells(explanation, clip, scene)
+    assert (one.colour, one.shape, one.phrase) == (True, False, False)
+    assert (other.colour, other.shape, other.phrase) == (True, False, True)
+    assert (one.phrase_chance, other.phrase_chance) == (1 / 25, 1 / 25)
+    found = pointing_game.summarise([one, other])
+    assert (found['nouns'], found['colour'], found['shape'], found['phrase']) == (2, 1.0, 0.0, 0.5)
 
 
 def test_a_lone_actor_and_a_thing_that_is_not_there_say_nothing():

@@ -19,7 +19,10 @@ MAX_WORDS = 6
 
 @functools.cache
 def fake_captioner(**overrides):
-    """Return a captioner for `fake_data.fake_clips`; overrides are those of `tiny_config`."""
+    """Return a captioner for `fake_data.fake_clips`; overrides are those of `tiny_config`.
+
+    One that reads a grid is for clips `with_grid`.
+    """
     config = parse_config(fake_run.tiny_config('', **{'data__max_words': MAX_WORDS} | overrides))
     widths = {'appearance': fake_data.APPEARANCE, 'motion': fake_data.MOTION}
     manifest = Manifest(
@@ -35,7 +38,8 @@ def fake_captioner(**overrides):
     )
     vocab = Vocabulary.build([' '.join(fake_data.WORDS)], min_count=1)
     model = build_model(config, manifest, vocab)
-    batch = stack_clips(fake_data.fake_clips(1), fake_data.OBJECTS)
+    clips = [fake_data.with_grid(clip) for clip in fake_data.fake_clips(1)]
+    batch = stack_clips(clips, fake_data.OBJECTS)
     tokens = [[[1] * (config.data.max_words + 1)]]
     params = random_params(model, batch, np.array(tokens), train=False)
     return Captioner(RunFolder(Path('run'), config, manifest, vocab), params, 7, 'scene')

@@ -39,6 +39,7 @@ def fake_entry(
         student='scene',
         log_p={branch: -rng.uniform(0, 1, L) for branch in branches},
         attention={branch: rng.dirichlet(np.ones(num_frames), L) for branch in branches},
+        relevance_LTG=None,
         saliency_LT=rng.uniform(0, 1, (L, num_frames)),
         saliency_LTN=None,
         **(of_teacher if teacher else dict.fromkeys(of_teacher)),
@@ -74,6 +75,17 @@ def grid_entry(side=3):
     explanation = dataclasses.replace(
         entry.explanation, box_TN4=np.stack([box_N4] * 2), saliency_LTN=loss_LTN
     )
+    return dataclasses.replace(entry, explanation=explanation)
+
+
+def heat_entry(side=2, **options):
+    """Return a clip whose student reads a grid; word l needs cell l of frame l % T above all."""
+    entry = fake_entry(**options)
+    L, T = len(entry.explanation.words), len(entry.frames)
+    relevance_LTG = np.full((L, T, side * side), -0.1)
+    relevance_LTG[:, 0] = 0.25
+    relevance_LTG[np.arange(L), np.arange(L) % T, np.arange(L) % side**2] = 0.5
+    explanation = dataclasses.replace(entry.explanation, relevance_LTG=relevance_LTG)
     return dataclasses.replace(entry, explanation=explanation)
 
 

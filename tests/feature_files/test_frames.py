@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.feature_files.open import open_frames, open_objects
+from stg_jax.feature_files.open import open_frames, open_grid, open_objects
 from tests.fakes import fake_features as fake
 from tests.fakes.real_data import real_data
 
@@ -109,6 +109,72 @@ def test_one_of_two_outputs_of_video_features_is_chosen_by_name(tmp_path):
     assert_same(read_all(f'{folder}:flow:1-3'), {k: -v[:, 1:3] for k, v in frames.items()})
     with pytest.raises(UserError, match=r'i3d holds no <clip>_clip\.npy'):
         open_frames(f'{folder}:clip')
+
+
+def fake_grids(clip_ids, cells=4, width=5):
+    frames = fake.fake_frames(clip_ids, width=cells * width)
+    return {clip: values.reshape(-1, cells, width) for clip, values in frames.items()}
+
+
+def read_grid(spec):
+    with open_grid(spec) as source:
+        found = {key: source.read(key) for key in source.keys}
+        assert {values.shape[1:] for values in found.values()} == {source.step}
+        return found
+
+
+def test_a_grid_of_cells_reads_the_same_from_all_layouts(tmp_path):
+    grids = fake_grids('012')
+    halves = fake.write_hdf5(tmp_path / 'x_1.h5', {'0': grids['0']})
+    fake.write_hdf5(tmp_path / 'x_2.h5', {key: grids[key] for key in '12'})
+    np.savez(tmp_path / 'all.npz', **grids)
+    for spec in (
+        fake.write_hdf5(tmp_path / 'clips.hdf5', grids),
+        fake.write_hdf5(tmp_path / 'batches.hdf5', {k: v[None] for k, v in grids.items()}),
+        fake.write_hdf5(tmp_path / 'rows.h5', padded_rows(grids, [3, 3, 3])),
+        fake.write_npy(tmp_path / 'npy', grids),
+        str(tmp_path / 'all.npz'),
+        halves.replace('_1', '_*'),
+    ):
+        assert_same(read_grid(spec), grids)
+    columns = read_grid(f'{tmp_path / "npy"}:1-3')
+    assert_same(columns, {key: values[..., 1:3] for key, values in grids.items()})
+
+
+@pytest.mark.parametrize(
+    ('values', 'sentence'),
+    [
+        (np.zeros((3, 4)), r'b has shape \(3, 4\), expected \(steps, cells, D\)'),
+        (np.zeros((3, 2, 2, 5)), r'b has shape \(3, 2, 2, 5\), expected \(steps, cells, D\)'),
+        (np.zeros((3, 4, 6)), 'b is 6 wide, but other clips of the file are 5 wide'),
+        (np.zeros((3, 9, 5)), 'b has 9 cells a step, but other clips of the file have 4'),
+    ],
+)
+def test_names_the_clip_of_another_grid(tmp_path, values, sentence):
+    clips = fake_grids('ac') | {'b': values}
+    for spec in (
+        fake.write_hdf5(tmp_path / 'x.hdf5', clips),
+        fake.write_npy(tmp_path / 'npy', clips),
+    ):
+        with open_grid(spec) as source:
+            source.read('a')
+            with pytest.raises(UserError, match=sentence.replace('b ', r'b(\.npy)? ', 1)):
+                source.read('b')
+
+
+def test_frames_and_cells_are_not_taken_for_each_other(tmp_path):
+    path = fake.write_hdf5(tmp_path / 'grid.hdf5', fake_grids('ab'))
+    with pytest.raises(
+        UserError, match=r'expected \(steps, D\) or \(D,\), or the cells of a --grid'
+    ):
+        open_frames(path)
+    path = fake.write_hdf5(tmp_path / 'odd.hdf5', fake_grids('ab', cells=6))
+    with pytest.raises(UserError, match=r'6 cells a step, .* pool the maps to 4 x 4 or 7 x 7'):
+        open_grid(path)
+    for cells in (4, 9):
+        fake.write_hdf5(tmp_path / f'x_{cells}.h5', fake_grids(str(cells), cells=cells))
+    with pytest.raises(UserError, match=r'is 4 x 5 wide and .* 9 x 5: join files of one network'):
+        open_grid(str(tmp_path / 'x_*.h5'))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +307,8 @@ def test_reads_real_features():
         with open_frames(str(real_data('msvd', 'features', f'{name}.hdf5'))) as source:
             assert (len(source.keys), source.width) == (number, shape[1])
             assert {source.read(key).shape for key in source.keys} == {shape}
+    with open_grid(str(real_data('msvd', 'features', 'grid_lite0.hdf5'))) as source:
+        assert (len(source.keys), source.step) == (478, (16, 320))
     with open_frames(str(real_data('features_of_others', 'msvd_vgg16_fc7'))) as source:
         assert '_9iG5Ge01PM_3_11' in source.keys
         assert {source.read(key).shape for key in source.keys} == {(80, 4096)}

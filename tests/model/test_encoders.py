@@ -101,6 +101,19 @@ def test_more_absent_objects_and_what_they_hold_change_nothing(norm):
         assert not np.asarray(padded[kind])[~mask_TN.any(1)].any()
 
 
+def test_nodes_hold_the_corners_and_the_size_of_their_boxes():
+    rng = np.random.default_rng(0)
+    object_BTNC, box_BTN4 = rng.normal(size=(1, T, N, C)), rng.uniform(size=(1, T, N, 4))
+    boxes = ObjectEncoder(width=D, num_layers=0, norm='none', dtype=jnp.float32)
+    params = random_params(boxes, object_BTNC, None, box_BTN4)
+    weight = {name: np.asarray(leaf['kernel'], np.float64) for name, leaf in params.items()}
+    x1, y1, x2, y2 = np.moveaxis(box_BTN4, -1, 0)
+    place = np.stack([x1, y1, x2, y2, x2 - x1, y2 - y1], -1)
+    expected = object_BTNC @ weight['embed'] + place @ weight['box']
+    found = boxes.apply({'params': params}, object_BTNC, None, box_BTN4)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(('fusion', 'axis'), [('channel', 2), ('time', 1)])
 def test_the_scene_sequence_is_that_of_the_formula(fusion, axis):
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pytest
 
 from stg_jax.data.vocab import PAD
 from stg_jax.errors import UserError
-from stg_jax.model.losses import cross_entropy, divergence
+from stg_jax.model.losses import Words, cross_entropy, divergence, word_terms
 from stg_jax.model.network import BranchOutput
 from stg_jax.ops.platform import traced_for
 from tests.fakes.fake_network import fake_batch, loss_spec, small_network, terms_of_logits
@@ -86,6 +86,17 @@ def test_terms_are_sums_over_real_tokens():
         np.testing.assert_allclose(terms[key], value, rtol=1e-5, err_msg=key)
 
 
+def test_weights_of_captions_scale_their_cross_entropy_and_not_the_divergence():
+    outputs, (target_BKL, real_BKL, has_object_B) = fake_outputs(), fake_targets()
+    logits = {name: output.logits_BKLV for name, output in outputs.items()}
+    weight_BK = np.array([[2.0, 0.0], [-1.0, 1.0], [0.5, 3.0]])
+    found = word_terms(logits, Words.of(target_BKL, real_BKL, has_object_B, weight_BK), loss_spec())
+    nll_BKL = nll_by_hand(outputs['scene'], target_BKL) * weight_BK[..., None]
+    np.testing.assert_allclose(found['xe_scene'], nll_BKL[real_BKL].sum(), rtol=1e-5)
+    plain = word_terms(logits, Words.of(target_BKL, real_BKL, has_object_B), loss_spec())
+    assert found['kd'] == plain['kd'] and found['xe_scene'] != plain['xe_scene']
+
+
 def test_distillation_is_the_expectation_under_the_student_or_the_teacher():
     outputs = fake_outputs()
     _, real_BKL, has_object_B = fake_targets()
@@ -130,7 +141,7 @@ def test_distillation_has_the_gradient_of_its_definition(changes):
         jax.grad(lambda *pair, fn=fn: jnp.sum(weight_BKL * fn(*pair)), argnums=(0, 1))(
             student.logits_BKLV, teacher.logits_BKLV
         )
-        for fn in (functools.partial(divergence, spec=spec), by_definition)
+        for fn in (functools.partial(divergence, config=spec), by_definition)
     )
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
 

@@ -31,6 +31,7 @@ SETTINGS = {
     'object branch': {'model.branches': 'object'},
     'forward in time': {'model.temporal_direction': 'forward'},
     'both in time': {'model.temporal_direction': 'both'},
+    'boxes': {'model.branches': 'object', 'model.box_embedding': True},
     'layer norm': {'model.graph_norm': 'layer'},
     'fused in time': {'model.scene_fusion': 'time'},
     'concatenated, fused in time': {'model.fusion': 'concat', 'model.scene_fusion': 'time'},
@@ -131,7 +132,7 @@ def test_cached_steps_give_the_logits_of_teacher_forcing(changes, platform):
 
 def dropout_masks():
     """Record what each dropout of a training call lets through, by its path in the network."""
-    model, params = small_network(dropout=0.5)
+    model, params = small_network(dropout=0.5, attention_dropout=0.5)
     batch, masks = fake_batch(), {}
 
     def record(call, args, kwargs, context):
@@ -157,6 +158,24 @@ def test_dropout_is_independent_between_branches_captions_and_layers():
         if len(mask) == B * K * L:  # of words: the captions of a clip differ
             mask_BKX = mask.reshape(B, K, -1)
             assert (mask_BKX[:, 0] != mask_BKX[:, 1]).any(-1).all()
+
+
+def test_a_decoder_does_not_see_some_positions_in_training_but_never_none():
+    model, params = small_network(branches='scene', token_dropout=0.5)
+    batch = fake_batch(40)
+
+    def mask_of(train):
+        def encode(model):
+            found = model.sequence(batch, 'scene')
+            inputs = found.x_BSD, found.mask_BS, train, found.layout
+            return model.decoders['scene'].encode(*inputs).mask_BS
+
+        return model.apply({'params': params}, method=encode, rngs={'dropout': jax.random.key(0)})
+
+    assert mask_of(train=False).all()
+    mask_BS = np.asarray(mask_of(train=True))
+    assert mask_BS.any(1).all()
+    assert 0.4 < mask_BS.mean() < 0.65  # of four positions one in 16 clips loses all, and none then
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32_near_the_float32_result():

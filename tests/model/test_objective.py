@@ -154,6 +154,33 @@ def test_the_size_of_chunks_changes_nothing(monkeypatch, size, most):
     assert_equal(found, of_states(whole_states(), uneven_batch(), plain_objective, loss_spec()))
 
 
+def test_a_second_pass_adds_the_mean_of_both_divergences_and_averages_the_rest():
+    batch, spec, first = uneven_batch(), loss_spec(r_drop=0.7), whole_states()
+    second = jax.tree.map(lambda x: x * 1.5, first)
+    arguments = Words.of(*words_of(batch)), packing_of(batch), spec
+    total, terms = objective(first, *arguments, second)
+    log_p = {
+        name: [
+            jax.nn.log_softmax(word_logits(of.hidden_MD, of.vector_VD).astype(float))
+            for of in (first[name], second[name].replace(vector_VD=first[name].vector_VD))
+        ]
+        for name in first
+    }
+    real, taught = (x.reshape(-1) for x in (arguments[0].real_N, arguments[0].taught_N))
+    expected = sum(
+        (((np.exp(p) - np.exp(q)) * (p - q)).sum(-1) / 2)[real if name == 'scene' else taught].sum()
+        for name, (p, q) in log_p.items()
+    )
+    np.testing.assert_allclose(terms['r_drop'], expected, rtol=1e-4)
+    each = [objective(states, *arguments)[1] for states in (first, second)]
+    # The word vectors of both passes are the same parameters: those of the first are used.
+    assert each[0].keys() == {'xe_scene', 'xe_object', 'kd'} == terms.keys() - {'r_drop'}
+    same = objective(first, *arguments, first)
+    np.testing.assert_allclose(same[1].pop('r_drop'), 0, atol=1e-5)
+    assert_equal(same, objective(first, *arguments))
+    assert total > sum(spec.weight(name) * terms[name] for name in each[0])
+
+
 def test_the_objective_is_the_weighted_sum_of_its_terms_with_and_without_a_gradient():
     arguments = whole_states(), uneven_batch(), loss_spec()
     alone = jax.jit(lambda x: chunked_objective(x, *arguments[1:]))(arguments[0])

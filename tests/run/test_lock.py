@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from stg_jax.errors import UserError
-from stg_jax.run.lock import lock_run
+from stg_jax.run.folder import lock_run
 from tests.fakes.fake_run import ROOT, environment
 
 _HOLD = """
 import sys, time
-from stg_jax.run.lock import lock_run
+from stg_jax.run.folder import lock_run
 with lock_run(sys.argv[1]):
     print('held', flush=True)
     time.sleep(600)

@@ -44,7 +44,7 @@ def run(tmp_path_factory):
 @contextlib.contextmanager
 def serving(run):
     """Start a server on a free port; yield its port, and end it as a service manager does."""
-    command = fake_run.command('serve', '--workdir', run, '--port=0', f'--max_waiting={WAITING}')
+    command = fake_run.command('serve', run, '--port=0', f'--max_waiting={WAITING}')
     options = {'cwd': fake_run.ROOT, 'env': fake_run.environment(), 'text': True}
     with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as process:
         try:

@@ -1,14 +1,15 @@
 """The batches of an epoch: all of them, packed, with one size in each execution."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from stg_jax.data.batches import open_clips, train_batches
-from stg_jax.data.captions import read_captions
+from stg_jax.data.captions import Captions, read_captions
 from stg_jax.data.vocab import PAD, Vocabulary
-from stg_jax.train.feed import Feed
+from stg_jax.train.feed import Feed, weigh_captions
 from tests.fakes.fake_data import fake_data_config, fake_data_folder
 
 PARTS = 2
@@ -76,3 +77,35 @@ def test_what_is_left_is_fed_as_in_the_whole_epoch(clips, first_step):
         b for batches in left_of_epoch(clips, at_once=3, first_step=first_step) for b in batches
     ]
     assert_same(rest, whole[first_step:])
+
+
+TOLD = {
+    'alone': ['one caption'],
+    'three': ['a red box', 'a red box', 'the blue dog runs'],
+    'silent': [],
+    'two': ['a dog runs', 'the dog runs'],
+}
+
+
+@pytest.mark.parametrize('amount', [1.0, 0.25])
+def test_a_caption_weighs_by_its_agreement_with_the_others_of_its_clip(clips, amount):
+    vocab = Vocabulary.build(itertools.chain(*TOLD.values()), 1)
+    clips = dataclasses.replace(clips, captions=Captions(TOLD, vocab, 4))
+    weighted = weigh_captions(clips, TOLD, amount).captions
+    shown = weighted.shown(weighted.first(3), list(TOLD), np.zeros(4, int))
+    weight_BK, is_caption_BK = shown['caption_weight'], shown['tokens'][..., 0] != PAD
+    assert not weight_BK[~is_caption_BK].any()
+    assert weight_BK[is_caption_BK].mean() == pytest.approx(1, abs=1e-6)
+    assert weight_BK[0, 0] == 1
+    same, again, other = weight_BK[1]
+    assert same == again > 1
+    assert other == pytest.approx(1 - amount, abs=1e-6)  # it shares no word with them
+
+
+def test_captions_without_any_agreement_weigh_alike(clips):
+    told = {'one': ['a box'], 'other': ['red dog', 'the car']}
+    vocab = Vocabulary.build(itertools.chain(*told.values()), 1)
+    clips = dataclasses.replace(clips, captions=Captions(told, vocab, 4))
+    weighted = weigh_captions(clips, told, 1.0).captions
+    shown = weighted.shown(weighted.first(2), list(told), np.zeros(2, int))
+    np.testing.assert_array_equal(shown['caption_weight'], [[1, 0], [1, 1]])

@@ -67,7 +67,7 @@ def signal_at(process, step, number):
 @pytest.fixture(scope='module')
 def undisturbed(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('undisturbed')
-    assert train(fake_run.tiny_config(data), workdir)
+    assert train(full_config(data), workdir)
     return workdir
 
 
@@ -75,8 +75,13 @@ def undisturbed(data, tmp_path_factory):
 def three_at_once(data, tmp_path_factory):
     """Return a run whose epochs are two executions of three steps, and one step."""
     workdir = tmp_path_factory.mktemp('three')
-    assert train(fake_run.tiny_config(data, train__steps_per_execution=3), workdir)
+    assert train(full_config(data, train__steps_per_execution=3), workdir)
     return workdir
+
+
+def full_config(data, **overrides):
+    """Return a config of both branches whose saved parameters are averages over steps."""
+    return fake_run.tiny_config(data, train__ema=0.9, **overrides)
 
 
 def scene_config(data, **overrides):
@@ -100,7 +105,7 @@ def test_training_lowers_the_loss_and_logs_every_step_and_epoch(undisturbed):
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(data, tmp_path, undisturbed):
     # The kill falls between the checkpoints of steps 7 (end of an epoch) and 10.
-    config = fake_run.tiny_config(data, train__checkpoint_steps=5)
+    config = full_config(data, train__checkpoint_steps=5)
     assert signal_at(start(tmp_path, config), 9, signal.SIGKILL) == -signal.SIGKILL
     assert len(log(tmp_path)) < len(log(undisturbed))
     finished = fake_run.run('train', *fake_run.as_flags(config), f'--workdir={tmp_path}')
@@ -113,7 +118,7 @@ def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(data, tmp_p
 
 @pytest.mark.slow
 def test_sigterm_saves_and_ends_with_75_and_the_run_goes_on(data, tmp_path, undisturbed):
-    config = fake_run.tiny_config(data)
+    config = full_config(data)
     assert signal_at(start(tmp_path, config), 9, signal.SIGTERM) == 75
     assert final_params(tmp_path)[1] >= 9
     assert train(config, tmp_path)
@@ -122,7 +127,7 @@ def test_sigterm_saves_and_ends_with_75_and_the_run_goes_on(data, tmp_path, undi
 
 @pytest.mark.slow
 def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(data, tmp_path):
-    config = fake_run.tiny_config(data)
+    config = full_config(data)
     first = start(tmp_path, config)
     assert next(line for line in first.stderr if line.startswith('step 2/'))
     first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second starts
@@ -137,7 +142,7 @@ def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(data, 
 
 @pytest.mark.slow
 def test_a_run_folder_that_is_deleted_while_training_is_one_sentence(data, tmp_path):
-    process = start(tmp_path / 'run', fake_run.tiny_config(data))
+    process = start(tmp_path / 'run', full_config(data))
     said = []
     for line in process.stderr:
         if line.startswith('step 3/'):
@@ -150,14 +155,14 @@ def test_a_run_folder_that_is_deleted_while_training_is_one_sentence(data, tmp_p
 
 def test_a_finished_run_has_nothing_left_to_do(data, undisturbed):
     before = final_params(undisturbed)
-    assert train(fake_run.tiny_config(data), undisturbed)
+    assert train(full_config(data), undisturbed)
     assert_same(before, final_params(undisturbed))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('cache', ['host', 'device'])
 def test_where_the_features_lie_changes_nothing(data, tmp_path, undisturbed, cache):
-    assert train(fake_run.tiny_config(data, data__cache=cache), tmp_path)
+    assert train(full_config(data, data__cache=cache), tmp_path)
     assert_same(final_params(tmp_path), final_params(undisturbed))
     scores = [[r['val_loss'] for r in log(p) if 'val_loss' in r] for p in (tmp_path, undisturbed)]
     assert scores[0] == scores[1]
@@ -177,7 +182,7 @@ def test_steps_of_one_execution_train_and_are_logged_as_one_by_one(undisturbed, 
 def test_a_run_that_stops_after_an_execution_goes_on_as_if_it_had_not(
     data, tmp_path, monkeypatch, three_at_once
 ):
-    config = fake_run.tiny_config(
+    config = full_config(
         data, train__steps_per_execution=3, train__checkpoint_steps=5, profile__start=9
     )
     with monkeypatch.context() as patch:
@@ -249,6 +254,30 @@ def test_data_without_validation_split_train_and_caption(tmp_path):
     assert captioner.step > 0 and captioner.branch == 'scene'
 
 
+@pytest.mark.slow
+def test_random_changes_of_features_and_a_second_pass_train_and_validate(data, tmp_path):
+    config = fake_run.tiny_config(
+        data,
+        train__epochs=1,
+        data__object_dropout=0.2,
+        data__feature_dropout=0.1,
+        data__feature_noise=0.1,
+        data__frame_jitter=1,
+        model__attention_dropout=0.1,
+        model__token_dropout=0.1,
+        model__box_embedding=True,
+        loss__r_drop=1.0,
+    )
+    assert train(config, tmp_path)
+    *steps, epoch = log(tmp_path)
+    for record in steps:
+        total = record['xe_object'] + record['xe_scene'] + 4 * record['kd'] + record['r_drop']
+        assert record['loss'] == pytest.approx(total, rel=1e-5)
+        assert record['r_drop'] > 0
+    assert np.isfinite(epoch['val_loss']) and 'val_r_drop' not in epoch
+    assert Captioner.load(tmp_path).branch == 'scene'
+
+
 def test_the_object_branch_trains_without_the_other(data, tmp_path):
     assert train(fake_run.tiny_config(data, model__branches='object', train__epochs=1), tmp_path)
     assert Captioner.load(tmp_path).branch == 'object'
@@ -299,7 +328,7 @@ def test_a_cut_shard_is_named(tmp_path):
 
 @pytest.mark.slow
 def test_chosen_steps_are_traced_and_nothing_else_changes(data, tmp_path, undisturbed):
-    config = fake_run.tiny_config(data, profile__start=2, profile__steps=2)
+    config = full_config(data, profile__start=2, profile__steps=2)
     train(config, tmp_path)
     (trace,) = (tmp_path / 'profile').rglob('*.xplane.pb')
     assert b'train_step' in trace.read_bytes()

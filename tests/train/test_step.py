@@ -19,6 +19,7 @@ from stg_jax.parallel.mapped import pmapped
 from stg_jax.parallel.sharding import AXIS, data_mesh, replicate, shard_batch
 from stg_jax.train.feed import add_packing
 from stg_jax.train.multistep import in_sequence, metrics_by_step
+from stg_jax.train.optim import averaging
 from stg_jax.train.step import init_state, make_eval_step, make_train_step, mean_terms
 from tests.fakes.fake_network import fake_batch, loss_spec, small_network
 
@@ -46,14 +47,17 @@ def uneven_batch():
 def fresh_state():
     """Return the state before the first step; a step donates it."""
     _, params = small_network()
-    return init_state(jax.tree.map(jnp.array, params), optax.sgd(RATE, momentum=0.9))
+    return init_state(jax.tree.map(jnp.array, params), optimizer())
+
+
+def optimizer():
+    return averaging(optax.sgd(RATE, momentum=0.9), 0.5)
 
 
 def train_step(*, accumulate=1):
     """Return the per-device step of a small network, under plain gradient descent."""
     model, _ = small_network()
-    optimizer = optax.sgd(RATE, momentum=0.9)
-    return make_train_step(model, loss_spec(), optimizer, seed=0, accumulate=accumulate)
+    return make_train_step(model, loss_spec(), optimizer(), seed=0, accumulate=accumulate)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from stg_jax.errors import UserError
 from stg_jax.visualize import ReportEntry, render_page, to_jpeg, write_figure, write_page
 from stg_jax.visualize.html import to_script
 from stg_jax.visualize.page_data import lit_objects, page_data, strongest, strongest_links
-from tests.fakes.fake_report import ATTACK, WORDS, fake_entry, grid_entry
+from tests.fakes.fake_report import ATTACK, WORDS, fake_entry, grid_entry, heat_entry
 
 
 class Page(html.parser.HTMLParser):
@@ -159,6 +159,18 @@ def test_cells_of_a_grid_are_called_by_their_place():
     assert 'when the cell is hidden' not in render_page([fake_entry()])
 
 
+def test_the_heat_map_of_a_grid_is_written_in_digits():
+    heat = page_data(heat_entry())['heat']
+    assert [len(frames) for frames in heat] == [4] * len(WORDS)
+    # Half of the most relevant cell, all of it, and nothing for those that speak against.
+    assert heat[0] == ['ziii', '0000', '0000', '0000']
+    assert heat[1] == ['iiii', '0z00', '0000', '0000']
+    assert page_data(fake_entry())['heat'] is None
+    legend = 'how much a cell of the frame speaks for the word'
+    assert legend in render_page([heat_entry()])
+    assert legend not in render_page([fake_entry(), grid_entry()])
+
+
 def test_the_strongest_links_stand_in_a_table():
     entry = fake_entry()
     rows = strongest_links(entry, 10)
@@ -200,6 +212,27 @@ def test_a_figure_places_words_or_says_that_they_stand_elsewhere(tmp_path):
     assert 'the ball' in texts
     assert any(text.endswith('(teacher: object branch); in other frames: far') for text in texts)
     assert 'faint' not in texts
+
+
+def texts_of(path, entry):
+    with matplotlib.rc_context({'svg.fonttype': 'none'}):
+        write_figure(path, [entry])
+    return re.findall(r'<text[^>]*>([^<]*)</text>', path.read_text())
+
+
+def test_a_figure_has_a_row_for_the_cells_of_a_student(tmp_path):
+    both = texts_of(tmp_path / 'both.svg', heat_entry(words=('a', 'red', 'ball')))
+    assert [text for text in both if text in ('a', 'red', 'ball')] == ['a', 'red', 'ball'] * 2
+    assert sum('(teacher: object branch)' in text for text in both) == 1
+    assert sum('(student: scene branch)' in text for text in both) == 1
+    alone = texts_of(tmp_path / 'alone.svg', heat_entry(words=('a', 'red'), teacher=False))
+    assert [text for text in alone if text in ('a', 'red')] == ['a', 'red']
+    # At the hottest cell of a long clip, which the drawn frames show.
+    entry = heat_entry(num_frames=20, words=('a',), teacher=False)
+    relevance_LTG = np.zeros((1, 20, 4))
+    relevance_LTG[0, 17, 2] = 1.0
+    late = dataclasses.replace(entry.explanation, relevance_LTG=relevance_LTG)
+    assert 'a' in texts_of(tmp_path / 'late.svg', dataclasses.replace(entry, explanation=late))
 
 
 def test_a_figure_has_no_gaps(tmp_path):

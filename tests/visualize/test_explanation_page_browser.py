@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stg_jax.visualize import to_jpeg, write_page
-from tests.fakes.fake_report import ATTACK, WORDS, fake_entry, grid_entry, joint_entry
+from tests.fakes.fake_report import ATTACK, WORDS, fake_entry, grid_entry, heat_entry, joint_entry
 
 webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is absent')
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -206,6 +206,28 @@ def test_the_cells_that_a_word_misses_are_tinted_and_told(page):
     assert cell.rect['x'] - image.rect['x'] == pytest.approx(image.rect['width'] * 2 / 3, abs=1)
     text = section.find_element(By.CSS_SELECTOR, '.told').text
     assert 'The cell that it needs most is row 2, column 3 of frame 2 (−0.20)' in text
+
+
+def test_cells_that_speak_for_a_word_are_tinted_and_told(browser, tmp_path):
+    write_page(tmp_path / 'page.html', [heat_entry(teacher=False)])
+    browser.get((tmp_path / 'page.html').as_uri())
+    assert all_of(browser, '.film .heat') == []
+    words(browser)[1].click()
+    *faint, hot = all_of(browser, '.film .heat')
+    assert [float(each.get_attribute('opacity')) for each in (faint[0], hot)] == pytest.approx(
+        [0.8 * (18 / 35) ** 0.5, 0.8]
+    )
+    image = all_of(browser, '.film img')[1]
+    assert len(faint) == 4 and hot.rect['x'] > image.rect['x']
+    expected = {
+        'x': image.rect['x'] + image.rect['width'] / 2,
+        'y': image.rect['y'],
+        'width': image.rect['width'] / 2,
+        'height': image.rect['height'] / 2,
+    }
+    assert hot.rect == pytest.approx(expected, abs=1)
+    assert 'The cell that speaks for it most is row 1, column 2 of frame 2.' in told(browser)
+    assert browser.get_log('browser') == []
 
 
 def test_the_slider_takes_links_away_from_the_weakest_on(page):

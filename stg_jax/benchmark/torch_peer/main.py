@@ -31,12 +31,12 @@ os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # PyTorch needs
 import jax
 import torch
 
-from configs import common
 from stg_jax.benchmark import timing
 from stg_jax.benchmark.timing import table
 from stg_jax.benchmark.torch_peer import training
 from stg_jax.cli import heap
 from stg_jax.config import parse_config
+from stg_jax.configs import common
 from stg_jax.files import write_json
 
 

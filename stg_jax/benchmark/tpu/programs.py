@@ -101,7 +101,7 @@ def training(config: Config, mesh: sharding.Mesh, vocab_size: int, *, packed: bo
     num_parts = mesh.size * config.train.accumulate
     tokens = {'tokens': random_tokens(config, clips_per_chip * mesh.size, seed=0)}
     batch = add_packing(tokens, num_parts=num_parts) if packed else tokens
-    optimizer = make_optimizer(config.optim, num_steps=1)
+    optimizer = make_optimizer(config, epoch_steps=1)
     # Shapes only: the parameters of the full-size network are never allocated.
     state = jax.eval_shape(
         lambda params: init_state(params, optimizer), param_shapes(model, config.data)

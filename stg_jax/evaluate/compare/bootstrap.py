@@ -49,6 +49,17 @@ def paired_bootstrap(
     }
 
 
+def intervals(system: System, *, rounds: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Compute the 95 % interval of each score of one system, over the choice of clips."""
+    samples = [system.resampled(weight) for weight in _draws(len(system.clips), rounds, seed)]
+    tail = (100 - CONFIDENCE) / 2
+    found = {}
+    for name in samples[0]:
+        low, high = np.percentile(np.concatenate([x[name] for x in samples]), [tail, 100 - tail])
+        found[name] = float(low), float(high)
+    return found
+
+
 def _draws(num_clips: int, rounds: int, seed: int) -> Iterator[np.ndarray]:
     """Yield rows of how many times each clip is drawn in `num_clips` draws."""
     # The counts of a draw with replacement are multinomial; no list of clips is ever built.

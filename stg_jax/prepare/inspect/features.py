@@ -8,14 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import FROM_ONE, fit, match_keys
 from stg_jax.errors import UserError
 from stg_jax.feature_files import bottom_up_tsv, hdf5
-from stg_jax.feature_files.base import FrameSource, ObjectSource
+from stg_jax.feature_files.base import GRID, FrameSource, ObjectSource, without_unit_axes
 from stg_jax.feature_files.numpy_folders import npy_header, npz_headers
 from stg_jax.feature_files.objects import Fit, group_images
-from stg_jax.feature_files.open import holds_objects, open_frames, open_objects
+from stg_jax.feature_files.open import holds_objects, open_frames, open_grid, open_objects
 from stg_jax.files import is_hidden, visible
 
 _FIRST = 3  # entries that are shown
@@ -45,7 +45,11 @@ def describe_features(
     if role in ('boxes', 'frame_sizes'):
         return [f'{path}: HDF5', *stored, f'pass it with --objects as: --{role}={path}']
     try:
-        source = open_objects(path, fit=fits) if role == 'objects' else open_frames(path)
+        source: FrameSource | ObjectSource
+        if role == 'objects':
+            source = open_objects(path, fit=fits)
+        else:
+            source = (open_grid if role == 'grid' else open_frames)(path)
     except UserError as error:
         # What is stored is still worth printing: it shows why the file was not understood.
         return [f'{path}: {found}', *stored, f'not readable as features: {error}']
@@ -90,9 +94,12 @@ def describe_matches(
 
 
 def _role(path: str, found: str, fits: Fit | None) -> str:
-    """Infer what a file is for: 'frames', 'objects', 'boxes' or 'frame_sizes'."""
+    """Infer what a file is for: 'frames', 'grid', 'objects', 'boxes' or 'frame_sizes'."""
     if holds_objects(path):
         return 'objects'
+    if found == 'npy folder':
+        shape = npy_header(min(visible(Path(path).glob('*.npy'))))[0]
+        return 'grid' if _is_grid(shape) else 'frames'
     if found != 'HDF5':
         return 'frames'
     with hdf5.open_file(path) as file:
@@ -104,9 +111,15 @@ def _role(path: str, found: str, fits: Fit | None) -> str:
             return 'frame_sizes'
         if first.ndim == 2 and first.shape[1] == 4:
             return 'boxes'
+        if _is_grid(first.shape):
+            return 'grid'
         # Frames of a clip and objects of a frame have the same shape, (n, D): only names differ.
         named = _OBJECT_NAME.search(Path(path).name) or len(group_images(keys, fits)) < len(keys)
         return 'objects' if first.ndim == 2 and named else 'frames'
+
+
+def _is_grid(shape: tuple[int, ...]) -> bool:
+    return len(without_unit_axes(shape, GRID - 1)) == GRID
 
 
 def _entries(path: str, found: str) -> list[str]:
@@ -190,7 +203,7 @@ def _sizes(source: FrameSource | ObjectSource) -> list[str]:
         else:
             steps.append(len(values.mask))
             objects += values.mask.sum(axis=1).tolist()
-    lines = [f'width: {source.width}']
+    lines = [f'width: {source.width}', *(f'cells: {cells}' for cells in source.step[:-1])]
     for what, numbers in (('steps', steps), ('objects in a step', objects)):
         if numbers:
             lines.append(f'{what}: {_span(numbers)} (in {len(steps)} sampled clips)')
@@ -200,8 +213,8 @@ def _sizes(source: FrameSource | ObjectSource) -> list[str]:
 
 
 def _flags(path: str, source: FrameSource | ObjectSource, role: str) -> str:
-    if role == 'objects':
-        return f'--objects={path}'
+    if role in ('objects', 'grid'):
+        return f'--{role}={path}'
     if source.width == _RMN_WIDTH:
         return (
             f'--appearance={path}:0-{_RMN_APPEARANCE} --motion={path}:{_RMN_APPEARANCE}-'

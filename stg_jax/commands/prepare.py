@@ -1,0 +1,296 @@
+r"""Prepare a data set: write captions and features of its clips as shards for training.
+
+    python launch/prepare.py toy --out data/toy
+    python launch/prepare.py own --annotations captions.csv --videos clips/ --out data/own
+    python launch/prepare.py msvd --annotations DIR --videos YouTubeClips/ --out data/msvd
+    python launch/prepare.py msvd --annotations DIR --appearance a.hdf5 --motion m.hdf5 \
+        --objects o.hdf5 --out data/msvd
+
+The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
+input. The others are data sets; the help of --annotations below lists what each of them reads.
+
+Features are extracted from --videos, a folder of files named by clip, or read from feature files:
+HDF5, .npy folders, bottom-up-attention TSV or .npz (docs/data.md describes the layouts).
+launch/inspect_file.py reports what a file holds and how to pass it. --dry_run prints the plan and
+writes nothing.
+
+Clips without features are left out and counted. Videos that cannot be read are left out and listed
+in OUT/failures.json. The same command resumes an extraction that was stopped.
+
+OUT must not exist. It becomes a TFDS folder, which tfds.builder_from_directory opens.
+launch/verify.py reads all of it and prints a data card.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from stg_jax import configs, files
+from stg_jax.cli import app, program, signals
+from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.datasets.clip_ids import SCHEMES
+from stg_jax.datasets.registry import DATASETS
+from stg_jax.errors import UserError
+from stg_jax.run.validation_score import MIN_CLIPS
+
+SOURCES = ('toy', *DATASETS)
+# Commands of their own, which are also started as `prepare.py inspect FILE`.
+_OTHERS = ('inspect', 'verify')
+
+_OUT = flags.DEFINE_string('out', None, 'Folder to write.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')
+flags.DEFINE_alias('dry-run', 'dry_run')
+_NUM_FRAMES = flags.DEFINE_integer(
+    'num_frames', None, 'T, frames sampled of a clip; default in its config.', 1
+)
+_NUM_OBJECTS = flags.DEFINE_integer(
+    'num_objects', None, 'N, maximum objects of a frame; default in its config.', 1
+)
+_WORKERS = flags.DEFINE_integer(
+    'workers', None, 'Processes; by default one per core, or one in all if models are used.', 1
+)
+_CLIPS = flags.DEFINE_string(
+    'clips', None, 'toy: clips of each split, as train=N,val=N,test=N; default in configs/toy.py.'
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'toy: seed of the videos.', 0)
+_ANNOTATIONS = flags.DEFINE_string(
+    'annotations',
+    None,
+    'File or folder of captions. '
+    + ' '.join(f'{name}: {row.annotations}.' for name, row in DATASETS.items()),
+)
+_IDS = flags.DEFINE_enum(
+    'ids',
+    None,
+    list(SCHEMES),
+    'How files name clips; inferred by default.',
+)
+_APPEARANCE = flags.DEFINE_string('appearance', None, '2D features: PATH, or PATH:START-STOP.')
+_MOTION = flags.DEFINE_string('motion', None, '3D features; clips may lack them.')
+_OBJECTS = flags.DEFINE_string('objects', None, 'Detected objects; clips may lack them.')
+_GRID = flags.DEFINE_string('grid', None, 'Features of the cells of each frame, (steps, cells, D).')
+_BOXES = flags.DEFINE_string('boxes', None, 'Boxes of the objects, if in a separate file.')
+_FRAME_SIZES = flags.DEFINE_string('frame_sizes', None, 'Frame sizes, if boxes are in pixels.')
+_MOTION_STEPS = flags.DEFINE_enum(
+    'motion_steps', 'index', ['index', 'mean'], 'How motion features are resampled to T steps.'
+)
+
+_VIDEOS = flags.DEFINE_string('videos', None, 'Folder of videos named by clip.')
+_EXTRACTOR = flags.DEFINE_string(
+    'extractor', 'models', 'models, or pixels: the small descriptors of the toy world.'
+)
+_DETECTOR = flags.DEFINE_string('detector', 'keras:dfine_small_coco', 'keras:PRESET or onnx:FILE.')
+_FRAME_ENCODER = flags.DEFINE_string(
+    'frame_encoder', 'keras:resnet_101_imagenet', 'keras:PRESET or onnx:FILE.'
+)
+_CLIP_ENCODER = flags.DEFINE_string(
+    'clip_encoder', 'difference', 'keras:PRESET, or difference: of neighbouring frames.'
+)
+_NODES = flags.DEFINE_enum(
+    'nodes', 'boxes', ['boxes', 'grid'], 'Objects are detected boxes, or cells of a grid.'
+)
+_OBJECT_FEATURES = flags.DEFINE_enum(
+    'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
+)
+_GRID_SIDE = flags.DEFINE_integer(
+    'grid_side',
+    4,
+    "Store the frame encoder's map in at most this many rows and columns of cells; 0: no grid.",
+    0,
+)
+_MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this score.', 0, 1)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
+
+_RUNNER = flags.DEFINE_string(
+    'runner', None, 'Apache Beam runner that does the work: DirectRunner, DataflowRunner, ...'
+)
+_BEAM = flags.DEFINE_multi_string(
+    'beam', [], 'Option of the pipeline, e.g. --beam=--direct_num_workers=4; may be repeated.'
+)
+_WORK_DIR = flags.DEFINE_string(
+    'work_dir', None, 'Folder for finished clips until all are written; by default next to OUT.'
+)
+
+_TOY = (_CLIPS, _SEED)
+_FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
+_FROM_MODELS = (
+    *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
+    *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE, _GRID_SIDE),
+)
+_FROM_VIDEOS = (_EXTRACTOR, *_FROM_MODELS)
+_PIPELINE = (_RUNNER, _BEAM, _WORK_DIR)
+SECTIONS = {
+    'The toy world': _TOY,
+    'From feature files': _FROM_FEATURES,
+    'From videos': (_VIDEOS, *_FROM_VIDEOS),
+    'Many machines': _PIPELINE,
+}
+
+
+def main(args: list[str]) -> None:
+    """Prepare the source named on the command line."""
+    if not args or args[0] not in SOURCES:
+        raise UserError(
+            f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
+            '(see --help)'
+        )
+    app.no_arguments(args[1:])
+    source = args[0]
+    _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
+    # Like Ctrl-C, so that temporary folders are removed and worker processes are ended.
+    signals.interrupt_on(signal.SIGTERM)
+    config = configs.get_config(_config(source))
+    out = Path(app.required(_OUT))
+    files.refuse_existing(out)
+    size = {
+        'num_frames': _NUM_FRAMES.value or config.data.frames,
+        'num_objects': _NUM_OBJECTS.value or config.data.objects,
+    }
+    if source == 'toy':
+        manifest = _prepare_toy(out, config, **size)
+    else:
+        manifest = _prepare_captioned(source, out, **size)
+    if manifest:
+        _report(out, manifest, config.data)
+
+
+def _config(source: str) -> str:
+    """Name the file in configs/ that trains on a source."""
+    return DATASETS[source].config if source in DATASETS else source
+
+
+def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
+    from stg_jax.config import parse_config
+    from stg_jax.prepare.toy import prepare_toy, read_counts
+
+    _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
+    num_clips = read_counts(_CLIPS.value or config.data.toy_clips)
+    if _DRY_RUN.value:
+        print(f'would render {num_clips} into {out}, extract {size} and write shards')
+        return None
+    world = dataclasses.replace(parse_config(config).toy, seed=_SEED.value)
+    return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
+
+
+def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
+    from stg_jax.datasets.registry import read_annotations
+    from stg_jax.extract.registry import EXTRACTORS
+    from stg_jax.prepare.write import Runner, write_data
+
+    _refuse(source, *_TOY)
+    if not _RUNNER.value:
+        _refuse('a run without --runner', _BEAM)
+    if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
+        raise UserError('pass either --videos, or feature files: --appearance (see --help)')
+    annotations = read_annotations(source, app.required(_ANNOTATIONS))
+    make_plan = _plan_videos if _VIDEOS.value else _plan_features
+    plan = make_plan(annotations, **size)
+    if _DRY_RUN.value:
+        print(plan.describe(out, **size))
+        _warn_of_few_clips(len(plan.splits.get('val', ())))
+        return None
+    kind = EXTRACTORS.get(plan.extractor['name'])
+    one = kind is None or kind.uses_models  # models, or one HDF5 file, keep one process busy
+    beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
+    workers = _WORKERS.value or (1 if one else os.cpu_count() or 1)
+    return write_data(out, plan, Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value))
+
+
+def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
+    from stg_jax.extract.registry import extractor_class
+    from stg_jax.prepare.from_videos import plan_videos
+
+    _refuse('--videos', *_FROM_FEATURES)
+    kind = extractor_class(_EXTRACTOR.value)
+    _refuse(f'--extractor={kind.name}', *(x for x in _FROM_MODELS if x.name not in kind.options))
+    options = {flag.name: flag.value for flag in _FROM_MODELS if flag.name in kind.options}
+    settings = kind.choose(num_frames, num_objects, **options)
+    if _DRY_RUN.value:  # otherwise they are loaded right after the plan
+        kind.check(settings)
+    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
+
+
+def _part_flags() -> list[flags.FlagHolder]:
+    """Return the flags of the models that are used."""
+    detector = [_DETECTOR] if _NODES.value == 'boxes' else []
+    return [*detector, _FRAME_ENCODER, _CLIP_ENCODER]
+
+
+def _idle_dtype() -> Iterator[str]:
+    """Warn if --dtype has no effect: ONNX files compute in the type they were exported with."""
+    if _DTYPE.present and not any(part.value.startswith('keras:') for part in _part_flags()):
+        yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET'
+
+
+def _plan_features(annotations: Any, **size: int) -> Any:
+    from stg_jax.prepare.from_features import FeatureFiles, plan_features
+
+    _refuse('--appearance', *_FROM_VIDEOS)
+    if not _RUNNER.value:
+        _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
+    paths = {flag.name: flag.value for flag in _FROM_FEATURES}
+    return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
+
+
+def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
+    """Refuse flags that would be ignored."""
+    for flag in foreign:
+        if flag.present:
+            raise UserError(f'--{flag.name} has no meaning for {what} (see --help)')
+
+
+def _refuse_addresses(*paths: flags.FlagHolder) -> None:
+    """Refuse bucket addresses where only a file system works."""
+    for flag in paths:
+        if '://' in (flag.value or ''):
+            raise UserError(
+                f'--{flag.name}={flag.value} is not on a file system: mount the bucket, e.g. with '
+                'gcsfuse, and pass the folder where it is mounted'
+            )
+
+
+def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
+    """Print what was written, and the command that trains on it."""
+    splits = ', '.join(
+        f'{name} {counts["clips"]} clips with {counts["captions"]} captions'
+        for name, counts in manifest.splits.items()
+    )
+    widths = ', '.join(f'{kind} {width}' for kind, width in manifest.widths.items())
+    print(f'Wrote {out}: {splits}')
+    print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
+    sizes = ', '.join(f'{kind} {size / 1000:.0f}' for kind, size in manifest.clip_bytes.items())
+    print(f'kB of features a clip: {sizes}')
+    changes = as_flags(overrides(manifest, data_config))
+    config = f'--config configs/{_config(manifest.data_set)}.py'
+    data = f'--config.data.dir={out} {changes}'.rstrip()
+    command = f'python launch/train.py {config} {data} --workdir runs/{manifest.data_set}'
+    print(f'Next: {program.spelled(command)}')
+    if manifest.cells:
+        size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
+        print(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
+    _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
+
+
+def _warn_of_few_clips(num_clips: int) -> None:
+    """Warn about a validation split that is too small to choose a checkpoint by CIDEr."""
+    if num_clips < MIN_CLIPS:
+        app.warn(
+            f'validation clips: {num_clips}, fewer than {MIN_CLIPS}. CIDEr cannot tell '
+            'checkpoints apart on so few, so training will choose by validation loss. Prepare '
+            'more clips, or put more of them into the split val'
+        )
+
+
+def run() -> None:
+    """Run the command line of this process."""
+    if sys.argv[1:2] and sys.argv[1] in _OTHERS:
+        os.execv(sys.executable, [*program.command(sys.argv[1]), *sys.argv[2:]])
+    app.run(main)
