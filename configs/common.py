@@ -84,7 +84,7 @@ def _model() -> ConfigDict:
     model.object_memory = 'mean'  # mean | nodes: the objects of a frame averaged, or each of them
     model.scene_tokens = 'frames'  # frames | grid: vectors of frames, or the cells before them
     model.grid_frames = 1  # frames in a row whose cells one token joins [D]
-    model.grid_mixings = 1  # 3 x 3 convolutions of cells; the first halves both sides [D]
+    model.grid_poolings = 1  # times both sides of the grid are halved, by a maximum [D]
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
     return model
 
@@ -134,6 +134,7 @@ def _train() -> ConfigDict:
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # also save every n steps; 0: only after epochs
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
+    train.track = 'tensorboard'  # event files | wandb, trackio: and a run there | none
     return train
 
 

@@ -99,7 +99,7 @@ class ModelConfig(_Section):
     object_memory: Literal['mean', 'nodes']
     scene_tokens: Literal['frames', 'grid']
     grid_frames: Count
-    grid_mixings: Layers
+    grid_poolings: Layers
     dtype: Literal['float32', 'bfloat16']
 
     def __post_init__(self):
@@ -186,6 +186,7 @@ class TrainConfig(_Section):
     keep_best: Count
     checkpoint_steps: Interval
     log_steps: Interval
+    track: Literal['tensorboard', 'wandb', 'trackio', 'none']
 
     def __post_init__(self):
         """Check each value, and those that must fit together."""

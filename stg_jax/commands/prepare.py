@@ -34,8 +34,8 @@ from absl import flags
 from stg_jax import configs, files
 from stg_jax.cli import app, program, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
-from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
+from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
@@ -98,6 +98,12 @@ _NODES = flags.DEFINE_enum(
 _OBJECT_FEATURES = flags.DEFINE_enum(
     'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
 )
+_GRID_SIDE = flags.DEFINE_integer(
+    'grid_side',
+    4,
+    "Store the frame encoder's map in at most this many rows and columns of cells; 0: no grid.",
+    0,
+)
 _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this score.', 0, 1)
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
@@ -116,7 +122,7 @@ _TOY = (_CLIPS, _SEED)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
-    *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE),
+    *(_OBJECT_FEATURES, _MIN_SCORE, _BATCH_SIZE, _DTYPE, _GRID_SIDE),
 )
 _FROM_VIDEOS = (_EXTRACTOR, *_FROM_MODELS)
 _PIPELINE = (_RUNNER, _BEAM, _WORK_DIR)
@@ -174,7 +180,7 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
-    from stg_jax.datasets import read_annotations
+    from stg_jax.datasets.registry import read_annotations
     from stg_jax.extract.registry import EXTRACTORS
     from stg_jax.prepare.write import Runner, write_data
 

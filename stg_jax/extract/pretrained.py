@@ -19,7 +19,7 @@ from stg_jax.extract.base import (
     ModelOptions,
     Stages,
 )
-from stg_jax.extract.roi_align import grid_nodes, roi_align
+from stg_jax.extract.roi_align import grid_nodes, pool_to_cells, roi_align
 from stg_jax.extract.video.frames import Video
 
 # Pixels of the longer side at which frames are kept: no model here reads more.
@@ -42,6 +42,8 @@ class Models:
       min_score: see `ModelOptions`.
       batch_size: see `ModelOptions`.
       dtype: see `ModelOptions`.
+      grid_side: the frame encoder's map is stored in at most that many rows and columns of cells; 0
+        leaves it out. Data folders from before grids do not name it.
     """
 
     frames: int
@@ -54,6 +56,7 @@ class Models:
     min_score: float
     batch_size: int
     dtype: str
+    grid_side: int = 0
 
     def parts(self) -> dict[str, str]:
         """Name the models that are used, by their part."""
@@ -85,11 +88,13 @@ class FeatureExtractor(Extractor):
     """Describes frames, motion and objects with pretrained models."""
 
     name = 'models'
-    version = 1
+    version = (
+        2  # since 2: mirrored and non-square frames upright, sizes and filters of ONNX configs
+    )
     uses_models = True
     options = (
         *('detector', 'frame_encoder', 'clip_encoder', 'nodes'),
-        *('object_features', 'min_score', 'batch_size', 'dtype'),
+        *('object_features', 'min_score', 'batch_size', 'dtype', 'grid_side'),
     )
 
     def __init__(
@@ -102,6 +107,7 @@ class FeatureExtractor(Extractor):
         self.settings = dict(settings)
         self._num_frames, self._num_objects = settings['frames'], settings['objects']
         self._batch_size = settings['batch_size']
+        self._grid_side = settings.get('grid_side', 0)
         # Both need a spatial feature map; crops only need an embedding.
         self._by_map = settings['nodes'] == 'grid' or settings['object_features'] == 'roi'
         self._detector = detector
@@ -123,7 +129,7 @@ class FeatureExtractor(Extractor):
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> None:
         """See `Extractor`."""
-        fields = [field.name for field in dataclasses.fields(Models)]
+        fields = {field.name for field in dataclasses.fields(Models)} & settings.keys()
         for part, name in Models(**{field: settings[field] for field in fields}).parts().items():
             models.check(part, name)
 
@@ -169,6 +175,9 @@ class FeatureExtractor(Extractor):
                 'motion': self._clip_encoder.encode(contexts),
                 **self._objects(found, frames, maps),
             }
+            # An encoder that gives only embeddings has no cells to store.
+            if self._grid_side and maps is not None:
+                arrays['grid'] = pool_to_cells(maps, self._grid_side)
         parts = {kind: np.split(rows, len(videos)) for kind, rows in arrays.items()}
         return [{kind: parts[kind][k] for kind in parts} for k in range(len(videos))]
 
@@ -181,9 +190,9 @@ class FeatureExtractor(Extractor):
         if found is not None:
             return self._boxes(found, frames, maps)
         assert maps is not None  # checked when the extractor was built
-        return self._grid(maps)
+        return self._cells(maps)
 
-    def _grid(self, maps: np.ndarray) -> dict[str, np.ndarray]:
+    def _cells(self, maps: np.ndarray) -> dict[str, np.ndarray]:
         """Take the cells of each map as objects."""
         objects = no_objects(len(maps), self._num_objects, self._frame_encoder.map_width)
         objects['object'], objects['box'] = map(np.asarray, grid_nodes(maps, self._num_objects))

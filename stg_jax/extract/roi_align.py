@@ -50,6 +50,16 @@ def grid_nodes(map_FhwC: jax.Array | np.ndarray, num_objects: int) -> tuple[jax.
     return _pool(map_FhwC, row_FNh, column_FNw), box_FN4
 
 
+def pool_to_cells(map_FhwC: np.ndarray, side: int) -> np.ndarray:
+    """Average a feature map to at most `side` rows and columns, as many of one as of the other.
+
+    Returns:
+      (F, G, C) with G = min(side, h, w) ** 2 cells, row by row.
+    """
+    side = min(side, *map_FhwC.shape[1:3])
+    return np.asarray(grid_nodes(map_FhwC, side * side)[0])
+
+
 def _pool(map_FhwC: jax.Array | np.ndarray, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:
     """Compute the weighted mean of a map for each pair of row and column weights, (F, N, C)."""
     # Highest precision: with an accelerator's default, bfloat16 or TF32 products, features would

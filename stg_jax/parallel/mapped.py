@@ -7,6 +7,7 @@ clips, and per-device functions communicate through `over_devices` only.
 import contextlib
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,11 @@ from stg_jax.errors import UserError, first_line
 from stg_jax.ops.platform import is_for_cpu, traced_for
 from stg_jax.parallel.processes import num_hosts
 from stg_jax.parallel.sharding import AXIS, local_rows, replicate, shard_batch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 # Threefry as one kernel on NVIDIA GPUs. As plain arithmetic, XLA would inline it into every fusion
 # that reads random numbers: a third of the code that is compiled for a step with dropout.
@@ -165,6 +171,22 @@ class Features:
             return batch
         given = {name: value for name, value in batch.items() if name != 'row'}
         return given | self._rows(self._table, {'row': batch['row']})
+
+
+def peak_memory() -> dict[str, float]:
+    """Measure peak memory in GB: 'host_memory_gb' of this process, 'device_memory_gb' of a device.
+
+    A value that the platform does not offer is left out; a CPU is no device.
+    """
+    found = {}
+    if resource is not None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # Linux counts in kilobytes, macOS in bytes.
+        found['host_memory_gb'] = peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
+    stats = jax.local_devices()[0].memory_stats() or {}  # None on a CPU
+    if 'peak_bytes_in_use' in stats:
+        found['device_memory_gb'] = stats['peak_bytes_in_use'] / 1e9
+    return found
 
 
 def _check_memory(table: Mapping[str, np.ndarray]) -> None:

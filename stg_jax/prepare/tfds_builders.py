@@ -24,7 +24,7 @@ import numpy as np
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.records import example_of, features_of
 from stg_jax.data.tf import tfds
-from stg_jax.datasets import DATASETS, read_annotations
+from stg_jax.datasets.registry import DATASETS, read_annotations
 from stg_jax.datasets.toy.scenes import SPLITS
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
@@ -131,7 +131,7 @@ class _FeatureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self,
             *(config.frames, config.objects),
             *(config.appearance_dim, config.motion_dim, config.object_dim),
-            (config.grid_cells, config.grid_dim),
+            grid=(config.grid_cells, config.grid_dim),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, _Examples]:
@@ -181,6 +181,7 @@ def _info(
     appearance_dim: int,
     motion_dim: int,
     object_dim: int,
+    *,
     grid: tuple[int, int] = (0, 0),
 ) -> tfds.core.DatasetInfo:
     # The schema is derived from an empty clip, so that it cannot differ from the records.

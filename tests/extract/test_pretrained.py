@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -118,6 +119,47 @@ def test_grid_cells_are_objects_that_are_always_there():
     np.testing.assert_allclose(arrays['box'][0, 1], [0.5, 0, 1, 0.5])
 
 
+class Quarters(Brightness):
+    """Sees the mean brightness of 4 x 8 cells, as 4 rows and 8 columns of a map."""
+
+    def encode(self, frames):
+        cells = [frame.mean(axis=-1).reshape(4, 2, 8, -1).mean(axis=(1, 3)) for frame in frames]
+        maps = np.float32(cells)[..., None]
+        return maps.mean(axis=(1, 2)), maps
+
+
+@pytest.mark.parametrize(('side', 'cells'), [(1, 1), (2, 4), (4, 16), (7, 16)])
+def test_the_map_is_stored_as_a_grid_of_at_most_so_many_cells(side, cells):
+    models = dataclasses.replace(MODELS, grid_side=side)
+    video = fake_video([0, 5, 10, 30])
+    (arrays,) = extractor(models, Quarters()).describe([video])
+    grid = arrays.pop('grid')
+    assert grid.shape == (4, cells, 1)
+    # Square numbers of cells, row by row: columns differ in brightness, rows do not.
+    rows = grid.reshape(4, math.isqrt(cells), math.isqrt(cells))
+    np.testing.assert_allclose(rows, rows[:, :1].repeat(len(rows[0]), 1), rtol=1e-6)
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_allclose(grid.mean(axis=1), arrays['appearance'], rtol=1e-6)
+    # Everything else is as without a grid.
+    (without,) = extractor(encoder=Quarters()).describe([video])
+    assert arrays.keys() == without.keys()
+    for kind, values in without.items():
+        np.testing.assert_array_equal(arrays[kind], values)
+
+
+def test_an_encoder_without_a_map_stores_no_grid():
+    models = dataclasses.replace(MODELS, object_features='crop', grid_side=4)
+    assert 'grid' not in extractor(models, NoMap()).describe([fake_video([0, 5, 10, 30])])[0]
+
+
+def test_settings_from_before_grids_are_read(tmp_path):
+    settings = onnx_models(tmp_path).settings()
+    del settings['grid_side']
+    FeatureExtractor.check(settings)
+    path = write_video(tmp_path / 'ramp.mp4', grey_ramp())
+    assert build_extractor(settings).extract(path).grid is None
+
+
 def test_a_video_is_described_the_same_whatever_is_beside_it():
     videos = [fake_video([0, 5, 10, 30]), fake_video([20, 1, 2, 3], (12, 24)), fake_video([9] * 4)]
     together = extractor().describe(videos)
@@ -146,13 +188,15 @@ def onnx_models(folder):
 
 def test_settings_in_a_manifest_build_the_extractor_again(tmp_path):
     path = write_video(tmp_path / 'ramp.mp4', grey_ramp())
-    settings = json.loads(json.dumps(onnx_models(tmp_path).settings()))
+    models = dataclasses.replace(onnx_models(tmp_path), grid_side=7)
+    settings = json.loads(json.dumps(models.settings()))
     clip = build_extractor(settings).extract(path, captions=['it gets lighter'])
     check_clip(clip)
     assert (clip.id, clip.object_mask.shape, clip.height) == ('ramp', (4, 4), 32)
     assert (np.diff(clip.appearance.mean(axis=1)) > 0).all() and clip.motion.any()
+    assert clip.grid.shape == (4, 4, 3)  # of a map of 2 x 3 cells
     again = build_extractor(settings).extract(path)
-    for kind in ('appearance', 'motion', 'object', 'box'):
+    for kind in ('appearance', 'motion', 'object', 'box', 'grid'):
         np.testing.assert_array_equal(getattr(again, kind), getattr(clip, kind))
 
 
@@ -184,9 +228,16 @@ def test_all_parts_of_keras_hub_together(tmp_path):
         frame_encoder=f'keras:{fake_presets.tiny_resnet(tmp_path / "encoder")}',
         clip_encoder=f'keras:{fake_presets.tiny_video_prism(tmp_path / "motion")}',
         min_score=0.0,
+        grid_side=2,
     )
     path = write_video(tmp_path / 'ramp.mp4', grey_ramp())
     clip = build_extractor(models.settings()).extract(path)
     check_clip(clip)
     assert clip.object_mask.all()
     assert (clip.appearance.shape[1], clip.motion.shape[1], clip.object.shape[2]) == (128, 16, 128)
+    assert clip.grid.shape == (4, 4, 128)
+
+
+def test_features_of_the_first_version_are_told_apart():
+    with pytest.raises(UserError, match="version 1 of the extractor 'models'"):
+        build_extractor({'name': 'models', 'version': 1})

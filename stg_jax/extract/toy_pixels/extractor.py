@@ -116,7 +116,7 @@ class PixelExtractor(Extractor):
     @classmethod
     def choose(cls, frames: int, objects: int, **options: Any) -> dict[str, Any]:
         """See `Extractor`."""
-        return cls(frames, objects).settings
+        return cls(frames, objects, with_grid=True).settings
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
