@@ -83,7 +83,7 @@ def _model() -> ConfigDict:
     model.object_memory = 'mean'  # mean | nodes: the objects of a frame averaged, or each of them
     model.scene_tokens = 'frames'  # frames | grid: vectors of frames, or the cells before them
     model.grid_frames = 1  # frames in a row whose cells one token joins [D]
-    model.grid_mixings = 1  # 3 x 3 convolutions of cells; the first halves both sides [D]
+    model.grid_poolings = 1  # times both sides of the grid are halved, by a maximum [D]
     model.dtype = 'float32'  # or bfloat16: of the computation; parameters stay float32
     return model
 

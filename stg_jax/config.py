@@ -99,7 +99,7 @@ class ModelConfig(_Section):
     object_memory: Literal['mean', 'nodes']
     scene_tokens: Literal['frames', 'grid']
     grid_frames: Count
-    grid_mixings: Layers
+    grid_poolings: Layers
     dtype: Literal['float32', 'bfloat16']
 
     def __post_init__(self):

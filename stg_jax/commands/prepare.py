@@ -38,8 +38,8 @@ from absl import flags
 from stg_jax import configs, files
 from stg_jax.cli import app, program, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
-from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
+from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
@@ -196,7 +196,7 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
-    from stg_jax.datasets import read_annotations
+    from stg_jax.datasets.registry import read_annotations
     from stg_jax.prepare.write import write_data
 
     _refuse(source, *_TOY)

@@ -101,7 +101,7 @@ class CaptioningModel(nn.Module):
             self.scene_encoder = SceneEncoder(config.width, config.scene_fusion, dtype)
         if config.reads_grid:
             self.grid_encoder = GridEncoder(
-                config.width, config.grid_frames, config.grid_mixings, dtype
+                config.width, config.grid_frames, config.grid_poolings, dtype
             )
         if config.branches != 'scene':
             self.object_encoder = ObjectEncoder(

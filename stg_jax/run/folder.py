@@ -69,7 +69,7 @@ _ADDED = {
     'model.object_memory': 'mean',
     'model.scene_tokens': 'frames',
     'model.grid_frames': 1,
-    'model.grid_mixings': 1,
+    'model.grid_poolings': 1,
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
     'train.init_from': '',

@@ -211,7 +211,7 @@ _ANNOTATIONS = {
 
 def _read_annotations(data_set):
     def read(folder):
-        from stg_jax.datasets import read_annotations
+        from stg_jax.datasets.registry import read_annotations
 
         path = folder / 'a'
         if data_set.startswith('own'):

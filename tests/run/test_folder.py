@@ -110,7 +110,7 @@ def test_a_config_of_an_older_version_opens_by_the_values_that_it_trained_with(t
     del tree['toy']
     for group, names in {
         'data': ('grid_cells', 'grid_dim', 'object_dropout', 'feature_dropout', 'feature_noise'),
-        'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_mixings', 'box_embedding'),
+        'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_poolings', 'box_embedding'),
         'loss': ('r_drop', 'consensus'),
         'optim': ('decay', 'weight_decay', 'decay_rate'),
         'train': ('ema', 'steps_per_execution'),
