@@ -31,7 +31,7 @@ MAY_IMPORT = {
         *('prepare', 'extract', 'train', 'decode', 'run', 'parallel', 'model', 'ops', 'datasets'),
         *('data', 'cli', 'configs'),
     },
-    'share': {'evaluate', 'extract', 'decode', 'run', 'data'},
+    'share': {'prepare', 'evaluate', 'extract', 'decode', 'run', 'data', 'cli'},
     'api': {'captioning', 'prepare', 'evaluate', 'train', 'decode', 'run', 'parallel'},
     'cluster': {'cli', 'evaluate', 'run', 'model'},
     'configs': set(),
