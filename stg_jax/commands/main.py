@@ -39,7 +39,7 @@ def _without_command(args: list[str]) -> None:
     """Print the overview, or refuse what is no command."""
     if args:
         hint = did_you_mean(args[0], program.COMMANDS)
-        raise UserError(f'there is no command {args[0]!r}{hint} (see stg --help)')
+        raise UserError(f'there is no command {args[0]!r}: {hint}stg --help lists all')
     print(_overview())
 
 
