@@ -11,7 +11,7 @@ SECTIONS = {
     'Start': ('demo',),
     'Data': ('prepare', 'inspect', 'verify'),
     'Training': ('config', 'train', 'evaluate', 'plot', 'sweep', 'compare'),
-    'Captions': ('caption', 'web-demo', 'explain', 'score'),
+    'Captions': ('caption', 'web-demo', 'serve', 'explain', 'score'),
     'Sharing': ('export', 'push'),
     'Machines': ('benchmark', 'rehearse', 'tpu-estimate'),
     'Shell': ('completion',),
