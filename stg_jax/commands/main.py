@@ -57,4 +57,4 @@ def _summary(command: str) -> str:
     name = module_of(command).rpartition('.')[2]
     source = Path(__file__).with_name(f'{name}.py').read_text(encoding='utf-8')
     first = (ast.get_docstring(ast.parse(source)) or '').splitlines()[0]
-    return program.spelled(first.partition(':')[0].rstrip('.'))
+    return program.spelled(first.partition(': ')[0].rstrip('.'))
