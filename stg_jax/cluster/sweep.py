@@ -13,8 +13,8 @@ from etils import epath
 from stg_jax.cli import app, signals
 from stg_jax.cli.child import Child
 from stg_jax.cli.config_flag import read_config
-from stg_jax.config import parse_config
-from stg_jax.errors import UserError
+from stg_jax.config import flat, parse_config
+from stg_jax.errors import UserError, did_you_mean
 from stg_jax.evaluate.compare.systems import load_system
 from stg_jax.evaluate.compare.tables import made_with_line, scores_table
 from stg_jax.evaluate.evaluate import HELD_OUT
@@ -61,7 +61,8 @@ def parse_settings(texts: Sequence[str], config: Mapping[str, Any]) -> dict[str,
         key, _, listed = text.partition('=')
         values = listed.split(',')
         if not _is_value(config, key) or key == 'seed':
-            raise UserError(f'--set {text}: the config does not have this value: {key!r}')
+            hint = did_you_mean(key, flat(config)).strip() or 'configs/common.py lists all'
+            raise UserError(f'--set {text}: the config does not have this value: {key!r}: {hint}')
         if key in settings:
             raise UserError(f'--set {key} comes twice: list all its values once')
         if '' in values or len(set(values)) < len(values):
