@@ -7,7 +7,6 @@ from stg_jax.errors import UserError
 from stg_jax.run.folder import RunFolder
 from tests.fakes.fake_run_folder import MANIFEST, VOCAB, create
 
-
 # The keys of the first version by group: a key that came later needs a value for older runs.
 FIRST = {
     'data': 'appearance_dim cache captions_per_clip dir eval_captions frames max_words min_count '
