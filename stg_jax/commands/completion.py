@@ -24,7 +24,7 @@ _stg() {
   local words=$(stg completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
   local current=${COMP_WORDS[COMP_CWORD]}
   COMPREPLY=($(compgen -W "$words" -- "${current#=}"))
-  [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+  [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
 }
 complete -o default -F _stg stg
 """,
@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
         print(SHELLS[shell].strip())
     else:
         hint = did_you_mean(shell, SHELLS)
-        raise UserError(f'no shell {shell!r}{hint}: name one of {", ".join(SHELLS)}')
+        raise UserError(f'no shell {shell!r}: {hint}name one of {", ".join(SHELLS)}')
 
 
 def words_for(typed: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
         --objects o.hdf5 --out data/msvd
     python launch/prepare.py features --videos clips/ --out features
     python launch/prepare.py features --data data/msvd --format npy --out features
+    python launch/prepare.py folds --data data/msvd --folds 5 --out data/msvd_folds
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
 input. The others are data sets; the help of --annotations below lists what each of them reads.
@@ -20,6 +21,8 @@ Clips without features are left out and counted. Videos that cannot be read are 
 in OUT/failures.json. The same command resumes an extraction that was stopped.
 
 The source `features` only writes features, as HDF5 or .npy, from --videos or from a data folder.
+The source `folds` divides the train and validation clips of a data folder for a cross-validation;
+launch/sweep.py --folds OUT runs it.
 
 OUT must not exist. Of all other sources it becomes a TFDS folder, which
 tfds.builder_from_directory opens. launch/verify.py reads all of it and prints a data card.
@@ -43,7 +46,7 @@ from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
-SOURCES = ('toy', *DATASETS, 'features')
+SOURCES = ('toy', *DATASETS, 'features', 'folds')
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
 
@@ -112,7 +115,8 @@ _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this sc
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
 
-_DATA = flags.DEFINE_string('data', None, 'features: data folder whose features are written.')
+_DATA = flags.DEFINE_string('data', None, 'features, folds: data folder that is read.')
+_FOLDS = flags.DEFINE_integer('folds', None, 'folds: number of parts, each validated on once.', 2)
 _FORMAT = flags.DEFINE_enum(
     'format', 'hdf5', ['hdf5', 'npy'], 'features: a file for each kind, or for each clip and kind.'
 )
@@ -128,7 +132,7 @@ _WORK_DIR = flags.DEFINE_string(
 )
 
 _TOY = (_CLIPS, _SEED)
-_FEATURES = (_DATA, _FORMAT)
+_FEATURES = (_DATA, _FORMAT, _FOLDS)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
@@ -140,7 +144,7 @@ SECTIONS = {
     'The toy world': _TOY,
     'From feature files': _FROM_FEATURES,
     'From videos': (_VIDEOS, *_FROM_VIDEOS),
-    'Features only': _FEATURES,
+    'Features only, and folds': _FEATURES,
     'Many machines': _PIPELINE,
 }
 
@@ -166,6 +170,8 @@ def main(args: list[str]) -> None:
     }
     if source == 'features':
         return _write_features(out, **size)
+    if source == 'folds':
+        return _write_folds(out)
     _refuse(source, *_FEATURES)
     if source == 'toy':
         manifest = _prepare_toy(out, config, **size)
@@ -177,7 +183,7 @@ def main(args: list[str]) -> None:
 
 def _config(source: str) -> str:
     """Name the file in configs/ that trains on a source."""
-    if source == 'features':
+    if source in ('features', 'folds'):
         return 'own'
     return DATASETS[source].config if source in DATASETS else source
 
@@ -229,7 +235,7 @@ def _write_features(out: Path, **size: int) -> None:
     """Write features and no data folder."""
     from stg_jax.share.features import features_of_data, features_of_videos
 
-    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN)
+    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN, _FOLDS)
     if (_VIDEOS.value is None) == (_DATA.value is None):
         raise UserError('pass either --videos FOLDER or --data DATA_DIR (see --help)')
     if _DATA.value:
@@ -239,6 +245,19 @@ def _write_features(out: Path, **size: int) -> None:
         settings = _choose_extractor(**size)
         number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
+
+
+def _write_folds(out: Path) -> None:
+    """Write the data folders of a cross-validation."""
+    from stg_jax.prepare.folds import write_folds
+
+    foreign = (_ANNOTATIONS, _VIDEOS, _IDS, _DRY_RUN, _FORMAT, _NUM_FRAMES, _NUM_OBJECTS, _WORKERS)
+    _refuse('folds', *_TOY, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE, *foreign)
+    number = app.required(_FOLDS)
+    num_clips = write_folds(app.required(_DATA), out, number)
+    print(f'Wrote {out}: {number} folds of {num_clips} clips')
+    command = f'python launch/sweep.py --config CONFIG --folds {out} --seeds {number} --out runs/cv'
+    print(f'Next: {program.spelled(command)}')
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:

@@ -32,7 +32,7 @@ def path_of(name: str) -> Path:
     if name not in names():
         hint = did_you_mean(name, names())
         raise UserError(
-            f'there is no config {name}{hint}: name a file, or one of {", ".join(names())}'
+            f'there is no config {name}: {hint}name a file, or one of {", ".join(names())}'
         )
     return _FOLDER / f'{name}.py'
 
