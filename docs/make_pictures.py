@@ -3,6 +3,7 @@
 python docs/make_pictures.py [runs/toy]
 """
 
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -65,18 +66,16 @@ def draw_toy() -> None:
 
 def draw_events() -> None:
     """Write images/events.jpg: one clip of each event, with a caption."""
-    # The first clip of each; scenes are cheap to compose and only these are rendered.
-    first = {compose('train', i, seed=0).event.name: i for i in reversed(range(200))}
     with tempfile.TemporaryDirectory() as folder:
-        _write('events', [_seen(folder, first[event.name], USUAL) for event in EVENTS])
+        _write('events', [_seen(folder, _first(event.name), USUAL) for event in EVENTS])
 
 
 def draw_knobs() -> None:
     """Write images/knobs.jpg: a clip as it is, with more things, and with a worse detector."""
-    noise = DetectorNoise(dropout=0.3, jitter=0.3)
+    noise, crowded, clip = DetectorNoise(0.3, 0.3), Difficulty(distractors=3), _first('chase')
     with tempfile.TemporaryDirectory() as folder:
-        rows = [_seen(folder, 0, USUAL), _seen(folder, 0, Difficulty(distractors=3))]
-        _write('knobs', [*rows, _seen(folder, 0, USUAL, noise)])
+        rows = [_seen(folder, clip, USUAL), _seen(folder, clip, crowded)]
+        _write('knobs', [*rows, _seen(folder, clip, USUAL, noise)])
 
 
 def draw_explanation(workdir: str) -> None:
@@ -107,6 +106,11 @@ def draw_faithfulness(found: dict[str, dict[str, Any]]) -> None:
     panels[0].set_ylabel('mean probability of a word')
     figure.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
     save_figure(figure, _FOLDER / 'faithfulness.svg', dpi=100)
+
+
+def _first(event: str) -> int:
+    """Find the first train clip of an event; composing a scene renders nothing."""
+    return next(i for i in itertools.count() if compose('train', i, seed=0).event.name == event)
 
 
 def _seen(
