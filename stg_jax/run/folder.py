@@ -73,6 +73,7 @@ _ADDED = {
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
     'train.init_from': '',
+    'train.track': 'none',
     'optim.decay_rate': 0.9,
     'train.ema': 0.0,
     'model.attention_dropout': 0.0,

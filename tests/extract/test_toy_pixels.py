@@ -245,7 +245,7 @@ def test_a_frame_has_the_hue_of_its_things_and_grey_has_none():
         ({'name': 'imported', 'file': 'features.hdf5'}, "'imported' is none of this project's"),
         ({}, "'None' is none of this project's"),
         ({'name': 'pixels', 'version': 0, 'frames': 4, 'objects': 2}, 'version 0'),
-        ({'name': 'pixels', 'version': 1, 'frames': 4}, "lacks 'objects'"),
+        ({'name': 'pixels', 'version': 2, 'frames': 4}, "lacks 'objects'"),
     ],
 )
 def test_features_of_another_extractor_are_refused(settings, sentence):

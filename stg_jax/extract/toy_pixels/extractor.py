@@ -86,7 +86,7 @@ class PixelExtractor(Extractor):
     """
 
     name = 'pixels'
-    version = 1
+    version = 2  # since 2: more numbers of a grid cell
     widths = WIDTHS
 
     def __init__(
