@@ -107,13 +107,13 @@ def test_a_config_of_an_older_version_opens_by_the_values_that_it_trained_with(t
     config = create(tmp_path).config
     tree = json.loads((tmp_path / 'config.json').read_text())
     tree['data']['skip_damaged'] = False
-    del tree['toy']
+    del tree['toy'], tree['scst']
     for group, names in {
         'data': ('grid_cells', 'grid_dim', 'object_dropout', 'feature_dropout', 'feature_noise'),
         'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_poolings', 'box_embedding'),
         'loss': ('r_drop', 'consensus'),
         'optim': ('decay', 'weight_decay', 'decay_rate'),
-        'train': ('ema', 'steps_per_execution'),
+        'train': ('ema', 'select', 'init_from', 'objective', 'steps_per_execution'),
     }.items():
         for name in names:
             del tree[group][name]
