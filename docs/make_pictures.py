@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).parent / 'images'
 _CLIPS, _FRAMES, _OBJECTS, _SIDE = (0, 2, 5), 6, 6, 224
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 80)
 # Test clips whose captions are explained, and the width of the picture in pixels.
-_EXPLAINED, _WIDTH = ('test00001', 'test00012'), 1400
+_EXPLAINED, _WIDTH = ('test00002', 'test00024'), 1400
 
 _SAYS = {
     'object': 'object branch (teacher): objects',

@@ -288,7 +288,8 @@ def test_relevances_of_cells_add_up_to_what_the_whole_grid_brings(of_grid):
     brought_L = logits(grid_BTGC) - logits(level_BTGC)
     most = np.abs(brought_L).max()
     assert most > 0.02
-    found_LTG = relevance(PATH)
+    # Finer than `PATH`: the maximum over cells has kinks, which count more in so small a network.
+    found_LTG = relevance((np.arange(200) + 0.5) / 200)
     assert found_LTG.shape == (len(brought_L), FRAMES, CELLS)
     np.testing.assert_allclose(found_LTG.sum((1, 2)), brought_L, atol=0.1 * most)
 
@@ -296,8 +297,10 @@ def test_relevances_of_cells_add_up_to_what_the_whole_grid_brings(of_grid):
 def test_the_relevance_of_a_cell_is_what_the_words_lose_as_it_fades(of_grid):
     logits, grid_BTGC, relevance = of_grid
     level_BT1C = np.median(grid_BTGC, axis=2, keepdims=True)
-    t, n, step = 1, 4, 0.05
-    ends = []
+    found_LTG = relevance(np.ones(1))
+    # The cell that matters most: others may lose every maximum.
+    _, t, n = np.unravel_index(np.abs(found_LTG).argmax(), found_LTG.shape)
+    ends, step = [], 0.01
     for size in (1 + step, 1 - step):
         faded = grid_BTGC.copy()
         faded[0, t, n] = level_BT1C[0, t, 0] + size * (grid_BTGC - level_BT1C)[0, t, n]
@@ -305,7 +308,7 @@ def test_the_relevance_of_a_cell_is_what_the_words_lose_as_it_fades(of_grid):
     slope_L = (ends[0] - ends[1]) / (2 * step)
     most = np.abs(slope_L).max()
     assert most > 1e-3
-    np.testing.assert_allclose(relevance(np.ones(1))[:, t, n], slope_L, atol=0.05 * most)
+    np.testing.assert_allclose(found_LTG[:, t, n], slope_L, atol=0.05 * most)
 
 
 def test_a_student_that_reads_a_grid_is_explained_by_its_cells(clip):
