@@ -48,6 +48,7 @@ complete -c stg -a '(__stg_words)'
 """,
 }
 _WORDS = 'words'
+FIRST_WORDS = tuple(SHELLS)
 
 
 def run() -> None:
@@ -82,12 +83,12 @@ def words_for(typed: Sequence[str]) -> list[str]:
         before, current = [*before, flag], value
     if not before:
         return _starting(current, program.COMMANDS)
-    if before[0] not in program.COMMANDS or before[0] == 'completion':
-        return _starting(current, SHELLS) if before[0] == 'completion' else []
+    if before[0] not in program.COMMANDS:
+        return []
     if before[-1] in ('-config', '--config'):
         return _starting(current, configs.names())
     module = module_of(before[0])
-    importlib.import_module(module)
+    command = importlib.import_module(module)
     if current.startswith('--config.') and 'config' in flags.FLAGS:
         # All configs have the keys of the common one.
         return _starting(
@@ -96,7 +97,9 @@ def words_for(typed: Sequence[str]) -> list[str]:
     own = {f'--{flag.name}': flag for flag in flags.FLAGS.get_key_flags_for_module(module)}
     if before[-1] in own and not own[before[-1]].boolean:
         return _starting(current, getattr(own[before[-1]].parser, 'enum_values', []))
-    return _starting(current, own) if current.startswith('-') else []
+    if current.startswith('-'):
+        return _starting(current, own)
+    return _starting(current, getattr(command, 'FIRST_WORDS', ())) if len(before) == 1 else []
 
 
 def _starting(current: str, words: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ from stg_jax.errors import UserError
 
 # A line of configs/common.py: a value, and the comment that explains it.
 _LINE = re.compile(r'^    (\w+\.\w+) = .*?  # (.*)$', re.MULTILINE)
+FIRST_WORDS = tuple(configs.names())
 
 
 def run() -> None:

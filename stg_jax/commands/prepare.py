@@ -49,6 +49,7 @@ from stg_jax.run.validation_score import MIN_CLIPS
 SOURCES = ('toy', *DATASETS, 'features', 'folds')
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
+FIRST_WORDS = (*SOURCES, *_OTHERS)
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')

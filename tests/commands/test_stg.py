@@ -122,7 +122,6 @@ def test_bundled_configs_are_those_of_the_checkout():
     ('typed', 'expected'),
     [
         (['tr'], ['train']),
-        (['completion', ''], ['bash', 'zsh', 'fish']),
         (['train', '--config', 'ms'], ['msrvtt', 'msvd']),
         (['train', '--config=ow'], ['own']),
         (['train', '--config', '=', 'ow'], ['own']),  # as bash splits it
@@ -141,6 +140,8 @@ def test_shells_complete_commands_and_configs(typed, expected):
         ('prepare --nodes ', 'boxes\ngrid\n'),
         ('prepare --nodes=g', 'grid\n'),
         ('train --workdir ', '\n'),
+        ('prepare ms', 'msvd\nmsrvtt\n'),
+        ('config toy', 'toy\ntoy_best\n'),
     ],
 )
 def test_shells_complete_flags_and_their_values(typed, expected):
