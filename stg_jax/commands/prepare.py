@@ -264,7 +264,8 @@ def _write_features(out: Path, **size: int) -> None:
         number = features_of_data(_DATA.value, out, _FORMAT.value)
     else:
         settings = _choose_extractor(**size)
-        number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
+        videos = app.required(_VIDEOS)
+        number = features_of_videos(videos, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
 
 
@@ -286,7 +287,7 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
 
     _refuse('--videos', *_FROM_FEATURES)
     settings = _choose_extractor(num_frames, num_objects)
-    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    plan = plan_videos(annotations, app.required(_VIDEOS), settings=settings, ids=_IDS.value)
     return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
 
 
@@ -321,8 +322,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
     _refuse('--appearance', *_FROM_VIDEOS)
     if not _RUNNER.value:
         _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
-    paths = {flag.name: flag.value for flag in _FROM_FEATURES}
-    return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
+    named: dict[str, Any] = {flag.name: flag.value for flag in _FROM_FEATURES}
+    return plan_features(annotations, FeatureFiles(**named | size), _IDS.value)
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
