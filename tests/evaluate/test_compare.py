@@ -74,6 +74,29 @@ def test_a_sample_of_clips_scores_as_a_corpus_of_them(systems, references):
     assert found['CIDEr'][0] == pytest.approx(np.mean(cider), rel=1e-9)
 
 
+def test_scores_by_meaning_are_metrics_too(results, tmp_path):
+    rng = np.random.default_rng(0)
+    fields = {
+        'event': 'event right',
+        'all_things': 'all things right',
+        'everything': 'everything right',
+    }
+    judged = {clip: dict.fromkeys(fields, bool(rng.random() < 0.7)) for clip in captions(0)}
+    share = 100 * np.mean([each['event'] for each in judged.values()])
+    result = results[0][0] | {
+        'attributes': dict.fromkeys([*fields.values(), 'subject right'], share),
+        'attributes_per_clip': judged,
+    }
+    path = tmp_path / 'scores.json'
+    path.write_text(json.dumps(result))
+    system = load_system(str(path), 'test')
+    assert system.corpus('event right') == pytest.approx(share)
+    once = system.resampled(np.ones((1, NUM_CLIPS)))
+    assert once['everything right'][0] == pytest.approx(share) and 'subject right' not in once
+    low, high = intervals(system, rounds=200, seed=0)['all things right']
+    assert low < share < high
+
+
 def test_a_real_difference_is_found_and_none_is_not(systems):
     poor, better = systems
     found = paired_bootstrap(poor, better, rounds=1000, seed=0)
@@ -118,6 +141,29 @@ def system_of(score_SC):
             for score_C in score_SC
         ],
     )
+
+
+def test_runs_of_disjoint_clips_are_pooled_as_folds_of_all(results, tmp_path):
+    whole, again = results[0]
+
+    def part(result, start):
+        chosen = list(result['per_clip'])[start::2]
+
+        def pick(table):
+            return {clip: table[clip] for clip in chosen}
+
+        counts = {name: pick(table) for name, table in result['counts'].items()}
+        return {**result, 'per_clip': pick(result['per_clip']), 'counts': counts}
+
+    folds = [part(whole, 0), part(whole, 1), part(again, 0), part(again, 1)]
+    pooled = load_system(str(write_seeds(tmp_path / 'folds', folds)), 'test')
+    expected = System('whole', results[0])
+    assert pooled.clips == expected.clips
+    for name in ('BLEU-4', 'ROUGE-L', 'CIDEr'):
+        np.testing.assert_allclose(pooled.corpus(name), expected.corpus(name), rtol=1e-9)
+    # Only one run of the second fold: there is no second run of all clips.
+    with pytest.raises(UserError, match='different clips'):
+        load_system(str(write_seeds(tmp_path / 'odd', folds[:3])), 'test')
 
 
 @pytest.mark.parametrize(('of_seeds', 'of_clips'), [(5.0, 0.0), (0.0, 30.0), (5.0, 30.0)])
