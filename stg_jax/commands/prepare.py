@@ -10,7 +10,8 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
     python launch/prepare.py folds --data data/msvd --folds 5 --out data/msvd_folds
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
-input. The others are data sets; the help of --annotations below lists what each of them reads.
+input; --world makes a harder world. The others are data sets; the help of --annotations below lists
+what each of them reads.
 
 Features are extracted from --videos, a folder of files named by clip, or read from feature files:
 HDF5, .npy folders, bottom-up-attention TSV or .npz (docs/data.md describes the layouts).
@@ -34,17 +35,20 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from stg_jax import configs, files
-from stg_jax.cli import app, program, signals
+from stg_jax.cli import app, config_flag, program, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.datasets.registry import DATASETS
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
 from stg_jax.run.validation_score import MIN_CLIPS
+
+if TYPE_CHECKING:
+    from stg_jax.config import ToyConfig
 
 SOURCES = ('toy', *DATASETS, 'features', 'folds')
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
@@ -67,6 +71,9 @@ _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split, as train=N,val=N,test=N; default in configs/toy.py.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: seed of the videos.', 0)
+_WORLD = flags.DEFINE_list(
+    'world', [], 'toy: other values of config.toy, as distractors=2,detector_dropout=0.3.'
+)
 _ANNOTATIONS = flags.DEFINE_string(
     'annotations',
     None,
@@ -132,7 +139,7 @@ _WORK_DIR = flags.DEFINE_string(
     'work_dir', None, 'Folder for finished clips until all are written; by default next to OUT.'
 )
 
-_TOY = (_CLIPS, _SEED)
+_TOY = (_CLIPS, _SEED, _WORLD)
 _FEATURES = (_DATA, _FORMAT, _FOLDS)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
@@ -190,16 +197,29 @@ def _config(source: str) -> str:
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
-    from stg_jax.config import parse_config
     from stg_jax.prepare.toy import prepare_toy, read_counts
 
     _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
-    num_clips = read_counts(_CLIPS.value or config.data.toy_clips)
+    num_clips, world = read_counts(_CLIPS.value or config.data.toy_clips), _world()
     if _DRY_RUN.value:
         print(f'would render {num_clips} into {out}, extract {size} and write shards')
         return None
-    world = dataclasses.replace(parse_config(config).toy, seed=_SEED.value)
     return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
+
+
+def _world() -> 'ToyConfig':
+    """Read --world and --seed as overrides of the config of the toy world."""
+    from stg_jax.config import parse_config
+
+    pairs = [*_WORLD.value, f'seed={_SEED.value}']
+    args = ['--config=toy', *(f'--config.toy.{pair}' for pair in pairs)]
+    try:
+        return parse_config(config_flag.read_config(args)).toy
+    except (flags.Error, AttributeError, ValueError) as error:
+        raise config_flag.unknown_key(args) or UserError(
+            f'--world is {",".join(_WORLD.value)!r}, but looks like distractors=2,'
+            f'detector_dropout=0.3: {first_line(error)}'
+        ) from None
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
@@ -244,7 +264,8 @@ def _write_features(out: Path, **size: int) -> None:
         number = features_of_data(_DATA.value, out, _FORMAT.value)
     else:
         settings = _choose_extractor(**size)
-        number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
+        videos = app.required(_VIDEOS)
+        number = features_of_videos(videos, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
 
 
@@ -266,7 +287,7 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
 
     _refuse('--videos', *_FROM_FEATURES)
     settings = _choose_extractor(num_frames, num_objects)
-    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    plan = plan_videos(annotations, app.required(_VIDEOS), settings=settings, ids=_IDS.value)
     return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
 
 
@@ -301,8 +322,9 @@ def _plan_features(annotations: Any, **size: int) -> Any:
     _refuse('--appearance', *_FROM_VIDEOS)
     if not _RUNNER.value:
         _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
-    paths = {flag.name: flag.value for flag in _FROM_FEATURES}
-    return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
+    named: dict[str, Any] = {flag.name: flag.value for flag in _FROM_FEATURES}
+    named |= size
+    return plan_features(annotations, FeatureFiles(**named), _IDS.value)
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
