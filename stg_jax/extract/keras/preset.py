@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.errors import UserError, first_line
+from stg_jax.extract.base import run_in_batches
 from stg_jax.extract.letterbox import Fit
 
 # Pixels, if neither the model nor its preset fixes the size of pictures.
@@ -203,14 +203,7 @@ class KerasProgram:
         return [array.shape[1:] for array in jax.eval_shape(self._program, self._variables, batch)]
 
     def run(self, pictures: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Run the program on one or more uint8 pictures of one shape.
-
-        The last batch repeats its last picture, so that the model is compiled once and the result
-        for a picture does not depend on the number of pictures.
-        """
-        pictures, parts = iter(pictures), []
-        while group := list(islice(pictures, self._batch_size)):
-            batch = np.stack(group + group[-1:] * (self._batch_size - len(group)))
-            arrays = self._program(self._variables, batch)
-            parts.append([np.asarray(array)[: len(group)] for array in arrays])
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+        """Run the program on one or more uint8 pictures of one shape, see `run_in_batches`."""
+        return run_in_batches(
+            lambda batch: self._program(self._variables, batch), pictures, self._batch_size
+        )
