@@ -8,13 +8,7 @@ PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: demo test test-all lint format clean
 
 demo: $(VENV)/.installed
-	$(RUN) launch/train.py --config configs/toy.py --workdir runs/toy
-	$(RUN) launch/evaluate.py --workdir runs/toy --split test --branch scene,object --show 5
-	$(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00000.mp4 \
-	  --report runs/toy/report.html
-	@echo 'To open: runs/toy/report.html (what carried each word of a caption),'
-	@echo '         runs/toy/eval/test/index.html (every caption and its scores), data/toy/videos/test/'
-	@echo 'To try:  $(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00001.mp4'
+	$(RUN) -m stg_jax demo
 
 # Everything that takes seconds; test-all adds what is marked slow in the tests.
 test: lint

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         motion_dim=108,
         object_dim=91,
         grid_cells=49,
-        grid_dim=40,
+        grid_dim=52,
         max_words=12,
         captions_per_clip=2,  # 2 of about 5: more clips per step helped more than more captions
     )

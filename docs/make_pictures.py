@@ -1,6 +1,6 @@
 """Draw the pictures of the documentation from the toy world.
 
-python docs/make_pictures.py [runs/toy/eval/test/explanations.json]
+python docs/make_pictures.py [runs/toy]
 """
 
 import sys
@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+import stg_jax
 from stg_jax.datasets import toy
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor
 from stg_jax.extract.video.frames import read_frames
@@ -21,9 +22,14 @@ from stg_jax.visualize.matplotlib import new_figure, save_figure
 _FOLDER = Path(__file__).parent / 'images'
 _CLIPS, _FRAMES, _OBJECTS, _SIDE = (0, 2, 5), 6, 6, 224
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 80)
+# Test clips whose captions are explained, and the width of the picture in pixels.
+_EXPLAINED, _WIDTH = ('test00001', 'test00012'), 1400
 
-
-_SAYS = {'object': 'object branch (teacher): objects', 'scene': 'scene branch (student): frames'}
+_SAYS = {
+    'object': 'object branch (teacher): objects',
+    'scene': 'scene branch (student): frames',
+    'scene_cells': 'scene branch (student): grid cells',
+}
 _CURVES = (
     ('insertion', '#1257d0', '-', 'the most relevant added first'),
     ('insertion_random', '#1257d0', ':', 'added in random order'),
@@ -33,10 +39,15 @@ _CURVES = (
 
 
 def main() -> None:
-    """Write images/toy.jpg and, for a file of launch/explain.py, images/faithfulness.svg."""
+    """Write images/toy.jpg and, of a run on the toy world, explain.jpg and faithfulness.svg.
+
+    The last one is drawn from what launch/explain.py wrote.
+    """
     draw_toy()
-    for path in sys.argv[1:]:
-        draw_faithfulness(read_json(path)['faithfulness'])
+    for workdir in sys.argv[1:]:
+        draw_explanation(workdir)
+        found = read_json(Path(workdir) / 'eval' / 'test' / 'explanations.json')
+        draw_faithfulness(found['faithfulness'])
 
 
 def draw_toy() -> None:
@@ -46,6 +57,21 @@ def draw_toy() -> None:
         rows = [_row(films[i]) for i in _CLIPS]
     _FOLDER.mkdir(exist_ok=True)
     cv2.imwrite(str(_FOLDER / 'toy.jpg'), np.concatenate(rows)[..., ::-1], _QUALITY)
+
+
+def draw_explanation(workdir: str) -> None:
+    """Write images/explain.jpg: clips, their captions, and what each word came from."""
+    captioner = stg_jax.load(workdir)
+    videos = Path(captioner.run.config.data.dir) / 'videos' / 'test'
+    report = captioner.explain(*(videos / f'{clip}.mp4' for clip in _EXPLAINED))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'figure.png'
+        report.save(path)
+        picture = cv2.imread(str(path))
+    assert picture is not None
+    size = _WIDTH, round(_WIDTH * picture.shape[0] / picture.shape[1])
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(_FOLDER / 'explain.jpg'), picture, _QUALITY)
 
 
 def draw_faithfulness(found: dict[str, dict[str, Any]]) -> None:

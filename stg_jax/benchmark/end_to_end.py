@@ -27,7 +27,9 @@ def run(config: Config, num_clips: int) -> list[Stage]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = config.changed(data__dir=str(folder / 'data'), train__patience=0)
+        config = config.changed(
+            data__dir=str(folder / 'data'), train__patience=0, train__track='none'
+        )
         write_captions(config, {'train': num_clips, 'val': max(1, num_clips // 12)})
         start = time.perf_counter()
         # Compilation and checkpoints are part of a run, so they are part of its time.

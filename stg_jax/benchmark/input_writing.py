@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stg_jax.benchmark.random_files import Shape, random_clips
 from stg_jax.data.records import write_data_folder
-from stg_jax.datasets import Annotations, toy
+from stg_jax.datasets import toy
+from stg_jax.datasets.base import Annotations
 from stg_jax.extract.toy_pixels.extractor import SIDE, PixelExtractor
 from stg_jax.extract.video.frames import read_frames
 from stg_jax.prepare.from_features import FeatureFiles, plan_features

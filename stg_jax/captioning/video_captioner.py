@@ -21,7 +21,7 @@ class VideoCaptioner(Captioner):
     @functools.cached_property
     def extractor(self) -> Extractor:
         """The extractor, whose models are loaded at the first use."""
-        return build_extractor(self.run.manifest.extractor)
+        return build_extractor(self.run.manifest.extractor, self.run.path)
 
     def caption(self, path: VideoPath, *, beam_size: int | None = None) -> str:
         """Caption a video: the best caption, as text.

@@ -22,6 +22,11 @@ KEPT, _SWEEP = 900, 60
 
 CaptionFn = Callable[[Path], tuple[str, str]]  # from a video to its caption and its report
 
+_EMPTY = (
+    'The caption has no words: the network took the end to be more likely than any first word, as '
+    'it can for videos unlike those it was trained on. The report lists its other captions.'
+)
+
 
 def caption_fn(captioner: VideoCaptioner, limits: Limits) -> CaptionFn:
     """Build the function from a video file to its caption and its report, a page as HTML text."""
@@ -117,7 +122,7 @@ def _answer(caption: CaptionFn, video: str | None) -> tuple[str, str, str]:
     except UserError as error:
         # Strangers need not know the folders of the server.
         return '', _alert(str(error).replace(str(path), path.name)), ''
-    return text or '(no words)', '', in_frame(page)
+    return text or '(no words)', '' if text else _alert(_EMPTY), in_frame(page)
 
 
 def _alert(sentence: str) -> str:

@@ -11,7 +11,8 @@ SECTIONS = {
     'Start': ('demo',),
     'Data': ('prepare', 'inspect', 'verify'),
     'Training': ('train', 'evaluate', 'plot', 'sweep', 'compare'),
-    'Captions': ('caption', 'web-demo', 'explain', 'score'),
+    'Captions': ('caption', 'web-demo', 'serve', 'explain', 'score'),
+    'Sharing': ('export', 'push'),
     'Machines': ('benchmark', 'rehearse', 'tpu-estimate'),
     'Shell': ('completion',),
 }
@@ -19,6 +20,7 @@ COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 _SCRIPTS = {name.replace('-', '_'): name for name in COMMANDS} | {'inspect_file': 'inspect'}
 # A script, with the interpreter and the folder where they are typed, but in no other folder.
 _SCRIPT = re.compile(rf'(?<![\w/.])(?:python )?(?:launch/)?({"|".join(_SCRIPTS)})\.py\b')
+_EXTRAS = re.compile(r"pip install -e '\.(\[[\w,]+\])'")
 _CONFIG = re.compile(r'(--config[ =])configs/(\w+)\.py\b')
 
 
@@ -36,9 +38,16 @@ def spelled(text: str) -> str:
     """Spell the command lines in a text as the user can type them.
 
     Texts name the scripts of a checkout, `python launch/train.py --config configs/toy.py`. Those
-    who started `stg` have no such files: they read `stg train --config toy`.
+    who started `stg` read `stg train --config toy`, and `pip install 'stg-jax[plot]'` where there
+    is no checkout to install from.
     """
+    if not _is_checkout():
+        text = _EXTRAS.sub(r"pip install 'stg-jax\1'", text)
     if name().partition(' ')[0] != NAME:
         return text
     text = _SCRIPT.sub(lambda found: f'{NAME} {_SCRIPTS[found[1]]}', text)
     return _CONFIG.sub(r'\1\2', text)
+
+
+def _is_checkout() -> bool:
+    return (Path(__file__).parents[2] / 'pyproject.toml').is_file()

@@ -15,6 +15,28 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+class StatusLine:
+    """What a command is doing: redrawn on a terminal, repeated every ten seconds in a log."""
+
+    def __init__(self):
+        self._terminal = sys.stderr.isatty()
+        # A log hears of nothing that is over in less time.
+        self._shown = time.monotonic()
+
+    def show(self, text: str) -> None:
+        """Show what is being done now."""
+        if self._terminal:
+            print(f'\r\033[K{text}', end='', file=sys.stderr, flush=True)
+        elif time.monotonic() - self._shown > _IN_LOG:
+            self._shown = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line from a terminal, before other text is printed."""
+        if self._terminal:
+            print('\r\033[K', end='', file=sys.stderr, flush=True)
+
+
 def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
     """Yield `items`; regularly report how many of `total` clips are done, and how fast."""
     terminal = sys.stderr.isatty()

@@ -22,6 +22,7 @@ from stg_jax.files import read_json, write_json, write_text
 
 _BASE = 'base'  # name of the only setting when nothing but the seed changes
 _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9._=+-]')
+_ROUNDS = 2_000  # samples of the bootstrap: tenths of a point of an interval
 _DONE = 'sweep.json'  # in the folder of a finished run: its flags, and the split evaluated
 # Exit codes of a run that was stopped by a signal, rather than by a failure of its own.
 _STOPPED = (app.RESTART, app.INTERRUPTED, -signal.SIGTERM, 128 + signal.SIGTERM)
@@ -209,6 +210,7 @@ def write_scores(runs: Sequence[SweepRun], split: str, out: epath.Path) -> str:
         by_val = [system.corpus('CIDEr').mean() for system in validated or systems]
         order = sorted(range(len(systems)), key=lambda i: -by_val[i])
         systems, validated = ([each[i] for i in order if each] for each in (systems, validated))
-    text = scores_table(systems, validated) + made_with_line(systems)
+    table = scores_table(systems, validated, rounds=_ROUNDS, seed=0)
+    text = table + made_with_line(systems)
     write_text(out / 'scores.md', text)
     return text

@@ -5,17 +5,18 @@
     python launch/caption.py --workdir runs/own film.mp4 --window 10s --burn film.captions.mp4
     python launch/caption.py --workdir runs/own my.mp4 --num_captions 10 --temperature 0.8 --seed 1
 
-Prints one JSON object a video, or a window of it: its captions with their scores, best first, and
-the seconds that each stage took. A score is the log-probability of a caption over its length
-penalty. The features come from the extractor that made the run's training data. With --window,
-subtitles are written, NAME.captions.srt and NAME.captions.vtt. A video that cannot be read is
-reported and skipped; the command then ends with exit code 2.
+Prints a line for each video, or for each window of it. On a terminal that is its caption. In a pipe
+or a file, or with --json, it is a JSON object: all captions with their scores, best first, and the
+seconds that each stage took. A score is the log-probability of a caption over its length penalty.
+
+The features come from the extractor that made the run's training data. With --window, subtitles are
+written, NAME.captions.srt and NAME.captions.vtt. A video that cannot be read is reported and
+skipped; the command then ends with exit code 2.
 """
 
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from absl import flags
 
 import stg_jax
-from stg_jax.cli import app
+from stg_jax.cli import app, progress
 from stg_jax.errors import UserError
 from stg_jax.files import check_writable
 
@@ -40,6 +41,9 @@ _TEMPERATURE = flags.DEFINE_float(
     'temperature', None, 'Draw captions at random; low values favor likely words.', 1e-3
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the random captions.', 0, 2**32 - 1)
+_JSON = flags.DEFINE_bool(
+    'json', None, 'Print JSON; by default where standard output is no terminal.'
+)
 _WINDOW = flags.DEFINE_string('window', None, 'Caption windows of this length, such as 10s.')
 _SUBTITLES = flags.DEFINE_string(
     'subtitles', None, 'Folder of the subtitles; by default that of each video.'
@@ -70,6 +74,8 @@ def main(names: list[str]) -> int:
     _report_left_out(names)
     _check_outputs(paths)
     subtitles = name_subtitles(paths, _SUBTITLES.value) if seconds or _SUBTITLES.value else {}
+    status = progress.StatusLine()
+    status.show(f'loading {workdir}')
     captioner = stg_jax.load(workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value)
     options = {
         'beam_size': _BEAM.value,
@@ -78,23 +84,30 @@ def main(names: list[str]) -> int:
         'seed': _SEED.value,
     }
     report, failed = Report(), 0
-    for path in paths:
+    for number, path in enumerate(paths, 1):
+        compiling = ', compiling first (about a minute)' if number == 1 else ''
+        status.show(f'captioning {number}/{len(paths)} {path.name}{compiling}')
         # Outside of `try`: contradictory options end the command, a bad video is only reported.
         found = captioner.captions(path, segment_seconds=seconds, **options)
         try:
-            captioned = [_print(each, captioner, report) for each in found]
+            captioned = [_print(each, captioner, report, status) for each in found]
         except UserError as error:
-            app.warn(f'{error}')
+            status.clear()
+            app.warn(str(error))
             failed += 1
             continue
+        status.clear()
         _explain_empty(path, captioned, captioner)
         if subtitles:
             write_subtitles(subtitles[path], captioned)
+            progress.say(f'wrote {subtitles[path]}.srt and .vtt')
         if _BURN.value is not None:
             _burn(path, _BURN.value, captioned)
+            progress.say(f'wrote {_BURN.value}')
     for out in filter(None, (_REPORT.value, _FIGURE.value)):
         if report.entries:
             report.save(out)
+            progress.say(f'wrote {out}')
     return app.USER_ERROR if failed else 0
 
 
@@ -120,14 +133,26 @@ def _check_outputs(paths: Sequence[Path]) -> None:
         check_writable(_FIGURE.value, SUFFIXES)
 
 
-def _print(captioned: Any, captioner: Any, report: Any) -> Any:
+def _print(captioned: Any, captioner: Any, report: Any, status: progress.StatusLine) -> Any:
     """Print a caption, explained if a report asks for it; return it without pictures."""
     if _REPORT.value or _FIGURE.value:
         with captioned.stages.measure('explain'):
             report.add(captioner, captioned, is_segment=bool(_WINDOW.value))
-    print(json.dumps(captioned.as_json(), ensure_ascii=False), flush=True)
+    as_json = not sys.stdout.isatty() if _JSON.value is None else _JSON.value
+    text = json.dumps(captioned.as_json(), ensure_ascii=False) if as_json else _text(captioned)
+    status.clear()
+    print(text, flush=True)
+    if _WINDOW.value:
+        status.show(f'captioning {captioned.path.name} after {captioned.end:.0f} s')
     # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
     return dataclasses.replace(captioned, frames=())
+
+
+def _text(captioned: Any) -> str:
+    """Format the best caption for a reader; all of them if their number was asked for."""
+    window = f' {captioned.start:.1f}-{captioned.end:.1f} s' if _WINDOW.value else ''
+    shown = [each.caption for each in captioned.candidates][: _NUMBER.value or 1]
+    return '\n'.join(f'{captioned.path}{window}: {caption}' for caption in shown)
 
 
 def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
@@ -148,21 +173,15 @@ def _report_left_out(names: Sequence[str]) -> None:
 
     for name in names:
         if Path(name).is_dir() and (sentence := left_out_sentence(name)):
-            app.warn(f'{sentence}')
+            app.warn(sentence)
 
 
 def _burn(path: Path, out: str, captioned: Sequence[Any]) -> None:
     from stg_jax.captioning.burn_in import burn
 
-    said = 0.0
-
-    def on_second(second: float) -> None:
-        nonlocal said
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
-            print(f'burning {second:.0f}/{captioned[-1].end:.0f} s', file=sys.stderr)
-
-    burn(path, out, captioned, on_second)
+    status, seconds = progress.StatusLine(), captioned[-1].end
+    burn(path, out, captioned, lambda second: status.show(f'burning {second:.0f}/{seconds:.0f} s'))
+    status.clear()
 
 
 def run() -> None:

@@ -11,8 +11,8 @@ clips the file covers.
 from absl import flags
 
 from stg_jax.cli import app
-from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
+from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError
 
 _ANNOTATIONS = flags.DEFINE_string('annotations', None, 'File or folder of captions.')
@@ -26,7 +26,9 @@ def main(args: list[str]) -> None:
     """Print the report."""
     if len(args) != 1:
         raise UserError('name one file or folder to inspect (see --help)')
-    from stg_jax.datasets import read_annotations  # after the flags, so that --help is quick
+    from stg_jax.datasets.registry import (
+        read_annotations,  # after the flags, so that --help is quick
+    )
     from stg_jax.prepare.inspect.path import inspect
 
     annotations = None

@@ -5,6 +5,8 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
     python launch/prepare.py msvd --annotations DIR --videos YouTubeClips/ --out data/msvd
     python launch/prepare.py msvd --annotations DIR --appearance a.hdf5 --motion m.hdf5 \
         --objects o.hdf5 --out data/msvd
+    python launch/prepare.py features --videos clips/ --out features
+    python launch/prepare.py features --data data/msvd --format npy --out features
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
 input. The others are data sets; the help of --annotations below lists what each of them reads.
@@ -17,15 +19,17 @@ writes nothing.
 Clips without features are left out and counted. Videos that cannot be read are left out and listed
 in OUT/failures.json. The same command resumes an extraction that was stopped.
 
-OUT must not exist. It becomes a TFDS folder, which tfds.builder_from_directory opens.
-launch/verify.py reads all of it and prints a data card.
+The source `features` only writes features, as HDF5 or .npy, from --videos or from a data folder.
+
+OUT must not exist. Of all other sources it becomes a TFDS folder, which
+tfds.builder_from_directory opens. launch/verify.py reads all of it and prints a data card.
 """
 
 import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +38,12 @@ from absl import flags
 from stg_jax import configs, files
 from stg_jax.cli import app, program, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
-from stg_jax.datasets import DATASETS
 from stg_jax.datasets.clip_ids import SCHEMES
+from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
-SOURCES = ('toy', *DATASETS)
+SOURCES = ('toy', *DATASETS, 'features')
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
 
@@ -108,6 +112,11 @@ _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this sc
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
 
+_DATA = flags.DEFINE_string('data', None, 'features: data folder whose features are written.')
+_FORMAT = flags.DEFINE_enum(
+    'format', 'hdf5', ['hdf5', 'npy'], 'features: a file for each kind, or for each clip and kind.'
+)
+
 _RUNNER = flags.DEFINE_string(
     'runner', None, 'Apache Beam runner that does the work: DirectRunner, DataflowRunner, ...'
 )
@@ -119,6 +128,7 @@ _WORK_DIR = flags.DEFINE_string(
 )
 
 _TOY = (_CLIPS, _SEED)
+_FEATURES = (_DATA, _FORMAT)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
@@ -130,6 +140,7 @@ SECTIONS = {
     'The toy world': _TOY,
     'From feature files': _FROM_FEATURES,
     'From videos': (_VIDEOS, *_FROM_VIDEOS),
+    'Features only': _FEATURES,
     'Many machines': _PIPELINE,
 }
 
@@ -143,7 +154,7 @@ def main(args: list[str]) -> None:
         )
     app.no_arguments(args[1:])
     source = args[0]
-    _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES)
+    _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, _DATA, *_FROM_FEATURES)
     # Like Ctrl-C, so that temporary folders are removed and worker processes are ended.
     signals.interrupt_on(signal.SIGTERM)
     config = configs.get_config(_config(source))
@@ -153,6 +164,9 @@ def main(args: list[str]) -> None:
         'num_frames': _NUM_FRAMES.value or config.data.frames,
         'num_objects': _NUM_OBJECTS.value or config.data.objects,
     }
+    if source == 'features':
+        return _write_features(out, **size)
+    _refuse(source, *_FEATURES)
     if source == 'toy':
         manifest = _prepare_toy(out, config, **size)
     else:
@@ -163,6 +177,8 @@ def main(args: list[str]) -> None:
 
 def _config(source: str) -> str:
     """Name the file in configs/ that trains on a source."""
+    if source == 'features':
+        return 'own'
     return DATASETS[source].config if source in DATASETS else source
 
 
@@ -180,9 +196,8 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
-    from stg_jax.datasets import read_annotations
-    from stg_jax.extract.registry import EXTRACTORS
-    from stg_jax.prepare.write import Runner, write_data
+    from stg_jax.datasets.registry import read_annotations
+    from stg_jax.prepare.write import write_data
 
     _refuse(source, *_TOY)
     if not _RUNNER.value:
@@ -196,26 +211,56 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
         print(plan.describe(out, **size))
         _warn_of_few_clips(len(plan.splits.get('val', ())))
         return None
-    kind = EXTRACTORS.get(plan.extractor['name'])
+    return write_data(out, plan, _runner(plan.extractor))
+
+
+def _runner(extractor: Mapping[str, Any]) -> Any:
+    from stg_jax.extract.registry import EXTRACTORS
+    from stg_jax.prepare.write import Runner
+
+    kind = EXTRACTORS.get(extractor['name'])
     one = kind is None or kind.uses_models  # models, or one HDF5 file, keep one process busy
     beam = [f'--runner={_RUNNER.value}', *_BEAM.value] if _RUNNER.value else None
     workers = _WORKERS.value or (1 if one else os.cpu_count() or 1)
-    return write_data(out, plan, Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value))
+    return Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value)
+
+
+def _write_features(out: Path, **size: int) -> None:
+    """Write features and no data folder."""
+    from stg_jax.share.features import features_of_data, features_of_videos
+
+    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN)
+    if (_VIDEOS.value is None) == (_DATA.value is None):
+        raise UserError('pass either --videos FOLDER or --data DATA_DIR (see --help)')
+    if _DATA.value:
+        _refuse('--data', *_FROM_VIDEOS, *_PIPELINE, _NUM_FRAMES, _NUM_OBJECTS, _WORKERS)
+        number = features_of_data(_DATA.value, out, _FORMAT.value)
+    else:
+        settings = _choose_extractor(**size)
+        number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
+    print(f'Wrote {out}: features of {number} clips')
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
-    from stg_jax.extract.registry import extractor_class
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
+    settings = _choose_extractor(num_frames, num_objects)
+    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
+
+
+def _choose_extractor(num_frames: int, num_objects: int) -> dict[str, Any]:
+    """Compose the settings of the extractor that the flags name."""
+    from stg_jax.extract.registry import extractor_class
+
     kind = extractor_class(_EXTRACTOR.value)
     _refuse(f'--extractor={kind.name}', *(x for x in _FROM_MODELS if x.name not in kind.options))
     options = {flag.name: flag.value for flag in _FROM_MODELS if flag.name in kind.options}
     settings = kind.choose(num_frames, num_objects, **options)
     if _DRY_RUN.value:  # otherwise they are loaded right after the plan
         kind.check(settings)
-    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
-    return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
+    return settings
 
 
 def _part_flags() -> list[flags.FlagHolder]:

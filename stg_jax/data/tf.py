@@ -1,10 +1,16 @@
-"""The one import of TensorFlow: without its start-up noise and Keras, blind to accelerators."""
+"""The one import of TensorFlow: without its start-up noise and Keras, blind to accelerators.
+
+Only modules that read or write shards import this one at their top. All others import those inside
+functions, so that captioning, scoring and benchmarks work where TensorFlow is not installed.
+"""
 
 import contextlib
 import os
 from collections.abc import Iterator
 
 from absl import logging
+
+from stg_jax.errors import UserError
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # else it complains about float16
@@ -45,8 +51,14 @@ def _without_keras() -> Iterator[None]:
 
 # The libraries write a screen of hardware notes while they load, before they read any log level.
 with _quiet_stderr(), _without_keras():
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'data folders are read and written with TensorFlow, and {error.name} is not '
+            'installed: pip install tensorflow tensorflow-datasets'
+        ) from None
 
     # A TensorFlow that sees the accelerators takes their memory away from JAX. In a notebook that
     # used TensorFlow before us they are taken already, and hiding them now is refused.

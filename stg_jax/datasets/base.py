@@ -16,7 +16,7 @@ class Annotations:
     """The captioned clips of a data set in its official split.
 
     Attributes:
-      data_set: a name of `stg_jax.datasets.DATASETS`.
+      data_set: a name of `stg_jax.datasets.registry.DATASETS`.
       splits: {split: {clip id: normalised captions}}, splits and clips in their official order.
       number: zero-based number of every known clip, also of those without captions, by which
         other people's files count them; empty where clips have names only.

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.errors import UserError
 from stg_jax.extract.video.files import VIDEO_SUFFIXES
 

@@ -110,6 +110,7 @@ def _about(captioner: Captioner | Ensemble, split: str) -> dict[str, Any]:
     return {
         'split': split,
         'branch': captioner.branch,
+        'objective': '+'.join(dict.fromkeys(m.run.config.train.objective for m in members)),
         'checkpoint_step': members[0].step,
         'checkpoints': {str(member.run.path): member.why for member in members},
     }

@@ -15,8 +15,10 @@ from typing import Any
 
 from stg_jax.data import manifest
 from stg_jax.data.captions import read_captions
-from stg_jax.datasets import DATASETS, Annotations, find_data_set, msvd, read_annotations
+from stg_jax.datasets import msvd
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import IdMapping, match_keys
+from stg_jax.datasets.registry import DATASETS, find_data_set, read_annotations
 from stg_jax.datasets.text_files import numbered_lines, parse_json
 from stg_jax.errors import UserError
 from stg_jax.evaluate.caption_files import (

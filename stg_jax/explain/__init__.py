@@ -1,4 +1,4 @@
-"""Which frames and objects each word of a caption came from, and how far that can be trusted.
+"""Which frames, objects and cells a word of a caption came from, and how far that can be trusted.
 
     explanation = explain_caption(captioner, clip, token_L)
 

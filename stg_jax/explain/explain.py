@@ -1,4 +1,4 @@
-"""Explain a caption of a clip: which frames and objects each word came from, by branch."""
+"""Explain a caption of a clip: which frames, objects and cells each word came from."""
 
 import dataclasses
 import functools

@@ -36,11 +36,19 @@ def fit_frame(frame: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.nd
     return canvas, np.array([x, y, width, height])
 
 
-def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch a frame to (height, width); shrinking averages, so that no detail aliases."""
+def resize(frame: np.ndarray, size: tuple[int, int], *, is_sharp: bool = False) -> np.ndarray:
+    """Stretch a frame to (height, width); shrinking averages, so that no detail aliases.
+
+    Args:
+      frame: (h, w, 3) uint8.
+      size: height and width.
+      is_sharp: takes the nearest pixel instead, for networks that were trained so.
+    """
     # INTER_AREA equals nearest neighbour when it enlarges.
     shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # The pixel at the center, as Pillow takes; OpenCV's INTER_NEAREST takes the one at the corner.
+    method = cv2.INTER_NEAREST_EXACT if is_sharp else method
     return cv2.resize(frame, (size[1], size[0]), interpolation=method)
 
 

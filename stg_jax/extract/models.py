@@ -4,6 +4,7 @@ A new library is one file and one row.
 """
 
 import hashlib
+from pathlib import Path
 
 from stg_jax.errors import UserError
 from stg_jax.extract.base import ClipEncoder, Detector, FrameEncoder, ModelLibrary, ModelOptions
@@ -66,20 +67,29 @@ def check(part: str, text: str) -> None:
     library.check(part, model)
 
 
+def files(part: str, text: str) -> list[Path]:
+    """List the files of a model; none if its name identifies it.
+
+    Raises:
+      UserError: the library or model file does not exist.
+    """
+    library, model = _find(part, text)
+    return library.files(model)
+
+
 def digest(part: str, text: str) -> str:
     """Compute a checksum of a model's files; '' if its name identifies it.
 
     Raises:
       UserError: the library or model file does not exist.
     """
-    library, model = _find(part, text)
-    files = library.files(model)
+    found = files(part, text)
     # A digest of digests: files are hashed one by one, whatever their number and size.
     content = hashlib.sha256()
-    for path in files:
+    for path in found:
         with path.open('rb') as file:
             content.update(hashlib.file_digest(file, 'sha256').digest())
-    return content.hexdigest() if files else ''
+    return content.hexdigest() if found else ''
 
 
 def _find(part: str, text: str) -> tuple[ModelLibrary, str]:

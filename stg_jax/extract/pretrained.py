@@ -88,7 +88,9 @@ class FeatureExtractor(Extractor):
     """Describes frames, motion and objects with pretrained models."""
 
     name = 'models'
-    version = 1
+    version = (
+        2  # since 2: mirrored and non-square frames upright, sizes and filters of ONNX configs
+    )
     uses_models = True
     options = (
         *('detector', 'frame_encoder', 'clip_encoder', 'nodes'),

@@ -8,7 +8,7 @@ import collections
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -217,12 +217,24 @@ class DatasetFrames(Source[np.ndarray]):
     """An array (steps, D) or (D,) per clip: SGN, RecNet, SA-LSTM, HMN, CARE, NACF, CST.
 
     A grid has (steps, cells, D). Arrays of MATLAB 7.3 are stored with their axes reversed.
+
+    Args:
+      file: open HDF5 file.
+      path: of the file.
+      axes: of the array of a clip.
+      keys: names of the arrays that are clips, all arrays by default.
     """
 
-    def __init__(self, file: h5py.File, path: str, axes: int = FRAMES):
+    def __init__(
+        self,
+        file: h5py.File,
+        path: str,
+        axes: int = FRAMES,
+        keys: Sequence[str] | None = None,
+    ):
         self.path = path
         self.family = 'HDF5, an array per clip (SGN, RecNet, HMN, CARE, CST)'
-        self.keys = clip_keys(file)
+        self.keys = clip_keys(file) if keys is None else keys
         self._file = file
         self._reversed = is_matlab(file)
         if self._reversed:
@@ -287,6 +299,13 @@ class RowFrames(Source[np.ndarray]):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def one_clip(file: h5py.File, axes: int) -> list[str] | None:
+    """Name the array of a file whose `feats` can be the steps of one clip; None if it cannot."""
+    if layout(file) != 'frame rows' or holds(file, 'lens'):
+        return None
+    return [_FRAME_ROWS] if dataset(file, _FRAME_ROWS).ndim == axes else None
 
 
 def read_lens(file: h5py.File, path: str, num_rows: int) -> np.ndarray | None:

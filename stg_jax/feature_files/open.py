@@ -193,7 +193,11 @@ def _open_steps(spec: str, axes: int) -> FrameSource:
     # A file whose name ends like columns, `a:0-9`, is itself.
     columns = None if _exists(spec) else _COLUMNS.fullmatch(spec)
     path = columns['path'] if columns else spec
-    source = _open_all(path, lambda each: _open_frames(each, axes))
+    source = _open_all(
+        path,
+        lambda each: _open_frames(each, axes),
+        lambda each: _open_frames(each, axes, is_one_of_many=True),
+    )
     if not columns:
         return source
     # Columns that do not exist are refused, which must not leave the file open.
@@ -254,17 +258,21 @@ def _exists(path: str) -> bool:
 _OF_OBJECTS = ('object rows', 'object groups')  # layouts of HDF5 files
 
 
-def _open_all(path: str, open_one: Callable[[str], Source[Features]]) -> Source[Features]:
-    """Open one path, or the files that a pattern with `*` names."""
+def _open_all(
+    path: str,
+    open_one: Callable[[str], Source[Features]],
+    open_each: Callable[[str], Source[Features]] | None = None,
+) -> Source[Features]:
+    """Open one path, or the files that a pattern with `*` names, with `open_each` if several."""
     if '*' not in path or _exists(path):
         return open_one(path)
     paths = sorted(map(str, files.visible(Path(path).parent.glob(Path(path).name))))
     if not paths:
         raise UserError(f'no file is called {path}')
-    return Joined(path, paths, open_one)
+    return Joined(path, paths, open_each if open_each and len(paths) > 1 else open_one)
 
 
-def _open_frames(path: str, axes: int) -> FrameSource:
+def _open_frames(path: str, axes: int, is_one_of_many: bool = False) -> FrameSource:
     # FOLDER:rgb, one of several outputs of video_features.
     folder, colon, name = path.rpartition(':')
     if colon and not _exists(path) and Path(folder).is_dir():
@@ -283,7 +291,12 @@ def _open_frames(path: str, axes: int) -> FrameSource:
         layout = hdf5.layout(file)
         if layout in _OF_OBJECTS:
             raise _objects_as_frames(path)
-        source = (RowFrames if layout == 'frame rows' else DatasetFrames)(file, path, axes)
+        # Rows of several files would be numbered alike, so `feats` of each is one clip, if it can.
+        clip = hdf5.one_clip(file, axes) if is_one_of_many else None
+        if layout == 'frame rows' and not clip:
+            source = RowFrames(file, path, axes)
+        else:
+            source = DatasetFrames(file, path, axes, clip)
         opened.pop_all()
     return source
 

@@ -1,12 +1,14 @@
 """From the features of a clip to the sequence each decoder reads: frames, grid cells or objects."""
 
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 
 from stg_jax.errors import UserError
 from stg_jax.model.graph import GraphConv, ObjectGraph
@@ -57,29 +59,32 @@ class Layout:
 class GridEncoder(nn.Module):
     """Turn the cells of each frame into tokens.
 
-    A token sees its cell in `num_frames` frames in a row. Each mixing is a 3 x 3 convolution with a
-    ReLU; the first has a stride of 2, which halves both sides of the grid. Without mixings every
-    cell becomes a token. Learned positions of the tokens within the frame are added at the end.
+    A token sees its cell in `num_frames` frames in a row. Each pooling halves both sides of the
+    grid, see `pool_cells`; without poolings every cell becomes a token. Learned positions of the
+    tokens within the frame are added at the end.
     """
 
     width: int
     num_frames: int
-    num_mixings: int
+    num_poolings: int
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, grid_BTGC: jax.Array) -> jax.Array:
         """Map cells (B, T, G, Cg), row by row, to tokens (B, ceil(T / num_frames), P, D)."""
-        x_BTGC = _joined_frames(grid_BTGC, self.num_frames)
-        for number in range(self.num_mixings):
-            x_BTGC = neighborhoods(x_BTGC) if number else every_second(x_BTGC)
-            x_BTGC = nn.relu(Dense(self.width, dtype=self.dtype, name=f'mix_{number}')(x_BTGC))
-        if not self.num_mixings:
-            x_BTGC = Dense(self.width, dtype=self.dtype, name='embed')(x_BTGC)
+
+        def layer(x_BTGC, name):
+            return nn.relu(Dense(self.width, dtype=self.dtype, name=name)(x_BTGC))
+
+        # Before any pooling, each cell joins its color and its motion: a convolution over cells
+        # that are not yet embedded adds those of neighbors, and no longer knows whose is which.
+        x_BTGD = layer(_joined_frames(grid_BTGC, self.num_frames), 'embed')
+        for number in range(self.num_poolings):
+            x_BTGD = layer(pool_cells(x_BTGD), f'pool_{number}')
         # As large as the activations, so that position and content weigh alike from the start.
         init = nn.initializers.normal(1.0)
-        position_GD = self.param('position', init, (x_BTGC.shape[2], self.width))
-        return x_BTGC + position_GD.astype(self.dtype)
+        position_GD = self.param('position', init, (x_BTGD.shape[2], self.width))
+        return x_BTGD + position_GD.astype(self.dtype)
 
 
 def _joined_frames(x_BTGC, num_frames):
@@ -91,53 +96,52 @@ def _joined_frames(x_BTGC, num_frames):
     return x_BTFGC.swapaxes(2, 3).reshape(B, -1, G, num_frames * C)
 
 
-def neighborhoods(x_BTGC: jax.Array) -> jax.Array:
-    """Return the 3 x 3 neighborhood of every cell of a square grid (B, T, G, 9 * C), zeros outside.
+def pool_cells(x_BTGD: jax.Array) -> jax.Array:
+    """Take the maximum over the 3 x 3 cells around every second cell of every second row.
 
-    Shifted copies and one product replace a convolution: XLA's convolution for CPUs takes three
-    times as long.
-    """
-    side = math.isqrt(x_BTGC.shape[2])
-    return _windows(x_BTGC, side, stride=1, padding=(1, 1))
-
-
-def every_second(x_BTGC: jax.Array) -> jax.Array:
-    """Return the 3 x 3 neighborhoods of every second cell of every second row.
-
-    Of 7 x 7 cells these are 3 x 3 neighborhoods, which cover all cells. An even side is padded.
+    Of 7 x 7 cells these are 3 x 3 neighborhoods, which cover all cells. An even side is padded with
+    zeros: for cells that are not negative, which the output of a ReLU is not, they change nothing.
 
     Returns:
-      (B, T, (side // 2) ** 2, 9 * C).
+      (B, T, (side // 2) ** 2, D).
     """
-    side = math.isqrt(x_BTGC.shape[2])
-    return _windows(x_BTGC, side // 2, stride=2, padding=(0, 1 - side % 2))
+    B, T, G, D = x_BTGD.shape
+    side = math.isqrt(G)
+    x_BTHWD = x_BTGD.reshape(B, T, side, side, D)
+    # The rows first, then the columns: XLA's maximum over windows, and its gradient, take forty
+    # times as long on a CPU.
+    for axis in (2, 3):
+        x_BTHWD = _maximum_of_three(x_BTHWD, axis)
+    return x_BTHWD.reshape(B, T, (side // 2) ** 2, D)
 
 
-def _windows(x_BTGC, num_windows, stride, padding):
-    """Return (B, T, num_windows ** 2, 9 * C)."""
-    B, T, G, C = x_BTGC.shape
-    side, length = math.isqrt(G), stride * (num_windows - 1) + 1
-    x_BTHWC = x_BTGC.reshape(B, T, side, side, C)
-    x_BTHWC = jnp.pad(x_BTHWC, [(0, 0), (0, 0), padding, padding, (0, 0)])
-    shifted = [
-        x_BTHWC[:, :, row : row + length : stride, column : column + length : stride]
-        for row in range(3)
-        for column in range(3)
-    ]
-    return jnp.concatenate(shifted, axis=-1).reshape(B, T, num_windows**2, 9 * C)
+def _maximum_of_three(x, axis):
+    """Take the maximum of every second element along an axis and its two neighbors."""
+    side = x.shape[axis]
+    if side % 2 == 0:
+        x = jnp.pad(x, [(0, int(i == axis)) for i in range(x.ndim)])
+    last = 2 * (side // 2) - 1
+    parts = [lax.slice_in_dim(x, i, i + last, stride=2, axis=axis) for i in range(3)]
+    return functools.reduce(jnp.maximum, parts)
 
 
-def check_grid(num_cells: int) -> None:
-    """Check that a number of cells makes a square grid.
+def check_grid(num_cells: int, num_poolings: int) -> None:
+    """Check that a number of cells makes a square grid that is large enough for the poolings.
 
     Raises:
       UserError: it does not.
     """
-    if not num_cells or math.isqrt(num_cells) ** 2 != num_cells:
+    side = math.isqrt(num_cells)
+    if not num_cells or side**2 != num_cells:
         raise UserError(
             f"config.model.scene_tokens = 'grid' needs a square number of cells, but "
             f'config.data.grid_cells is {num_cells}: set it and config.data.grid_dim to what the '
             'data folder holds (launch/verify.py DATA_DIR shows it)'
+        )
+    if side >> num_poolings == 0:
+        raise UserError(
+            f'config.model.grid_poolings is {num_poolings}, but {side} x {side} cells can be '
+            f'halved {side.bit_length() - 1} times'
         )
 
 

@@ -7,6 +7,7 @@ clips, and per-device functions communicate through `over_devices` only.
 import contextlib
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,11 @@ from stg_jax.errors import UserError, first_line
 from stg_jax.ops.platform import is_for_cpu, traced_for
 from stg_jax.parallel.processes import num_hosts
 from stg_jax.parallel.sharding import AXIS, local_rows, replicate, shard_batch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 # Threefry as one kernel on NVIDIA GPUs. As plain arithmetic, XLA would inline it into every fusion
 # that reads random numbers: a third of the code that is compiled for a step with dropout.
@@ -35,13 +41,13 @@ _GPU_OPTIONS = {
 }
 
 
-def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
+def pmapped(step_fn: Callable, mesh: Mesh, num_replicated: int = 1) -> Callable:
     """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
 
     Equivalent to `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, 0), out_axes=None)`, on global
-    arrays.
+    arrays. With a larger `num_replicated`, other arguments that all devices have follow the state.
     """
-    return _mapped(step_fn, mesh, P(), donate_argnums=0)
+    return _mapped(step_fn, mesh, P(), num_replicated, donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
@@ -57,12 +63,14 @@ def over_devices(tree: PyTree) -> PyTree:
     return restored(jax.lax.psum(flat, AXIS))
 
 
-def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
+def _mapped(
+    fn: Callable, mesh: Mesh, out_specs: P, num_replicated: int = 1, **options: Any
+) -> Callable:
     """Map `fn(replicated, batch)` over the devices; the batch is split by clips."""
     mapped = jax.shard_map(
         _traced_for(mesh, fn),
         mesh=mesh,
-        in_specs=(P(), P(AXIS)),
+        in_specs=(*[P()] * num_replicated, P(AXIS)),
         out_specs=out_specs,
         check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
     )
@@ -163,6 +171,22 @@ class Features:
             return batch
         given = {name: value for name, value in batch.items() if name != 'row'}
         return given | self._rows(self._table, {'row': batch['row']})
+
+
+def peak_memory() -> dict[str, float]:
+    """Measure peak memory in GB: 'host_memory_gb' of this process, 'device_memory_gb' of a device.
+
+    A value that the platform does not offer is left out; a CPU is no device.
+    """
+    found = {}
+    if resource is not None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # Linux counts in kilobytes, macOS in bytes.
+        found['host_memory_gb'] = peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
+    stats = jax.local_devices()[0].memory_stats() or {}  # None on a CPU
+    if 'peak_bytes_in_use' in stats:
+        found['device_memory_gb'] = stats['peak_bytes_in_use'] / 1e9
+    return found
 
 
 def _check_memory(table: Mapping[str, np.ndarray]) -> None:

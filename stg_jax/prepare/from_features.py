@@ -9,7 +9,7 @@ import numpy as np
 
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.frame_sampling import average_steps, pick_steps, sample_index
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import fit, match_keys
 from stg_jax.feature_files.objects import Fit, best_objects
 from stg_jax.feature_files.open import open_frames, open_grid, open_objects

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stg_jax.data.clip import Clip
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.extract.base import Extractor, to_clip

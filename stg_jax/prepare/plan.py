@@ -5,7 +5,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.errors import UserError
 from stg_jax.prepare.workers import Maker, Request
 

@@ -24,7 +24,7 @@ import numpy as np
 from stg_jax.data.clip import Clip, no_objects
 from stg_jax.data.records import example_of, features_of
 from stg_jax.data.tf import tfds
-from stg_jax.datasets import DATASETS, read_annotations
+from stg_jax.datasets.registry import DATASETS, read_annotations
 from stg_jax.datasets.toy.scenes import SPLITS
 from stg_jax.errors import UserError
 from stg_jax.extract.toy_pixels.extractor import PixelExtractor

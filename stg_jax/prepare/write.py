@@ -56,10 +56,10 @@ def write_data(out: Path, plan: DataPlan, runner: Runner) -> Manifest:
 
         for note in plan.notes:
             say(note)
-        store = ClipStore(_work_folder(out, runner.work_dir), plan.maker.settings)
+        store = ClipStore(work_folder(out, runner.work_dir), plan.maker.settings)
         requests = list(itertools.chain.from_iterable(plan.splits.values()))
         # A generator: clips are made while the shards are written, and only a few are in memory.
-        results = _make(plan, requests, store, runner)
+        results = make_clips(plan, requests, store, runner)
         failures = _Failures(out, len(requests))
         manifest = records.write_records(
             folder,
@@ -104,7 +104,7 @@ class _Failures:
         raise UserError(f'{none}, the last as {self.found[-1].reason}: see {report}')
 
 
-def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
+def work_folder(out: Path, work_dir: str | None) -> epath.Path:
     """Name a folder that belongs only to `out`, since it is removed once `out` is written."""
     if work_dir is None:
         return epath.Path(out.parent / f'.{out.name}.work')
@@ -113,7 +113,7 @@ def _work_folder(out: Path, work_dir: str | None) -> epath.Path:
     return epath.Path(work_dir) / f'{out.name}-{digest[:8]}.work'
 
 
-def _make(
+def make_clips(
     plan: DataPlan, requests: Sequence[Request], store: ClipStore, runner: Runner
 ) -> Iterator[Result]:
     """Yield the result of every request, in order; stored results are read from disk."""

@@ -32,7 +32,7 @@ def build_model_without_data(
       UserError: the network reads a grid, and the config of the data has no square one.
     """
     if config.model.reads_grid:
-        check_grid(config.data.grid_cells)
+        check_grid(config.data.grid_cells, config.model.grid_poolings)
     return CaptioningModel(config.model, config.data.max_words, vocab_size, scale, grid_scale)
 
 

@@ -3,7 +3,7 @@
 RUN/config.json      the config, whole
 RUN/manifest.json    what the features are and which extractor made them
 RUN/vocab.txt        the words, one a line
-RUN/digests.json     hashes of the manifest and the vocabulary
+RUN/digests.json     hashes of the config, the manifest and the vocabulary
 RUN/checkpoints/     see stg_jax/run/checkpoint.py; an exported model has model.safetensors instead
 RUN/metrics.jsonl    one object per logged step and per validation
 RUN/eval/SPLIT/      predictions and scores
@@ -17,9 +17,9 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from absl import logging
 from etils import epath
@@ -37,7 +37,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _CONFIG, _DIGESTS, _LOCK = 'config.json', 'digests.json', 'training.lock'
-_MANIFEST, _VOCAB = _WITH_DIGEST = 'manifest.json', 'vocab.txt'
+_MANIFEST, _VOCAB = 'manifest.json', 'vocab.txt'
 
 # Keys that may change when a run resumes: they alter no step that was taken before.
 _MAY_CHANGE = (
@@ -49,6 +49,7 @@ _MAY_CHANGE = (
     'train.checkpoint_steps',
     'train.keep_best',
     'train.log_steps',
+    'train.track',
     'decode.',
     'profile.',
 )
@@ -68,10 +69,14 @@ _ADDED = {
     'model.object_memory': 'mean',
     'model.scene_tokens': 'frames',
     'model.grid_frames': 1,
-    'model.grid_mixings': 1,
+    'model.grid_poolings': 1,
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
     'train.init_from': '',
+    'train.objective': 'xe',
+    'train.select': 'best',
+    'scst.samples': 5,
+    'scst.xe_weight': 0.1,
     'optim.decay_rate': 0.9,
     'train.ema': 0.0,
     'model.attention_dropout': 0.0,
@@ -114,8 +119,8 @@ class RunFolder:
         vocab = Vocabulary.load(folder / _VOCAB)
         # A flipped bit in a word or a scale would load, and change every caption a little.
         recorded = _recorded_digests(folder)
-        for name in _WITH_DIGEST:
-            if name in recorded and recorded[name] != _digest((folder / name).read_bytes()):
+        for name, digest in _digests(folder, read_json(folder / _CONFIG)).items():
+            if recorded.get(name, digest) != digest:
                 raise UserError(
                     f'{folder / name} is damaged: it is not what training wrote; copy the run '
                     'again, or start its training command once more, which writes the file anew'
@@ -139,10 +144,10 @@ class RunFolder:
         try:
             self.manifest.save(self.path / _MANIFEST)
             self.vocab.save(self.path / _VOCAB)
-            digests = {name: _digest((self.path / name).read_bytes()) for name in _WITH_DIGEST}
-            write_json(self.path / _DIGESTS, digests)
+            config = self.config.tree()
+            write_json(self.path / _DIGESTS, _digests(self.path, config))
             # Last, so that a folder with a config is complete.
-            write_json(self.path / _CONFIG, self.config.tree())
+            write_json(self.path / _CONFIG, config)
         except OSError as error:
             raise _cannot_write(self.path, error) from None
 
@@ -202,6 +207,16 @@ def _read_config(folder: epath.Path) -> Config:
             f'{path} does not fit this version of the code ({error}): use the version that '
             'trained the run, or copy the run again if the file is damaged'
         ) from None
+
+
+def _digests(folder: epath.Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Compute the digests of a config and of the files beside it."""
+    # Values and not bytes, without the place of the data: people move it and edit the file.
+    values = {key: value for key, value in flat(config).items() if key != 'data.dir'}
+    return {
+        _CONFIG: _digest(json.dumps(values, sort_keys=True).encode()),
+        **{name: _digest((folder / name).read_bytes()) for name in (_MANIFEST, _VOCAB)},
+    }
 
 
 def _recorded_digests(folder: epath.Path) -> dict[str, str]:

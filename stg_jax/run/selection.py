@@ -56,7 +56,7 @@ def choose_params(
         return Choice(restored, [step], f'step {step}, asked for as {which!r}')
     scores = saved_scores(folder)
     if not scores:
-        return Choice(restored, [step], f'step {step}, the latest: the run has no validation')
+        return Choice(restored, [step], f'step {step}, the latest: validation did not select')
     best = max(scores.values(), key=ValidationScore.rank)
     if step in scores and scores[step].rank() == best.rank():
         of = ' of greedy captions' if best.measure == 'CIDEr' else ''

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from etils import epath
@@ -13,6 +13,7 @@ from etils import epath
 from stg_jax.errors import UserError
 from stg_jax.files import write_text
 from stg_jax.run.validation_score import ValidationScore
+from stg_jax.train.trackers import Tracker
 
 T = TypeVar('T')
 
@@ -24,10 +25,18 @@ class MetricsLog:
       path: of the file; lines after `resume_step` are removed.
       resume_step: step at which the run starts or resumes.
       active: False on all hosts but the first: nothing is written.
+      trackers: get every record, too.
     """
 
-    def __init__(self, path: epath.Path, resume_step: int, *, active: bool):
-        self._path, self._active = path, active
+    def __init__(
+        self,
+        path: epath.Path,
+        resume_step: int,
+        *,
+        active: bool,
+        trackers: Sequence[Tracker] = (),
+    ):
+        self._path, self._active, self._trackers = path, active, trackers
         if active and path.exists():
             # A killed run may have logged steps, or half a line, that it did not save.
             text = path.read_bytes().decode(errors='replace')
@@ -35,9 +44,15 @@ class MetricsLog:
             write_text(path, ''.join(f'{line}\n' for line in whole))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record. Infinite numbers and NaN are written as null: JSON has neither."""
+        """Append a record and its 'time', in seconds since 1970.
+
+        Infinite numbers and NaN are written as null: JSON has neither.
+        """
         if not self._active:
             return
+        for tracker in self._trackers:
+            tracker.log(record)
+        record = record | {'time': round(time.time(), 3)}
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
@@ -67,13 +82,18 @@ def _step(line: str) -> float:
 
 
 class Stopwatch:
-    """Measure speed and the share of time spent waiting for data since the last reading."""
+    """Measure speed and the share of time spent waiting for data since the last reading.
 
-    def __init__(self):
+    Args:
+      clock: reads the time in seconds; one that omits compilation leaves it out of the speed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
         self._reset()
 
     def _reset(self) -> None:
-        self._start = time.perf_counter()
+        self._start = self._clock()
         self._waited = 0.0
         self._captions = 0
 
@@ -81,9 +101,9 @@ class Stopwatch:
         """Yield batches and note how long each was waited for."""
         batches = iter(batches)
         while True:
-            start = time.perf_counter()
+            start = self._clock()
             batch = next(batches, None)
-            self._waited += time.perf_counter() - start
+            self._waited += self._clock() - start
             if batch is None:
                 return
             yield batch
@@ -94,7 +114,7 @@ class Stopwatch:
 
     def read(self) -> dict[str, float]:
         """Return captions per second and the share of time spent waiting for data; start again."""
-        elapsed = time.perf_counter() - self._start
+        elapsed = self._clock() - self._start
         speed = {
             'captions_per_second': self._captions / elapsed,
             'data_wait': self._waited / elapsed,
@@ -107,20 +127,33 @@ class ProgressLine:
     """Shows progress on standard error: one line, redrawn in a terminal, repeated in a log file.
 
     If not `active`, as on all hosts but the first, nothing is written.
+
+    Attributes:
+      epoch: of the step that was shown last; 0 before the first.
     """
 
-    def __init__(self, num_steps: int, first_step: int, *, active: bool):
+    def __init__(
+        self,
+        num_steps: int,
+        first_step: int,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        active: bool,
+    ):
         self._active = active
         self._num_steps = num_steps
         self._first_step = first_step
-        self._start = time.perf_counter()
+        self._clock, self._start = clock, clock()
+        self._compiling = False
+        self.epoch = 0
         # Log files of clusters keep every line; a terminal shows the last one.
         self._redraw = sys.stderr.isatty()
 
     def show(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Show the last logged step, its loss, speed, data wait and the time to the end."""
         # Over the whole session: the time of one interval varies with the length of captions.
-        per_step = (time.perf_counter() - self._start) / max(step - self._first_step, 1)
+        per_step = (self._clock() - self._start) / max(step - self._first_step, 1)
+        self.epoch = epoch
         text = (
             f'step {step}/{self._num_steps}  epoch {epoch}  loss {metrics["loss"]:.3f}  '
             f'{metrics["captions_per_second"]:.0f} captions/s  '
@@ -128,6 +161,13 @@ class ProgressLine:
             f'ETA {format_duration(per_step * (self._num_steps - step))}'
         )
         self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
+
+    def compiling(self) -> None:
+        """Show that a step waits for its compilation; a log file gets the line once."""
+        if self._redraw or not self._compiling:
+            self._compiling = True
+            text = 'compiling (about a minute)'
+            self._write(f'\r\033[K{text}' if self._redraw else f'{text}\n')
 
     def say(self, text: str) -> None:
         """Write a line that is not redrawn."""

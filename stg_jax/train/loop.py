@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ from stg_jax.train.augment import make_augmentation
 from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects, weigh_captions
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
-from stg_jax.train.optim import make_optimizer, swap_average
+from stg_jax.train.optim import learning_rates, make_optimizer, swap_average
 from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
 from stg_jax.train.profile import StepTrace
+from stg_jax.train.scst import Rewards, SelfCritical
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
+from stg_jax.train.trackers import Tracker, open_trackers
 from stg_jax.train.validate import SPLIT, Validator
 
 PyTree = Any
@@ -65,9 +67,11 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
         checkpoints = None
         if processes.is_first():
             checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config.train.keep_best))
+        trackers: list[Tracker] = []
+        processes.on_first(lambda: trackers.extend(open_trackers(run, stack)))
         stop = stack.enter_context(StopRequest())
         stack.enter_context(mapped.naming_lack_of_memory())
-        return Trainer(run, plan, clips, checkpoints, stop).run()
+        return Trainer(run, plan, clips, checkpoints, stop, trackers).run()
 
 
 def _claim(run: RunFolder, plan: Plan, stack: contextlib.ExitStack) -> None:
@@ -115,6 +119,7 @@ class Trainer:
         clips: Mapping[str, Clips],
         checkpoints: Checkpoints | None,
         stop: StopRequest,
+        trackers: Sequence[Tracker] = (),
     ):
         config = run.config
         self._run, self._config, self._plan = run, config, plan
@@ -128,16 +133,8 @@ class Trainer:
             seed=config.seed,
         )
         self._optimizer = make_optimizer(config, plan.epoch_steps)
-        train_step = make_train_step(
-            plan.model,
-            config.loss,
-            self._optimizer,
-            seed=config.seed,
-            accumulate=config.train.accumulate,
-            augment=make_augmentation(config.data, plan.model.scales),
-        )
-        self._programs = Precompiler()
-        self._dispatcher = Dispatcher(train_step, plan.mesh, self._programs)
+        self._programs = Precompiler(on_wait=lambda: self._line.compiling())
+        self._dispatcher = self._make_dispatcher()
         self._validate = None
         if SPLIT in clips:
             self._validate = processes.together(
@@ -145,12 +142,27 @@ class Trainer:
             )
         self._state, self._progress = self._restore_or_start()
         active = processes.is_first()
-        self._log = MetricsLog(run.metrics, self._progress.step, active=active)
-        num_steps = config.train.epochs * plan.epoch_steps
-        self._line = ProgressLine(num_steps, self._progress.step, active=active)
+        step = self._progress.step
+        self._log = MetricsLog(run.metrics, step, active=active, trackers=trackers)
+        self._rates = learning_rates(config, plan.epoch_steps)
+        self._line = ProgressLine(len(self._rates), step, self._programs.clock, active=active)
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
         # As if the run had never stopped: `seconds` adds up over restarts.
         self._began = time.perf_counter() - self._progress.seconds
+
+    def _make_dispatcher(self) -> Dispatcher | SelfCritical:
+        config, plan = self._config, self._plan
+        options = {
+            'seed': config.seed,
+            'accumulate': config.train.accumulate,
+            'augment': make_augmentation(config.data, plan.model.scales),
+        }
+        if config.train.objective == 'xe':
+            train_step = make_train_step(plan.model, config.loss, self._optimizer, **options)
+            return Dispatcher(train_step, plan.mesh, self._programs)
+        rewards = Rewards(read_captions(config.data.dir, 'train'), plan.vocab)
+        of_run = config, rewards, plan.mesh, self._programs
+        return SelfCritical(plan.model, self._optimizer, *of_run, **options)
 
     def run(self) -> bool:
         """Train to the end; False when asked to stop before."""
@@ -201,7 +213,7 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """Run the rest of the current epoch; end early when asked to stop."""
-        progress, watch = self._progress, Stopwatch()
+        progress, watch = self._progress, Stopwatch(self._programs.clock)
         epoch, before = self._feed.epoch(progress.epoch, progress.step_in_epoch), None
         for index, batches in enumerate(watch.timed(epoch)):
             on_devices = [self._on_devices(batch) for batch in batches]
@@ -230,7 +242,8 @@ class Trainer:
         """Dispatch a step on each batch, without waiting for its result."""
         steps = range(self._progress.step + 1, self._progress.step + 1 + len(batches))
         self._trace.before(steps)
-        self._state, metrics = self._dispatcher.dispatch(self._state, on_devices)
+        ids = [batch['id'] for batch in batches]
+        self._state, metrics = self._dispatcher.dispatch(self._state, on_devices, ids)
         self._progress.took_steps(len(batches))
         if self._trace.after(steps, metrics):
             self._line.say(f'traced steps up to {steps[-1]}: {self._run.path}/profile')
@@ -257,14 +270,21 @@ class Trainer:
                 self._give_up(number, batch, values)
             # Other hosts have about the same number of captions; asking them would take time.
             watch.stepped(int((batch['tokens'][..., 0] != PAD).sum()) * processes.num_hosts())
-        logged = _due(execution.steps, self._config.train.log_steps)
-        if not logged:
+        logged, epoch = (
+            _due(execution.steps, self._config.train.log_steps),
+            self._progress.epoch + 1,
+        )
+        # However rarely steps are logged, a user sees one of each epoch.
+        ends_epoch = bool(_due(execution.steps, self._plan.epoch_steps))
+        if not logged and not (ends_epoch and self._line.epoch < epoch):
             return
-        speed, epoch = watch.read(), self._progress.epoch + 1
-        records = {number: by_step[number - execution.steps[0]] | speed for number in logged}
-        for number, record in records.items():
-            self._log.write({'step': number, 'epoch': epoch} | record)
-        self._line.show(logged[-1], epoch, records[logged[-1]])
+        speed, memory = watch.read(), mapped.peak_memory()
+        for number in logged:
+            record = {'step': number, 'epoch': epoch, 'lr': float(self._rates[number - 1])}
+            values = by_step[number - execution.steps[0]]
+            self._log.write(record | values | speed | memory)
+        shown = logged[-1] if logged else execution.steps[-1]
+        self._line.show(shown, epoch, by_step[shown - execution.steps[0]] | speed)
 
     def _end_epoch(self) -> None:
         progress = self._progress
@@ -278,7 +298,8 @@ class Trainer:
             self._log.write({'step': progress.step, 'epoch': progress.epoch} | scores)
             self._line.say(
                 f'epoch {progress.epoch}/{self._config.train.epochs}  '
-                f'validation loss {loss:.3f}  CIDEr {cider:.1f}  ({progress.describe_best()})'
+                f'validation loss {loss:.3f}  BLEU-4 {scores["val_bleu4"]:.1f}  CIDEr {cider:.1f}  '
+                f'({progress.describe_best()})'
             )
         self._save_epoch(score)
 
@@ -293,6 +314,8 @@ class Trainer:
         progress = self._progress
         progress.seconds = time.perf_counter() - self._began
         if self._checkpoints:
+            if self._config.train.select == 'last':
+                score = None  # of checkpoints without a score, the latest counts as the best
             trees = swap_average(self._state.params, self._state.opt_state)
             self._checkpoints.save(progress.step, *trees, dataclasses.asdict(progress), score)
 

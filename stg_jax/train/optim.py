@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from stg_jax.config import Config, OptimConfig
@@ -14,7 +15,7 @@ PyTree = Any
 def make_optimizer(config: Config, epoch_steps: int) -> optax.GradientTransformation:
     """Build the optimizer of a run with `epoch_steps` steps in each epoch."""
     optim = config.optim
-    rate = _learning_rate(optim, epoch_steps, config.train.epochs)
+    rate = _schedule(optim, epoch_steps, config.train.epochs)
     adam = optax.adam(rate)
     if optim.weight_decay:
         # Matrices only: biases and scales of normalization have no size to keep small.
@@ -23,7 +24,13 @@ def make_optimizer(config: Config, epoch_steps: int) -> optax.GradientTransforma
     return averaging(optimizer, config.train.ema) if config.train.ema else optimizer
 
 
-def _learning_rate(config: OptimConfig, epoch_steps: int, epochs: int) -> optax.Schedule:
+def learning_rates(config: Config, epoch_steps: int) -> np.ndarray:
+    """Compute the learning rate of every step of a run, on the host: reports need no device."""
+    rate = _schedule(config.optim, epoch_steps, config.train.epochs)
+    return np.asarray(jax.jit(rate)(jnp.arange(config.train.epochs * epoch_steps)))
+
+
+def _schedule(config: OptimConfig, epoch_steps: int, epochs: int) -> optax.Schedule:
     """Build the schedule: a linear warm-up, then `config.decay`."""
     num_steps = epochs * epoch_steps
     warmup_steps = max(1, round(config.warmup * num_steps))

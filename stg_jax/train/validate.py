@@ -55,7 +55,7 @@ class Validator:
         self._programs.expect(self._search, params, on_devices)
 
     def __call__(self, params: PyTree) -> dict[str, float]:
-        """Compute 'val_loss', its terms, and 'val_cider' of greedy captions (times 100)."""
+        """Compute 'val_loss', its terms, and BLEU-4 and CIDEr of greedy captions, times 100."""
         # Sums, not means: batches and hosts have different numbers of tokens.
         sums, captions = collections.Counter(), {}
         batches = split_batches(self._clips, self._mesh, self._run.config.decode.batch_size)
@@ -69,8 +69,8 @@ class Validator:
         scores = {f'val_{key}': float(value) for key, value in means.items()}
         predictions = gather_captions(captions)
         # On one host: CIDEr weighs n-grams by how many clips of the whole split use them.
-        cider = processes.on_first(lambda: self._references.score(predictions)['CIDEr'])
-        return scores | {'val_cider': cider}
+        found = processes.on_first(lambda: self._references.score(predictions))
+        return scores | {'val_bleu4': found['BLEU-4'], 'val_cider': found['CIDEr']}
 
     def _on_devices(self, batch: dict) -> dict[str, jax.Array]:
         return self._features.of(sharding.shard_batch(batch, self._mesh))

@@ -28,7 +28,7 @@ _LINE, _LETTER = 0.19, 0.075
 # Letters of the words at an object.
 _LONGEST = 40
 _KEY = 'red: alike in time, blue: overlap in space, yellow: speaks for the word'
-_HEAT, _HEAT_KEY = '#00c2d1', 'tinted: cells that speak for the caption, each word at its best'
+_HEAT, _HEAT_KEY = '#00c2d1', 'tinted: cells that speak for words; each word is at its best cell'
 _HOTTEST = 0.6  # opacity of the most relevant cell
 
 Place = tuple[int, int]  # frame, object or cell

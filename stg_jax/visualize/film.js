@@ -78,10 +78,11 @@ function showHeat(svg, frames, rows) {
   frames.forEach(({ left, top, wide, high }, t) => {
     const side = Math.sqrt(rows[t].length), width = wide / side, height = high / side;
     [...rows[t]].forEach((digit, n) => {
-      const opacity = HOTTEST * heatOf(digit);
-      if (!opacity) return;
+      const heat = heatOf(digit);
+      if (heat < FAINT_HEAT) return;
       draw(svg, 'rect', 'heat', {
-        x: left + n % side * width, y: top + Math.floor(n / side) * height, width, height, opacity,
+        x: left + n % side * width, y: top + Math.floor(n / side) * height, width, height,
+        opacity: HOTTEST * Math.sqrt(heat), // the root lets words of little relevance be seen
       });
     });
   });

@@ -69,6 +69,14 @@ def test_a_video_gets_its_caption_and_the_report_in_a_frame(client, film):
     assert 'sandbox="allow-scripts"' in page and '<script' not in page
 
 
+def test_a_caption_without_words_is_explained(tmp_path):
+    page = render_page([fake_entry(words=())])
+    text, alert, report = web_demo._answer(lambda path: ('', page), str(tmp_path / 'film.mp4'))
+    assert text == '(no words)'
+    assert 'the network took the end to be more likely than any first word' in alert
+    assert report == in_frame(page)
+
+
 def test_mistakes_are_messages_that_keep_the_folders_of_the_server(client, tmp_path):
     bad = tmp_path / 'b&d.mp4'
     bad.write_bytes(b'no video')

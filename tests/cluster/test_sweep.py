@@ -251,7 +251,7 @@ def test_settings_are_not_chosen_on_test(tmp_path):
     head, _, first, second, _, made_with = finished.stdout.splitlines()
     assert head == '| system | seeds | CIDEr on val | CIDEr |'
     # The best on validation comes first, whatever the test says.
-    assert first.endswith('scene | 1 | 20.00 | 7.00 |')
-    assert second.endswith('full | 1 | 10.00 | 9.00 |')
+    assert first.endswith('scene | 1 | 20.00 | 7.00 (7.0 to 7.0) |')
+    assert second.endswith('full | 1 | 10.00 | 9.00 (9.0 to 9.0) |')
     assert made_with.startswith('Made with 1 clips, 1 references, tokens: words')
     assert (tmp_path / 'scores.md').read_text() == finished.stdout

@@ -26,7 +26,9 @@ def assert_refused(finished, *parts):
     assert finished.returncode == 2, finished.stderr
     lines = finished.stderr.strip().splitlines()
     assert 'Traceback' not in finished.stderr
-    assert len([line for line in lines if not line.startswith('WARNING')]) == 1, finished.stderr
+    # What was written all the same is no part of the message.
+    lines = [line for line in lines if not line.startswith(('WARNING', 'wrote '))]
+    assert len(lines) == 1, finished.stderr
     for part in parts:
         assert part in lines[-1]
 
@@ -119,6 +121,12 @@ def test_an_empty_video_is_named_and_the_others_are_captioned(tmp_path):
     assert (tmp_path / 'figure.svg').read_text().startswith('<?xml')
     subtitles = (tmp_path / f'{video.stem}.captions.srt').read_text()
     assert subtitles.count(' --> ') == sum(bool(each['caption']) for each in found)
+    for written in ('page.html', 'figure.svg', f'{video.stem}.captions.srt and .vtt'):
+        assert f'wrote {tmp_path / written}\n' in finished.stderr
+    # As on a terminal.
+    options = [f'--workdir={tmp_path / "run"}', '--nojson', '--num_captions=2']
+    printed = fake_run.run('caption', video, *options).stdout.splitlines()
+    assert [line.partition(': ')[0] for line in printed] == [str(video)] * 2
 
 
 @pytest.mark.parametrize('name', ['train', 'evaluate', 'caption', 'prepare'])

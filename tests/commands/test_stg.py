@@ -74,6 +74,13 @@ def test_commands_are_spelled_as_they_were_started(monkeypatch, text, spelled):
     assert program.spelled(text) == text
 
 
+def test_extras_are_those_of_a_checkout_or_of_the_package(monkeypatch):
+    text = "pip install -e '.[extract,plot]'"
+    assert program.spelled(text) == text
+    monkeypatch.setattr(program, '_is_checkout', lambda: False)
+    assert program.spelled(text) == "pip install 'stg-jax[extract,plot]'"
+
+
 def test_a_config_has_a_name_or_is_a_file(tmp_path, monkeypatch):
     bundled = [str(configs.path_of('toy')), f'{configs.path_of("ablations")}:dense']
     own = tmp_path / 'toy.py'

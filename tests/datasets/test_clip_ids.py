@@ -1,6 +1,6 @@
 import pytest
 
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import fit, match_keys
 from stg_jax.errors import UserError
 

@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 
-from stg_jax import datasets
-from stg_jax.datasets import DATASETS, Annotations, DataSet, find_data_set, read_annotations
+from stg_jax.datasets.base import Annotations
+from stg_jax.datasets.registry import DATASETS, DataSet, find_data_set, read_annotations
 from stg_jax.errors import UserError
 from stg_jax.prepare.inspect.path import inspect
 
@@ -48,7 +48,7 @@ def read_pairs(path, clean=str.lower):
 
 def test_a_new_row_is_all_that_readers_of_annotations_need(tmp_path, monkeypatch):
     row = DataSet(read_pairs, lambda path: path.suffix == '.pairs', 'lines of clip=caption', ())
-    monkeypatch.setitem(datasets.DATASETS, 'pairs', row)
+    monkeypatch.setitem(DATASETS, 'pairs', row)
     path = tmp_path / 'a.pairs'
     path.write_text('a=A man')
     assert find_data_set(path) == 'pairs'

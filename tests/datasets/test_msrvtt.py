@@ -3,7 +3,8 @@ import zipfile
 
 import pytest
 
-from stg_jax.datasets import msrvtt, read_annotations, text_files
+from stg_jax.datasets import msrvtt, text_files
+from stg_jax.datasets.registry import read_annotations
 from stg_jax.errors import UserError
 from tests.fakes.real_data import real_data
 

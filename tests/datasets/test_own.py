@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stg_jax.datasets import own, read_annotations
+from stg_jax.datasets import own
+from stg_jax.datasets.registry import read_annotations
 from stg_jax.errors import UserError
 
 

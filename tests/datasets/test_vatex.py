@@ -3,7 +3,8 @@ import zipfile
 
 import pytest
 
-from stg_jax.datasets import find_data_set, read_annotations, vatex
+from stg_jax.datasets import vatex
+from stg_jax.datasets.registry import find_data_set, read_annotations
 from stg_jax.errors import UserError
 
 

@@ -258,7 +258,7 @@ def test_one_decoder_over_both_branches_is_teacher_and_student():
     np.testing.assert_allclose(weight_BKLT.sum(-1), 1, atol=1e-5)
 
 
-GRID = {'scene_tokens': 'grid', 'grid_frames': 2, 'grid_mixings': 1}
+GRID = {'scene_tokens': 'grid', 'grid_frames': 2, 'grid_poolings': 1}
 
 
 @pytest.fixture(scope='module')

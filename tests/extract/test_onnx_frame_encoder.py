@@ -132,11 +132,11 @@ STEPS = {
     ),
     'offset of bytes': ({'do_rescale': False, 'rescale_offset': True}, [255, 51, 0]),
     'twice': ({**SMALL_STD, 'include_top': True}, [0.5 / 0.25, -0.2 / 0.0625, -0.3 / 0.04]),
-    'sizes': (
-        {'do_resize': True, 'size': {'shortest_edge': 256}, 'do_center_crop': True, 'resample': 3},
+    'sizes': ({'do_resize': True, 'size': {'shortest_edge': 256}, 'resample': 3}, [1, 0.2, 0]),
+    'switched off': (
+        {'do_color_quantize': False, 'do_center_crop': False, 'crop_size': 56, 'crop_pct': None},
         [1, 0.2, 0],
     ),
-    'switched off': ({'do_color_quantize': False, 'do_pad': True}, [1, 0.2, 0]),
 }
 
 
@@ -158,23 +158,94 @@ def test_a_step_that_is_not_known_is_refused(tmp_path, step):
 
 
 @pytest.mark.parametrize(
-    ('config', 'side'),
+    'config',
     [
-        ({'size': {'height': 112, 'width': 112}}, 112),
-        ({'size': 168}, 168),
-        ({'size': {'shortest_edge': 256}, 'do_center_crop': True, 'crop_size': 112}, 112),
-        ({'size': {'shortest_edge': 112}, 'do_center_crop': False, 'crop_size': 56}, 112),
-        ({'size': {'shortest_edge': 800, 'longest_edge': 1333}}, 224),
-        ({'size': {'height': 112, 'width': 168}}, 224),
-        ({'size': 'large'}, 224),
-        ({}, 224),
+        {'do_center_crop': True},
+        {'do_center_crop': True, 'crop_size': {'height': 112, 'width': 112}, 'size': 128},
+        {'crop_size': 112},
+        {'crop_pct': 0.875, 'size': {'shortest_edge': 224}},
+        {'do_pad': True},
+        {'do_thumbnail': True},
+        {'do_image_splitting': True},
     ],
 )
-def test_free_sides_are_those_of_the_training(tmp_path, config, side):
+def test_a_step_that_shows_another_part_than_the_frame_is_refused(tmp_path, config):
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
+    path = save_encoder(tmp_path / 'x.onnx')
+    with pytest.raises(UserError, match='another part of the picture than the whole frame'):
+        OnnxFrameEncoder(path, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ('config', 'size'),
+    [
+        ({'size': {'height': 112, 'width': 112}}, (112, 112)),
+        ({'size': {'height': 112, 'width': 168}}, (112, 168)),
+        ({'size': [168, 112]}, (168, 112)),
+        ({'size': 168}, (168, 168)),
+        ({'size': {'shortest_edge': 112}, 'do_center_crop': False, 'crop_size': 56}, (112, 112)),
+        ({'do_resize': False}, (224, 224)),
+        ({}, (224, 224)),
+    ],
+)
+def test_free_sides_are_those_of_the_training(tmp_path, config, size):
     (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
     path = save_encoder(tmp_path / 'x.onnx', size=('height', 'width'), pool=56)
     cells = OnnxFrameEncoder(path, batch_size=1).encode([RED])[1]
-    assert cells.shape[1:3] == (side // 56, side // 56)
+    assert cells.shape[1:3] == (size[0] // 56, size[1] // 56)
+
+
+NO_SIZE = [
+    {'size': {'shortest_edge': 800, 'longest_edge': 1333}},
+    {'size': {'longest_edge': 112}},
+    {'size': {'height': 112}},
+    {'size': {'max_height': 112, 'max_width': 112}},
+    {'size': 'large'},
+    {'size': [112]},
+    {'size': True},
+    {'size': 7},
+    {'size': 100_000},
+    {'size': 112, 'do_resize': False},
+]
+
+
+@pytest.mark.parametrize('config', NO_SIZE)
+def test_free_sides_that_the_settings_leave_open_are_refused(tmp_path, config):
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
+    path = save_encoder(tmp_path / 'x.onnx', size=('height', 'width'), pool=56)
+    with pytest.raises(UserError, match='names no single height and width'):
+        OnnxFrameEncoder(path, batch_size=1)
+    fixed = save_encoder(tmp_path / 'fixed.onnx')
+    assert OnnxFrameEncoder(fixed, batch_size=1).width == 3
+
+
+@pytest.mark.parametrize(
+    ('config', 'expected'),
+    [
+        ({'resample': 0}, [1, 1, 1]),
+        ({'interpolation': 'nearest'}, [1, 1, 1]),
+        ({'resample': 2}, [0.5, 0.5, 0.5]),
+        ({'resample': 'BICUBIC'}, [0.5, 0.5, 0.5]),
+        ({}, [0.5, 0.5, 0.5]),
+    ],
+)
+def test_the_nearest_pixel_is_taken_where_the_network_was_trained_so(tmp_path, config, expected):
+    config = {'do_normalize': False, **config}
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
+    path = save_encoder(tmp_path / 'x.onnx', outputs=('embedding',))
+    # Stripes two pixels wide, halved: of each pair, the nearest pixel is always a white one.
+    stripes = np.zeros((128, 192, 3), np.uint8)
+    stripes[:, 1::2] = 255
+    embedding, _ = OnnxFrameEncoder(path, batch_size=1).encode([stripes])
+    np.testing.assert_allclose(embedding[0], expected, atol=0.01)
+
+
+@pytest.mark.parametrize('value', [6, -1, 'sinc', True, [2]])
+def test_a_filter_that_does_not_exist_is_refused(tmp_path, value):
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps({'resample': value}))
+    path = save_encoder(tmp_path / 'x.onnx')
+    with pytest.raises(UserError, match='which is none of nearest, lanczos'):
+        OnnxFrameEncoder(path, batch_size=1)
 
 
 @pytest.mark.parametrize(

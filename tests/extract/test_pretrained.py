@@ -236,3 +236,8 @@ def test_all_parts_of_keras_hub_together(tmp_path):
     assert clip.object_mask.all()
     assert (clip.appearance.shape[1], clip.motion.shape[1], clip.object.shape[2]) == (128, 16, 128)
     assert clip.grid.shape == (4, 4, 128)
+
+
+def test_features_of_the_first_version_are_told_apart():
+    with pytest.raises(UserError, match="version 1 of the extractor 'models'"):
+        build_extractor({'name': 'models', 'version': 1})

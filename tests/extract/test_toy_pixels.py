@@ -288,21 +288,31 @@ def test_a_cell_has_the_color_that_is_in_it_and_others_have_none():
 
 def test_edges_have_their_direction_and_a_hole_has_the_opposite_ones():
     solid = cells_of((RED, 32, 32, 48, 48))
-    directions = solid[1:4, 1:4, 15:31].sum((0, 1))
+    directions = solid[1:4, 1:4, 27:43].sum((0, 1))
     assert sorted(directions.argsort()[-4:]) == [0, 4, 8, 12]
     # The left edge of a thing brightens to the right of the background, its right edge to the left.
-    left, right = solid[2, 1, 15:31] + solid[2, 2, 15:31], solid[2, 3, 15:31]
+    left, right = solid[2, 1, 27:43] + solid[2, 2, 27:43], solid[2, 3, 27:43]
     assert right.argmax() == 8 and left[0] > 0
 
 
 def test_curvature_tells_corners_from_straight_edges():
     cells = cells_of((RED, 24, 24, 72, 72))
-    corner, edge = cells[1, 1, 31:37], cells[1, 3, 31:37]
+    corner, edge = cells[1, 1, 43:49], cells[1, 3, 43:49]
     assert edge.argmax() == 2
     assert corner[3:].sum() > 2 * edge[3:].sum()
 
 
 def test_a_cell_has_the_motion_of_what_is_in_it():
     moved = cells_of((RED, 36, 40, 60, 64), before=[(RED, 32, 40, 56, 64)])
-    assert moved[3, 3, 37] > 0.5 and abs(moved[3, 3, 38]) < 0.3
-    assert not moved[0, 0, 37:].any()
+    assert moved[3, 3, 49] > 0.5 and abs(moved[3, 3, 50]) < 0.3
+    assert not moved[0, 0, 49:].any()
+
+
+def test_of_two_things_in_a_cell_the_moving_one_gives_its_hue():
+    resting, before, now = (BLUE, 42, 58, 54, 64), (RED, 40, 40, 52, 50), (RED, 44, 40, 56, 50)
+    cell = cells_of(resting, now, before=[resting, before])[3, 3]
+    hues, moving_hues = cell[3:15], cell[15:27]
+    red, blue = (cells_of((c, 40, 40, 56, 56))[3, 3, 3:15].argmax() for c in (RED, BLUE))
+    assert hues[red] > 0.1 and hues[blue] > 0.1
+    assert moving_hues[red] > 3 * moving_hues[blue]
+    assert not cells_of(resting, now)[..., 15:27].any()

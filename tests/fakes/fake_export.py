@@ -26,12 +26,12 @@ def shapes_of(run):
     return param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
 
 
-def fake_model(path, seed=0, **changes):
-    """Write what an exported model holds, with random parameters; return its folder."""
+def fake_model(path, seed=0, gain=0.3, **changes):
+    """Write what an exported model holds, with random parameters of a size; return its folder."""
     run = fake_run_folder.create(path, **SIZES, **changes)
     rng = np.random.default_rng(seed)
     params = jax.tree.map(
-        lambda x: (0.3 * rng.normal(size=x.shape)).astype(x.dtype), shapes_of(run)
+        lambda x: (gain * rng.normal(size=x.shape)).astype(x.dtype), shapes_of(run)
     )
     write_weights(path / NAME, params, step=7, why='step 7, drawn at random')
     return RunFolder.open(path)

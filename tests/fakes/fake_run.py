@@ -8,6 +8,7 @@ import runpy
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from configs import common
 from stg_jax.config import flat
@@ -84,6 +85,46 @@ def run(name, *args, timeout=240):
     return _run(_run_script, name, args, timeout)
 
 
+@dataclasses.dataclass
+class Running:
+    """A command of launch/ that was started.
+
+    Attributes:
+      stderr: file of what it says so far.
+    """
+
+    process: Any
+    folder: tempfile.TemporaryDirectory
+    stderr: Path
+
+    def is_alive(self):
+        return self.process.is_alive()
+
+    def send(self, number):
+        """Send a signal, unless the command has ended."""
+        if self.process.is_alive():
+            os.kill(self.process.pid, number)
+
+    def wait(self, timeout):
+        """Return the exit code and the standard error."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(f'still running after {timeout} seconds: {self.stderr.read_text()}')
+        said = self.stderr.read_text() if self.stderr.exists() else ''
+        self.folder.cleanup()
+        return self.process.exitcode, said
+
+
+def start(name, *args):
+    """Start a command of launch/, forked as by `run`."""
+    folder = tempfile.TemporaryDirectory()
+    outputs = [Path(folder.name, 'stdout'), Path(folder.name, 'stderr')]
+    process = forks().Process(target=_run_script, args=(name, list(map(str, args)), outputs))
+    process.start()
+    return Running(process, folder, outputs[1])
+
+
 def parse(name, *args):
     """Let a command of launch/ read its command line, and do nothing more."""
     return _run(_parse_script, name, args, timeout=60)
@@ -110,11 +151,11 @@ def forks():
 
 
 def _run_script(name, args, outputs):
-    """Do in this process what `python launch/NAME.py ARGS` does in a new one."""
+    """Do in this process what `python launch/NAME.py ARGS`, or `stg ARGS`, does in a new one."""
     for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(ROOT)
-    script = f'launch/{name}.py'
+    script = 'stg_jax/__main__.py' if name == 'stg' else f'launch/{name}.py'
     sys.argv = [script, *args]
     runpy.run_path(script, run_name='__main__')
 

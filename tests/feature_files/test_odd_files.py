@@ -260,18 +260,28 @@ def test_thousands_of_files_are_not_held_open(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_files_of_one_array_each_are_called_by_their_names(tmp_path):
+# The name of other layouts' array of all clips, here of the steps of one, too.
+@pytest.mark.parametrize('name', ['features', 'feats'])
+def test_files_of_one_array_each_are_called_by_their_names(tmp_path, name):
     frames = fake.fake_frames(['vid1', 'vid2', 'vid10'])
     folder = tmp_path / 'rows'
     folder.mkdir()
     for clip, values in frames.items():
-        fake.write_hdf5(folder / f'{clip}.h5', {'features': values})
+        fake.write_hdf5(folder / f'{clip}.h5', {name: values})
     with open_frames(f'{folder}/*.h5') as source:
         assert source.warnings == [
-            'every file holds only features: the names of the files are taken for the clips'
+            f'every file holds only {name}: the names of the files are taken for the clips'
         ]
         for clip, values in frames.items():
             np.testing.assert_array_equal(source.read(clip), values)
+
+
+def test_a_pattern_of_one_file_reads_its_rows_as_clips(tmp_path):
+    rows = np.arange(10, dtype=np.float32).reshape(2, 5)
+    fake.write_hdf5(tmp_path / 'all.h5', {'feats': rows})
+    with open_frames(f'{tmp_path}/*.h5') as source:
+        assert list(source.keys) == ['0', '1']
+        np.testing.assert_array_equal(source.read('1'), rows[1:])
 
 
 def test_one_file_of_another_width_is_left_out_and_named(tmp_path):

@@ -211,7 +211,7 @@ _ANNOTATIONS = {
 
 def _read_annotations(data_set):
     def read(folder):
-        from stg_jax.datasets import read_annotations
+        from stg_jax.datasets.registry import read_annotations
 
         path = folder / 'a'
         if data_set.startswith('own'):
@@ -306,11 +306,25 @@ def _read_videos(folder):
     return [_attempt(read_frames, path, 4) for path in sorted(folder.iterdir())]
 
 
+_PICTURES = {
+    'do_resize': True,
+    'size': {'height': 64, 'width': 96},
+    'resample': 2,
+    'do_rescale': True,
+    'rescale_factor': 1 / 255,
+    'do_normalize': True,
+    'image_mean': [0.5, 0.4, 0.3],
+    'image_std': [0.5, 0.25, 0.2],
+    'do_center_crop': False,
+}
+
+
 def _make_onnx(folder):
     from tests.fakes import fake_detectors, fake_onnx
 
-    fake_onnx.save_encoder(folder / 'encoder.onnx')
+    fake_onnx.save_encoder(folder / 'encoder.onnx', size=('height', 'width'))
     fake_onnx.save_constant(folder / 'detector.onnx', fake_detectors.yolov8())
+    (folder / 'preprocessor_config.json').write_text(json.dumps(_PICTURES, indent=2))
 
 
 def _read_onnx(folder):

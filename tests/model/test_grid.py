@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from configs import common
 from stg_jax.config import parse_config
@@ -15,7 +16,7 @@ from stg_jax.data.batches import open_clips, train_batches
 from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
-from stg_jax.model.encoders import GridEncoder, every_second, neighborhoods
+from stg_jax.model.encoders import GridEncoder, pool_cells
 from stg_jax.prepare.verify.verify import verify
 from stg_jax.run.build import build_model_without_data
 from tests.fakes.fake_data import (
@@ -112,40 +113,43 @@ def test_grid_tokens_need_a_square_number_of_cells(cells):
     build_model_without_data(config.changed(model__branches='object'), 10)
 
 
-@pytest.mark.parametrize(('side', 'windows'), [(3, 1), (4, 2), (7, 3), (8, 4)])
-def test_windows_are_those_of_a_convolution(side, windows):
-    rng = np.random.default_rng(side)
-    x_BTGC = rng.normal(size=(2, 3, side**2, 4)).astype(np.float32)
-    kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32)
+def test_a_grid_that_is_too_small_for_its_poolings_is_refused():
+    config = parse_config(common.get_config()).changed(
+        model__scene_tokens='grid', model__grid_poolings=3, data__grid_cells=49
+    )
+    with pytest.raises(UserError, match='7 x 7 cells can be halved 2 times'):
+        build_model_without_data(config, 10)
+    build_model_without_data(config.changed(model__grid_poolings=2), 10)
 
-    def convolved(stride, padding):
-        found = jax.lax.conv_general_dilated(
-            x_BTGC.reshape(6, side, side, 4),
-            kernel,
-            (stride, stride),
-            [padding] * 2,
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        )
-        return found.reshape(2, 3, -1, 5)
 
-    flat = kernel.reshape(36, 5)
-    np.testing.assert_allclose(neighborhoods(x_BTGC) @ flat, convolved(1, (1, 1)), atol=1e-4)
-    pooled = every_second(x_BTGC)
+@pytest.mark.parametrize(('side', 'windows'), [(2, 1), (3, 1), (4, 2), (7, 3), (8, 4)])
+def test_pooling_is_a_maximum_over_windows(side, windows):
+    x_BTGD = np.random.default_rng(side).uniform(size=(2, 3, side**2, 4)).astype(np.float32)
+
+    def plain(x_BTGD):
+        x_BHWD = x_BTGD.reshape(6, side, side, 4)
+        padding = [(0, 1 - side % 2)] * 2
+        return nn.max_pool(x_BHWD, (3, 3), (2, 2), padding).reshape(2, 3, -1, 4)
+
+    pooled = pool_cells(x_BTGD)
     assert pooled.shape[2] == windows**2
-    expected = convolved(2, (0, 1 - side % 2))
-    np.testing.assert_allclose(pooled @ flat, expected, atol=1e-4)
+    np.testing.assert_array_equal(pooled, plain(x_BTGD))
+    gradients = (
+        jax.grad(lambda x, fn=fn: (fn(x) ** 2).sum())(x_BTGD) for fn in (pool_cells, plain)
+    )
+    np.testing.assert_allclose(*gradients, rtol=1e-6)
 
 
-@pytest.mark.parametrize(('mixings', 'tokens'), [(0, 49), (1, 9), (2, 9)])
-def test_mixings_pool_once(mixings, tokens):
-    encoder = GridEncoder(width=16, num_frames=1, num_mixings=mixings, dtype=jnp.float32)
-    grid_BTGC = np.random.default_rng(0).normal(size=(1, 2, 49, 3)).astype(np.float32)
+@pytest.mark.parametrize(('poolings', 'tokens'), [(0, 49), (1, 9), (2, 1)])
+def test_each_pooling_halves_the_grid(poolings, tokens):
+    encoder = GridEncoder(width=16, num_frames=1, num_poolings=poolings, dtype=jnp.float32)
+    grid_BTGC = np.random.default_rng(0).normal(size=(30, 2, 49, 3)).astype(np.float32)
     params = random_params(encoder, grid_BTGC)
     token_BTPD = encoder.apply({'params': params}, grid_BTGC)
-    assert token_BTPD.shape == (1, 2, tokens, 16)
-    # Every cell is seen.
+    assert token_BTPD.shape == (30, 2, tokens, 16)
+    # Every cell is seen, if not in every frame: a maximum shows the strongest one.
     seen = jax.grad(lambda x: encoder.apply({'params': params}, x).sum())(grid_BTGC)
-    assert np.any(seen, axis=-1).all()
+    assert np.any(seen, axis=(0, 1, 3)).all()
 
 
 def test_sequences_have_the_positions_of_their_frames():
@@ -166,7 +170,7 @@ def test_sequences_have_the_positions_of_their_frames():
 @pytest.mark.parametrize('span', [2, 3])
 def test_a_token_may_join_frames(span):
     batch = fake_batch()
-    scene = sequence_of(batch, 'scene', scene_tokens='grid', grid_frames=span, grid_mixings=0)
+    scene = sequence_of(batch, 'scene', scene_tokens='grid', grid_frames=span, grid_poolings=0)
     num_groups = -(-FRAMES // span)
     assert scene.x_BSD.shape[1] == num_groups * CELLS + FRAMES
     is_frame = scene.layout.is_frame[: num_groups * CELLS]
@@ -176,7 +180,7 @@ def test_a_token_may_join_frames(span):
         other = batch['grid'].copy()
         other[:, frame] += 1
         changed = sequence_of(
-            batch | {'grid': other}, 'scene', scene_tokens='grid', grid_frames=span, grid_mixings=0
+            batch | {'grid': other}, 'scene', scene_tokens='grid', grid_frames=span, grid_poolings=0
         )
         is_same = np.allclose(changed.x_BSD[:, :CELLS], scene.x_BSD[:, :CELLS])
         assert is_same == (frame >= span)

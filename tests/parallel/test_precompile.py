@@ -1,5 +1,8 @@
 """Programs that are compiled in threads before they are needed."""
 
+import threading
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +73,24 @@ def test_the_program_is_chosen_by_the_shape_of_the_batch(programs):
     for length in (3, 2, 3, 2):
         state = programs.call(jitted, state, jnp.ones(length))
     np.testing.assert_array_equal(state, np.full(5, 10.0))
+
+
+def test_its_clock_stands_still_while_a_call_waits_for_its_compilation():
+    waits, may_end = [], threading.Event()
+
+    def slow(x):
+        may_end.wait(10)
+        return x + 1
+
+    def on_wait():
+        waits.append(programs.clock())
+        threading.Timer(0.3, may_end.set).start()
+
+    with Precompiler(on_wait) as programs:
+        jitted, x = jax.jit(slow), jnp.ones(3)
+        began = time.perf_counter()
+        for _ in range(2):
+            programs.call(jitted, x)
+        assert len(waits) == 1  # the second call finds the program
+        lost = time.perf_counter() - began - (programs.clock() - waits[0])
+        assert lost > 0.25

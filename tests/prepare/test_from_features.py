@@ -3,7 +3,7 @@
 import numpy as np
 
 from stg_jax.data import records
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.prepare.from_features import FeatureFiles, plan_features
 from stg_jax.prepare.verify.verify import verify
 from stg_jax.prepare.write import Runner, write_data

@@ -5,7 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
-from stg_jax.datasets import Annotations, read_annotations
+from stg_jax.datasets.base import Annotations
+from stg_jax.datasets.registry import read_annotations
 from stg_jax.errors import UserError
 from stg_jax.feature_files.open import open_frames
 from stg_jax.prepare.inspect.path import inspect

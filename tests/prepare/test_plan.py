@@ -2,7 +2,7 @@
 
 import pytest
 
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.errors import UserError
 from stg_jax.prepare.plan import requests
 

@@ -77,6 +77,24 @@ def test_a_changed_number_of_the_manifest_is_noticed(tmp_path):
         RunFolder.open(tmp_path)
 
 
+def test_a_changed_value_of_the_config_is_noticed_and_training_writes_it_anew(tmp_path):
+    create(tmp_path)
+    change(tmp_path / 'config.json', '"beam_size": 5', '"beam_size": 4')
+    with pytest.raises(UserError, match=r'config\.json is damaged: it is not what training wrote'):
+        RunFolder.open(tmp_path)
+    create(tmp_path)
+    assert RunFolder.open(tmp_path).config.decode.beam_size == 5
+
+
+def test_data_may_be_moved_and_the_config_be_laid_out_otherwise(tmp_path):
+    create(tmp_path)
+    path = tmp_path / 'config.json'
+    tree = json.loads(path.read_text())
+    tree['data']['dir'] = '/moved'
+    path.write_text(json.dumps(tree, indent=None, sort_keys=True))
+    assert RunFolder.open(tmp_path).config.data.dir == '/moved'
+
+
 def test_a_run_of_an_older_version_has_no_digests_and_opens(tmp_path):
     create(tmp_path)
     (tmp_path / 'digests.json').unlink()
@@ -89,17 +107,20 @@ def test_a_config_of_an_older_version_opens_by_the_values_that_it_trained_with(t
     config = create(tmp_path).config
     tree = json.loads((tmp_path / 'config.json').read_text())
     tree['data']['skip_damaged'] = False
-    del tree['toy']
+    del tree['toy'], tree['scst']
     for group, names in {
         'data': ('grid_cells', 'grid_dim', 'object_dropout', 'feature_dropout', 'feature_noise'),
-        'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_mixings', 'box_embedding'),
+        'model': ('object_memory', 'scene_tokens', 'grid_frames', 'grid_poolings', 'box_embedding'),
         'loss': ('r_drop', 'consensus'),
         'optim': ('decay', 'weight_decay', 'decay_rate'),
-        'train': ('ema', 'steps_per_execution'),
+        'train': ('ema', 'select', 'init_from', 'objective', 'steps_per_execution'),
     }.items():
         for name in names:
             del tree[group][name]
     (tmp_path / 'config.json').write_text(json.dumps(tree))
+    digests = json.loads((tmp_path / 'digests.json').read_text())
+    del digests['config.json']
+    (tmp_path / 'digests.json').write_text(json.dumps(digests))
     assert RunFolder.open(tmp_path).config == config
     create(tmp_path, **{'train.epochs': 99})  # and training resumes
 

@@ -215,7 +215,7 @@ def test_cells_that_speak_for_a_word_are_tinted_and_told(browser, tmp_path):
     words(browser)[1].click()
     *faint, hot = all_of(browser, '.film .heat')
     assert [float(each.get_attribute('opacity')) for each in (faint[0], hot)] == pytest.approx(
-        [0.8 * 18 / 35, 0.8]
+        [0.8 * (18 / 35) ** 0.5, 0.8]
     )
     image = all_of(browser, '.film img')[1]
     assert len(faint) == 4 and hot.rect['x'] > image.rect['x']

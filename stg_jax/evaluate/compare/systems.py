@@ -37,15 +37,30 @@ class System:
         """Scores of the seeds in a metric."""
         return np.array([result['metrics'][metric] for result in self.results])
 
-    def resampled(self, weight_YC: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute each metric on Y samples of the clips, as the mean over seeds, in percent.
+    def resampled(
+        self, weight_YC: np.ndarray, weight_YS: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Compute each metric on Y samples of the clips and seeds, in percent.
 
         Args:
           weight_YC: the number of times that each of the C clips is in each sample.
+          weight_YS: the same of the S seeds; by default each of them once.
         """
-        # The same clips for all seeds: the spread over seeds is reported separately.
         per_seed = [_resampled(result, self.clips, weight_YC) for result in self.results]
-        return {name: np.mean([each[name] for each in per_seed], axis=0) for name in per_seed[0]}
+        return {
+            name: _mean_over_seeds(np.array([each[name] for each in per_seed]), weight_YS)
+            for name in per_seed[0]
+        }
+
+
+def _mean_over_seeds(score_SY: np.ndarray, weight_YS: np.ndarray | None) -> np.ndarray:
+    mean_Y, num_seeds = score_SY.mean(0), len(score_SY)
+    if weight_YS is None or num_seeds == 1:
+        return mean_Y
+    drawn_Y = np.einsum('SY,YS->Y', score_SY, weight_YS) / num_seeds
+    # Draws from n seeds vary by (n - 1) / n of what n new ones would: with five seeds an interval
+    # would be a tenth too narrow.
+    return mean_Y + (drawn_Y - mean_Y) * np.sqrt(num_seeds / (num_seeds - 1))
 
 
 def load_system(path: str, split: str) -> System:
@@ -124,6 +139,8 @@ def _how_decoded(result: Mapping) -> dict[str, Any]:
         return {}
     return {
         'split': result['split'],
+        # Scores of self-critical training are reported apart; results of older versions are of xe.
+        'objective': result.get('objective', 'xe'),
         'branch': result['branch'],
         'beam size': result['beam_size'],
         'length penalty': result['length_penalty'],

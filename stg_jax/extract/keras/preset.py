@@ -1,5 +1,6 @@
 """Presets of Keras Hub: load them, and run them on pictures as one compiled JAX program."""
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Sequence
@@ -25,9 +26,10 @@ def import_keras_hub() -> ModuleType:
     Raises:
       UserError: it is not installed, or Keras runs on something else in this process already.
     """
-    # Keras Hub imports TensorFlow. Our door to it must come first: it hides accelerators, whose
-    # memory TensorFlow would reserve, and selects JAX for Keras.
-    from stg_jax.data import tf  # noqa: F401
+    # Keras Hub imports TensorFlow where it is installed. Our door to it must come first: it hides
+    # accelerators, whose memory TensorFlow would reserve, and selects JAX for Keras.
+    with contextlib.suppress(UserError):
+        from stg_jax.data import tf  # noqa: F401
 
     try:
         import keras

@@ -55,7 +55,7 @@ class OnnxDetector:
 
     def __init__(self, path: str | os.PathLike[str], *, min_score: float, batch_size: int):
         path, name = split_layout(os.fspath(path))
-        self._model = OnnxModel(path, batch_size=batch_size, side=_SIDE)
+        self._model = OnnxModel(path, batch_size=batch_size, free_size=lambda: (_SIDE, _SIDE))
         self._min_score = min_score
         # Exports hardly ever name their layout: the shapes for one picture show it.
         outputs = self._model.try_out()

@@ -8,7 +8,7 @@ import numpy as np
 
 from stg_jax.errors import UserError
 from stg_jax.extract.letterbox import resize
-from stg_jax.extract.onnx.normalization import IMAGENET, find_pixel_format, input_side
+from stg_jax.extract.onnx.normalization import IMAGENET, find_geometry, find_pixel_format
 from stg_jax.extract.onnx.session import OnnxModel
 
 # Pixels, if neither the file nor its settings fix the size.
@@ -27,19 +27,24 @@ class OnnxFrameEncoder:
     single long axis, else the mean of the map. The map is the last output of shape (C, h, w),
     (h, w, C) or, for a transformer, (h * w, C) behind class and register tokens. Frames are
     stretched, never cropped; pixels are scaled like ImageNet's unless the file says otherwise, see
-    `normalization.find_pixel_format`.
+    `normalization.find_pixel_format` and `normalization.find_geometry`.
 
     Args:
       path: ONNX file.
       batch_size: frames per call, unless the file fixes it.
 
     Raises:
-      UserError: the file cannot be run, or gives neither an embedding nor a map.
+      UserError: the file cannot be run, gives neither an embedding nor a map, or its settings ask
+        for pictures that are not made here.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, batch_size: int):
-        side = input_side(Path(path)) or _SIDE
-        self._model = OnnxModel(path, batch_size=batch_size, side=side)
+
+        def free_size() -> tuple[int, int]:
+            return find_geometry(Path(path), has_free_size=True).size or (_SIDE, _SIDE)
+
+        self._model = OnnxModel(path, batch_size=batch_size, free_size=free_size)
+        self._is_sharp = find_geometry(self._model.path, has_free_size=False).is_sharp
         self._pixels = find_pixel_format(self._model.path, self._model.metadata, IMAGENET)
         outputs = self._model.try_out()
         self._embedding = _find_embedding(outputs)
@@ -63,7 +68,7 @@ class OnnxFrameEncoder:
             if self._map_shape is None
             else np.empty((len(frames), *self._map_shape), np.float32)
         )
-        pictures = (resize(frame, self._model.size) for frame in frames)
+        pictures = (resize(frame, self._model.size, is_sharp=self._is_sharp) for frame in frames)
         for f, outputs in enumerate(self._model.run(pictures, pixels=self._pixels)):
             embedding[f], cells = self._read(outputs)
             if maps is not None:

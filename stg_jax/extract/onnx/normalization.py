@@ -1,4 +1,4 @@
-"""How an exported network wants its pixels: as its own files say, if they do."""
+"""How an exported network wants its pictures: as its own files say, if they do."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,27 @@ BYTES = PixelFormat((0, 0, 0), (1, 1, 1))
 FRACTIONS = PixelFormat((0, 0, 0), (255, 255, 255))
 IMAGENET = PixelFormat((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
-# Steps of Hugging Face's image processors that are obeyed or mean nothing here: sizes, crops and
-# padding, because every frame is brought to the network's input whole, and conversions of files and
-# annotations. Any other step that is switched on would change the pixels, and is refused.
+# Steps of Hugging Face's image processors that are obeyed or change no pixel, and those that are
+# judged by `find_geometry`. Any other step that is switched on is refused.
 _KNOWN_STEPS = {
     *('do_rescale', 'do_normalize', 'do_flip_channel_order'),
-    *('do_resize', 'do_center_crop', 'do_pad', 'do_thumbnail', 'do_image_splitting'),
     *('do_convert_rgb', 'do_convert_annotations', 'do_reduce_labels'),
 }
+_GEOMETRY_STEPS = ('do_resize', 'do_center_crop', 'do_pad', 'do_thumbnail', 'do_image_splitting')
+_FILTERS = ('nearest', 'lanczos', 'bilinear', 'bicubic', 'box', 'hamming')  # by Pillow's numbers
+_SIDES = 8, 4096  # least and most pixels of a side that is believed
+
+
+class Geometry(NamedTuple):
+    """How a frame is brought to the input of a network; it is always stretched to it whole.
+
+    Attributes:
+      size: height and width, None if the settings do not say.
+      is_sharp: whether the nearest pixel is taken, and not an average.
+    """
+
+    size: tuple[int, int] | None = None
+    is_sharp: bool = False
 
 
 def find_pixel_format(path: Path, metadata: Mapping[str, str], default: PixelFormat) -> PixelFormat:
@@ -64,17 +77,77 @@ def find_config(path: Path) -> Path | None:
     return next(filter(Path.is_file, found), None)
 
 
-def input_side(path: Path) -> int | None:
-    """Read the side of the pictures that a model was trained on; None if its files do not say."""
+def find_geometry(path: Path, *, has_free_size: bool) -> Geometry:
+    """Find the input size and the filter of the frame encoder in an ONNX file.
+
+    Args:
+      path: of the ONNX file.
+      has_free_size: whether the file leaves height or width open, so that the settings decide.
+
+    Raises:
+      UserError: the settings are damaged, or ask for pixels that stretching does not give.
+    """
     config = find_config(path)
-    settings = _read_config(config) if config else {}
-    crop = settings.get('crop_size') if settings.get('do_center_crop') else None
-    size = crop or settings.get('size')
-    if isinstance(size, dict):
-        sides = {size.get(key) for key in ('height', 'width', 'shortest_edge') if key in size}
-        # Different sides, or a longest one, mean another shape for every picture.
-        size = sides.pop() if len(sides) == 1 and 'longest_edge' not in size else None
-    return size if isinstance(size, int) and 8 <= size <= 4096 else None
+    if config is None:
+        return Geometry()
+    settings = _read_config(config)
+    _refuse_parts_of_frames(config, settings)
+    resample = settings.get('resample', settings.get('interpolation'))
+    return Geometry(
+        _size(config, settings) if has_free_size else None,
+        resample is not None and _filter_name(config, resample) == 'nearest',
+    )
+
+
+def _refuse_parts_of_frames(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse steps that cut off or add pixels: a map must cover the frame and nothing else."""
+    steps = {step: settings.get(step) for step in _GEOMETRY_STEPS if step != 'do_resize'}
+    # Old settings leave out steps that are the default of their class.
+    steps['do_center_crop'] = settings.get('do_center_crop', 'crop_size' in settings)
+    steps['crop_pct'] = settings.get('crop_pct') not in (None, 1)
+    for step, is_on in steps.items():
+        if is_on:
+            off = 1 if step == 'crop_pct' else 'false'
+            raise UserError(
+                f'{path} asks for {step}, which shows the network another part of the picture than '
+                f'the whole frame, where objects are: set {step} to {off}, and frames are '
+                'stretched to the input'
+            )
+
+
+def _size(path: Path, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Read height and width of the pictures that a model was trained on."""
+    size = settings.get('size')
+    if size is None:
+        return None
+    sides = size
+    if isinstance(size, int):
+        sides = [size, size]
+    elif isinstance(size, dict):
+        shortest = size.get('shortest_edge')
+        sides = [size.get('height', shortest), size.get('width', shortest)]
+        # Limits of both sides, or of the longer one, mean another shape for every picture.
+        if not size.keys() <= {'height', 'width', 'shortest_edge'}:
+            sides = []
+    is_pair = settings.get('do_resize', True) and isinstance(sides, list) and len(sides) == 2
+    if is_pair and all(type(side) is int and _SIDES[0] <= side <= _SIDES[1] for side in sides):
+        return sides[0], sides[1]
+    raise UserError(
+        f'{path} names no single height and width (do_resize {settings.get("do_resize", True)}, '
+        f'size {size}), and the network takes any: export it with fixed sizes, or name both'
+    )
+
+
+def _filter_name(path: Path, resample: Any) -> str:
+    """Name the filter; of those that average, none is told from the others here."""
+    if type(resample) is int and 0 <= resample < len(_FILTERS):
+        return _FILTERS[resample]
+    if str(resample).lower() in _FILTERS:
+        return str(resample).lower()
+    raise UserError(
+        f'{path} asks for resample {resample!r}, which is none of {", ".join(_FILTERS)} or their '
+        f'numbers, 0 to {len(_FILTERS) - 1}: name one of them'
+    )
 
 
 def _from_config(path: Path) -> PixelFormat:
@@ -83,7 +156,7 @@ def _from_config(path: Path) -> PixelFormat:
     unknown = [
         key
         for key, value in config.items()
-        if key.startswith('do_') and value and key not in _KNOWN_STEPS
+        if key.startswith('do_') and value and key not in (*_KNOWN_STEPS, *_GEOMETRY_STEPS)
     ]
     if unknown:
         raise UserError(

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,14 +34,20 @@ class OnnxModel:
     Args:
       path: ONNX file.
       batch_size: pictures per call, unless the file fixes it.
-      side: height and width of the input, unless the file fixes them.
+      free_size: finds height and width of the input where the file leaves one of them open.
 
     Raises:
       UserError: ONNX Runtime is not installed, or the file is missing, broken, or takes other
         inputs than pictures.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, batch_size: int, side: int):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        batch_size: int,
+        free_size: Callable[[], tuple[int, int]],
+    ):
         self.path = Path(path)
         self._session, self._errors = _open_session(self.path)
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -50,7 +56,8 @@ class OnnxModel:
         # TensorFlow exports NHWC, PyTorch NCHW.
         self._channels_last = picture.shape[-1] == 3
         sides = picture.shape[1:3] if self._channels_last else picture.shape[2:]
-        height, width = (_fixed(n, side) for n in sides)
+        is_free = any(_fixed(n, 0) == 0 for n in sides)
+        height, width = map(_fixed, sides, free_size() if is_free else (0, 0))
         self.size = height, width
         self._batch_size = _fixed(picture.shape[0], batch_size)
         self._constants = self._constant_inputs()

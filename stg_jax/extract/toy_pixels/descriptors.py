@@ -71,10 +71,21 @@ def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> n
       moving: (h, w) bool, see `moving_pixels`.
       side: cells a side.
     """
+    x, y = cv2.split(flow * moving[..., None])
+    return _shrink(cv2.merge([x, y, speed_of(flow, moving)]), side).ravel() / 2
+
+
+def speed_of(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Compute the speed of each pixel of a frame in pixels, (h, w) float32.
+
+    Args:
+      flow: (h, w, 2) float32, see `optical_flow`.
+      moving: (h, w) bool, see `moving_pixels`.
+    """
     # Optical flow smooths across edges: it moves the plain ground around a moving thing, too.
     x, y = cv2.split(flow * moving[..., None])
     # Not cv2.magnitude, whose last bit depends on where in memory its arguments are.
-    return _shrink(cv2.merge([x, y, np.sqrt(x * x + y * y)]), side).ravel() / 2
+    return np.sqrt(x * x + y * y)
 
 
 def describe_region(

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import FROM_ONE, fit, match_keys
 from stg_jax.errors import UserError
 from stg_jax.feature_files import bottom_up_tsv, hdf5

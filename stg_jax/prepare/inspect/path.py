@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from stg_jax.data.manifest import Manifest
-from stg_jax.datasets import Annotations, find_data_set, read_annotations
+from stg_jax.datasets.base import Annotations
+from stg_jax.datasets.registry import find_data_set, read_annotations
 from stg_jax.errors import UserError
 from stg_jax.feature_files.detect import content, refuse_other
 from stg_jax.prepare.inspect.features import describe_features, describe_matches

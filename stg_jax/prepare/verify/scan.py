@@ -12,7 +12,7 @@ from stg_jax.data.clip import Clip, check_clip
 from stg_jax.data.frame_sampling import sample_index
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.records import read_clips
-from stg_jax.datasets import Annotations
+from stg_jax.datasets.base import Annotations
 from stg_jax.datasets.clip_ids import match_keys
 from stg_jax.errors import UserError
 from stg_jax.prepare.from_videos import name_videos

@@ -1,0 +1,1 @@
+"""Models to hand on: exported folders, their cards, the hub, programs and feature files."""

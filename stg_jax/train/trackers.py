@@ -1,0 +1,125 @@
+"""Where metrics go besides metrics.jsonl: TensorBoard, Weights & Biases, Trackio."""
+
+import contextlib
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from stg_jax.config import Config
+from stg_jax.errors import UserError
+from stg_jax.run.folder import RunFolder
+
+_PROJECT = 'stg_jax'
+
+
+class Tracker(Protocol):
+    """Takes the records of a run."""
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Take in a record of metrics.jsonl: a step, an epoch and values."""
+        ...
+
+    def close(self) -> None:
+        """Finish; called once, at the end of the run or when it stops."""
+        ...
+
+
+def open_trackers(run: RunFolder, stack: contextlib.ExitStack) -> list[Tracker]:
+    """Open what `config.train.track` names; `stack` closes it.
+
+    Raises:
+      UserError: the package of a service is not installed.
+    """
+    track = run.config.train.track
+    if track == 'none':
+        return []
+    trackers: list[Tracker] = []
+    if track != 'tensorboard':
+        trackers.append(Service(_imported(track), run.config, str(run.path)))
+    # A default must not keep a run from training where TensorFlow is not installed.
+    with contextlib.suppress(UserError):
+        trackers.append(EventFiles(str(run.path / 'tensorboard')))
+    for tracker in trackers:
+        stack.callback(tracker.close)
+    return trackers
+
+
+class EventFiles:
+    """Writes event files, which TensorBoard reads.
+
+    Args:
+      folder: of the files, also in a bucket.
+    """
+
+    def __init__(self, folder: str):
+        from stg_jax.data.tf import tf
+
+        self._tf = tf
+        self._writer = tf.summary.create_file_writer(folder)
+        # What tf.summary.scalar writes. That function needs TensorBoard, which TensorFlow no longer
+        # installs.
+        self._metadata = tf.compat.v1.SummaryMetadata(
+            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name='scalars')
+        )
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Write the values of a record at its step."""
+        with self._writer.as_default(step=record['step']):
+            for name, value in named(record).items():
+                scalar = self._tf.constant(value, 'float32')
+                self._tf.summary.write(name, scalar, metadata=self._metadata)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+
+class Service:
+    """Sends values to a service with the interface of wandb, which trackio has, too.
+
+    Args:
+      module: wandb or trackio.
+      config: of the run, shown there.
+      path: of the run folder, which names the run.
+    """
+
+    def __init__(self, module: ModuleType, config: Config, path: str):
+        self._module = module
+        path = path if '://' in path else str(Path(path).absolute())
+        name = path.rpartition('/')[2]
+        options: dict[str, Any] = {'name': name, 'config': config.flat(), 'resume': 'allow'}
+        if module.__name__ == 'wandb':
+            # Names need not be unique there. The path is, and a resumed run has the same.
+            options['id'] = f'{name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}'
+        module.init(project=os.environ.get('WANDB_PROJECT', _PROJECT), **options)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Send the values of a record at its step."""
+        self._module.log(named(record), step=record['step'])
+
+    def close(self) -> None:
+        """Wait until everything has been sent."""
+        self._module.finish()
+
+
+def named(record: Mapping[str, Any]) -> dict[str, float]:
+    """Name the values of a record by group, as 'train/loss' and 'val/cider'."""
+    values = {key: value for key, value in record.items() if key != 'step'}
+    return {
+        f'val/{key[4:]}' if key.startswith('val_') else f'train/{key}': value
+        for key, value in values.items()
+    }
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise UserError(
+            f'config.train.track is {name}, which is not installed: pip install {name}'
+        ) from None
