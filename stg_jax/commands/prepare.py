@@ -44,6 +44,7 @@ from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
 SOURCES = ('toy', *DATASETS, 'features')
+_GRID_NODES = 9  # objects by default where they are cells of a grid, 3 x 3
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
 
@@ -89,15 +90,24 @@ _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of videos named by clip.')
 _EXTRACTOR = flags.DEFINE_string(
     'extractor', 'models', 'models, or pixels: the small descriptors of the toy world.'
 )
-_DETECTOR = flags.DEFINE_string('detector', 'keras:dfine_small_coco', 'keras:PRESET or onnx:FILE.')
+_DETECTOR = flags.DEFINE_string(
+    'detector', None, 'keras:PRESET or onnx:FILE; keras:dfine_small_coco by default.'
+)
 _FRAME_ENCODER = flags.DEFINE_string(
-    'frame_encoder', 'keras:resnet_101_imagenet', 'keras:PRESET or onnx:FILE.'
+    'frame_encoder',
+    None,
+    'keras:PRESET, onnx:FILE, lite0 or lite2; by default keras:resnet_101_imagenet, or lite0 for '
+    'videos of your own where the extra lite is installed.',
 )
 _CLIP_ENCODER = flags.DEFINE_string(
     'clip_encoder', 'difference', 'keras:PRESET, or difference: of neighbouring frames.'
 )
 _NODES = flags.DEFINE_enum(
-    'nodes', 'boxes', ['boxes', 'grid'], 'Objects are detected boxes, or cells of a grid.'
+    'nodes',
+    None,
+    ['boxes', 'grid'],
+    'Objects are detected boxes, the default, or cells of a grid, the default with lite0 and lite2 '
+    'unless a detector is named.',
 )
 _OBJECT_FEATURES = flags.DEFINE_enum(
     'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
@@ -160,17 +170,19 @@ def main(args: list[str]) -> None:
     config = configs.get_config(_config(source))
     out = Path(app.required(_OUT))
     files.refuse_existing(out)
+    models = _choose_models(source)
+    cells = _GRID_NODES if models.get('nodes') == 'grid' else 0
     size = {
         'num_frames': _NUM_FRAMES.value or config.data.frames,
-        'num_objects': _NUM_OBJECTS.value or config.data.objects,
+        'num_objects': _NUM_OBJECTS.value or cells or config.data.objects,
     }
     if source == 'features':
-        return _write_features(out, **size)
+        return _write_features(out, models, **size)
     _refuse(source, *_FEATURES)
     if source == 'toy':
         manifest = _prepare_toy(out, config, **size)
     else:
-        manifest = _prepare_captioned(source, out, **size)
+        manifest = _prepare_captioned(source, out, models, **size)
     if manifest:
         _report(out, manifest, config.data)
 
@@ -195,7 +207,26 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
     return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
 
 
-def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
+def _choose_models(source: str) -> dict[str, Any]:
+    """Collect the flags of the models, with defaults for those that are not given."""
+    from stg_jax.extract.pretrained import default_models
+    from stg_jax.extract.registry import extractor_class
+
+    options = extractor_class(_EXTRACTOR.value).options
+    if not _VIDEOS.value or not options:
+        return {}
+    given = {flag.name: flag.value for flag in _FROM_MODELS}
+    return given | default_models(
+        given['detector'],
+        given['frame_encoder'],
+        given['nodes'],
+        of_own_videos=source in ('own', 'features'),
+    )
+
+
+def _prepare_captioned(
+    source: str, out: Path, models: Mapping[str, Any], **size: int
+) -> Manifest | None:
     from stg_jax.datasets.registry import read_annotations
     from stg_jax.prepare.write import write_data
 
@@ -205,8 +236,10 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
         raise UserError('pass either --videos, or feature files: --appearance (see --help)')
     annotations = read_annotations(source, app.required(_ANNOTATIONS))
-    make_plan = _plan_videos if _VIDEOS.value else _plan_features
-    plan = make_plan(annotations, **size)
+    if _VIDEOS.value:
+        plan = _plan_videos(annotations, models, **size)
+    else:
+        plan = _plan_features(annotations, **size)
     if _DRY_RUN.value:
         print(plan.describe(out, **size))
         _warn_of_few_clips(len(plan.splits.get('val', ())))
@@ -225,7 +258,7 @@ def _runner(extractor: Mapping[str, Any]) -> Any:
     return Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value)
 
 
-def _write_features(out: Path, **size: int) -> None:
+def _write_features(out: Path, models: Mapping[str, Any], **size: int) -> None:
     """Write features and no data folder."""
     from stg_jax.share.features import features_of_data, features_of_videos
 
@@ -236,43 +269,48 @@ def _write_features(out: Path, **size: int) -> None:
         _refuse('--data', *_FROM_VIDEOS, *_PIPELINE, _NUM_FRAMES, _NUM_OBJECTS, _WORKERS)
         number = features_of_data(_DATA.value, out, _FORMAT.value)
     else:
-        settings = _choose_extractor(**size)
+        settings = _choose_extractor(models, **size)
         number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
 
 
-def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
+def _plan_videos(annotations: Any, models: Mapping[str, Any], **size: int) -> Any:
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
-    settings = _choose_extractor(num_frames, num_objects)
+    settings = _choose_extractor(models, **size)
     plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
-    return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
+    return dataclasses.replace(plan, notes=[*plan.notes, *_notes(settings)])
 
 
-def _choose_extractor(num_frames: int, num_objects: int) -> dict[str, Any]:
+def _choose_extractor(
+    models: Mapping[str, Any], num_frames: int, num_objects: int
+) -> dict[str, Any]:
     """Compose the settings of the extractor that the flags name."""
     from stg_jax.extract.registry import extractor_class
 
     kind = extractor_class(_EXTRACTOR.value)
     _refuse(f'--extractor={kind.name}', *(x for x in _FROM_MODELS if x.name not in kind.options))
-    options = {flag.name: flag.value for flag in _FROM_MODELS if flag.name in kind.options}
-    settings = kind.choose(num_frames, num_objects, **options)
+    settings = kind.choose(num_frames, num_objects, **models)
     if _DRY_RUN.value:  # otherwise they are loaded right after the plan
         kind.check(settings)
     return settings
 
 
-def _part_flags() -> list[flags.FlagHolder]:
-    """Return the flags of the models that are used."""
-    detector = [_DETECTOR] if _NODES.value == 'boxes' else []
-    return [*detector, _FRAME_ENCODER, _CLIP_ENCODER]
-
-
-def _idle_dtype() -> Iterator[str]:
-    """Warn if --dtype has no effect: ONNX files compute in the type they were exported with."""
-    if _DTYPE.present and not any(part.value.startswith('keras:') for part in _part_flags()):
-        yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET'
+def _notes(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Name the models that were chosen by default, and a --dtype without effect."""
+    encoder = settings.get('frame_encoder', '')
+    if encoder == 'lite0' and not _FRAME_ENCODER.present:
+        yield (
+            f'frame encoder {encoder}, with cells of a grid as objects unless a detector is named: '
+            'the default where the extra lite is installed'
+        )
+    parts = [encoder, settings.get('clip_encoder', '')]
+    if settings.get('nodes') == 'boxes':
+        parts.append(settings['detector'])
+    # ONNX files compute in the type they were exported with.
+    if _DTYPE.present and not any(part.startswith(('keras:', 'lite')) for part in parts):
+        yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET or lite0'
 
 
 def _plan_features(annotations: Any, **size: int) -> Any:
@@ -313,7 +351,7 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
     print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
     sizes = ', '.join(f'{kind} {size / 1000:.0f}' for kind, size in manifest.clip_bytes.items())
     print(f'kB of features a clip: {sizes}')
-    changes = as_flags(overrides(manifest, data_config))
+    changes = as_flags(overrides(manifest, data_config) | _all_cells(manifest, data_config))
     config = f'--config configs/{_config(manifest.data_set)}.py'
     data = f'--config.data.dir={out} {changes}'.rstrip()
     command = f'python launch/train.py {config} {data} --workdir runs/{manifest.data_set}'
@@ -322,6 +360,12 @@ def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
         size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
         print(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
     _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
+
+
+def _all_cells(manifest: Manifest, data_config: Any) -> dict[str, int]:
+    """Read all cells of a grid: the first few boxes are the best ones, the first few cells not."""
+    is_cut = manifest.extractor.get('nodes') == 'grid' and data_config.objects < manifest.objects
+    return {'objects': manifest.objects} if is_cut else {}
 
 
 def _warn_of_few_clips(num_clips: int) -> None:

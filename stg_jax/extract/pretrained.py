@@ -19,6 +19,7 @@ from stg_jax.extract.base import (
     ModelOptions,
     Stages,
 )
+from stg_jax.extract.lite import encoder as lite
 from stg_jax.extract.roi_align import grid_nodes, pool_to_cells, roi_align
 from stg_jax.extract.video.frames import Video
 
@@ -82,6 +83,29 @@ class Models:
             # A file of the same name with other weights would silently give other features.
             'digests': {name: digest for name, digest in sorted(digests.items()) if digest},
         }
+
+
+def default_models(
+    detector: str | None, frame_encoder: str | None, nodes: str | None, *, of_own_videos: bool
+) -> dict[str, str]:
+    """Fill in the models and the kind of nodes that nobody chose.
+
+    For people's own videos the small encoder is preferred where pip has installed it: together with
+    nodes that are cells of its map, it needs no detector and no download.
+
+    Args:
+      detector: name of a model, or None.
+      frame_encoder: name of a model, or None.
+      nodes: 'boxes', 'grid' or None.
+      of_own_videos: whether no published data set asks for the usual large models.
+    """
+    if frame_encoder is None:
+        is_small = of_own_videos and lite.is_installed('lite0')
+        frame_encoder = 'lite0' if is_small else 'keras:resnet_101_imagenet'
+    if nodes is None:
+        nodes = 'grid' if frame_encoder in lite.PRESETS and detector is None else 'boxes'
+    detector = detector or 'keras:dfine_small_coco'
+    return {'detector': detector, 'frame_encoder': frame_encoder, 'nodes': nodes}
 
 
 class FeatureExtractor(Extractor):

@@ -146,9 +146,7 @@ class LiteLibrary(ModelLibrary):
 
     def frame_encoder(self, model: str, options: ModelOptions) -> FrameEncoder:
         """See `ModelLibrary`."""
-        return LiteFrameEncoder(
-            self.example, batch_size=options.batch_size, dtype=options.dtype
-        )
+        return LiteFrameEncoder(self.example, batch_size=options.batch_size, dtype=options.dtype)
 
     def check(self, part: str, model: str) -> None:
         """See `ModelLibrary`."""

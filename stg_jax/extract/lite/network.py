@@ -73,9 +73,7 @@ class EfficientNetLite(nn.Module):
     @nn.compact
     def __call__(self, picture_Bhw3: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See the class; pixels are (RGB in 0-255 - 127) / 128."""
-        stem = nn.Conv(
-            _STEM, (3, 3), 2, 'SAME', precision='highest', dtype=self.dtype, name='stem'
-        )
+        stem = nn.Conv(_STEM, (3, 3), 2, 'SAME', precision='highest', dtype=self.dtype, name='stem')
         x_BhwC = nn.relu6(stem(picture_Bhw3))
         for k, (stage, stride) in enumerate(blocks(self.stages)):
             x_BhwC = self._block(f'block{k}', stage, stride, x_BhwC)
