@@ -19,6 +19,8 @@ writes nothing.
 Clips without features are left out and counted. Videos that cannot be read are left out and listed
 in OUT/failures.json. The same command resumes an extraction that was stopped.
 
+`backbone DETECTOR.onnx --out ENCODER.onnx` cuts a frame encoder out of a detector.
+
 The source `features` only writes features, as HDF5 or .npy, from --videos or from a data folder.
 
 OUT must not exist. Of all other sources it becomes a TFDS folder, which
@@ -157,10 +159,12 @@ SECTIONS = {
 
 def main(args: list[str]) -> None:
     """Prepare the source named on the command line."""
+    if args[:1] == ['backbone']:
+        return _cut_backbone(args[1:])
     if not args or args[0] not in SOURCES:
         raise UserError(
-            f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
-            '(see --help)'
+            f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR, '
+            'backbone DETECTOR.onnx (see --help)'
         )
     app.no_arguments(args[1:])
     source = args[0]
@@ -185,6 +189,18 @@ def main(args: list[str]) -> None:
         manifest = _prepare_captioned(source, out, models, **size)
     if manifest:
         _report(out, manifest, config.data)
+
+
+def _cut_backbone(paths: list[str]) -> None:
+    """Write a frame encoder that is part of a detector."""
+    from stg_jax.extract.onnx.backbone import cut_backbone
+
+    if len(paths) != 1:
+        raise UserError('name one detector: backbone DETECTOR.onnx --out ENCODER.onnx')
+    out = Path(app.required(_OUT))
+    files.refuse_existing(out)
+    width = cut_backbone(paths[0], out)
+    print(f'Wrote {out}, of {width} channels: pass it as --frame_encoder=onnx:{out}')
 
 
 def _config(source: str) -> str:
@@ -212,8 +228,7 @@ def _choose_models(source: str) -> dict[str, Any]:
     from stg_jax.extract.pretrained import default_models
     from stg_jax.extract.registry import extractor_class
 
-    options = extractor_class(_EXTRACTOR.value).options
-    if not _VIDEOS.value or not options:
+    if not _VIDEOS.value or not extractor_class(_EXTRACTOR.value).options:
         return {}
     given = {flag.name: flag.value for flag in _FROM_MODELS}
     return given | default_models(
@@ -302,8 +317,8 @@ def _notes(settings: Mapping[str, Any]) -> Iterator[str]:
     encoder = settings.get('frame_encoder', '')
     if encoder == 'lite0' and not _FRAME_ENCODER.present:
         yield (
-            f'frame encoder {encoder}, with cells of a grid as objects unless a detector is named: '
-            'the default where the extra lite is installed'
+            'frame encoder lite0, and cells as objects unless a detector is named: the default '
+            'where the extra lite is installed'
         )
     parts = [encoder, settings.get('clip_encoder', '')]
     if settings.get('nodes') == 'boxes':

