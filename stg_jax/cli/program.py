@@ -10,7 +10,7 @@ NAME = 'stg'
 SECTIONS = {
     'Start': ('demo',),
     'Data': ('prepare', 'inspect', 'verify'),
-    'Training': ('train', 'evaluate', 'plot', 'sweep', 'compare'),
+    'Training': ('config', 'train', 'evaluate', 'plot', 'sweep', 'compare'),
     'Captions': ('caption', 'web-demo', 'serve', 'explain', 'score'),
     'Sharing': ('export', 'push'),
     'Machines': ('benchmark', 'rehearse', 'tpu-estimate'),

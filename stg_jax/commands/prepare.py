@@ -7,6 +7,7 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
         --objects o.hdf5 --out data/msvd
     python launch/prepare.py features --videos clips/ --out features
     python launch/prepare.py features --data data/msvd --format npy --out features
+    python launch/prepare.py folds --data data/msvd --folds 5 --out data/msvd_folds
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
 input. The others are data sets; the help of --annotations below lists what each of them reads.
@@ -22,6 +23,8 @@ in OUT/failures.json. The same command resumes an extraction that was stopped.
 `backbone DETECTOR.onnx --out ENCODER.onnx` cuts a frame encoder out of a detector.
 
 The source `features` only writes features, as HDF5 or .npy, from --videos or from a data folder.
+The source `folds` divides the train and validation clips of a data folder for a cross-validation;
+launch/sweep.py --folds OUT runs it.
 
 OUT must not exist. Of all other sources it becomes a TFDS folder, which
 tfds.builder_from_directory opens. launch/verify.py reads all of it and prints a data card.
@@ -39,16 +42,17 @@ from absl import flags
 
 from stg_jax import configs, files
 from stg_jax.cli import app, program, signals
-from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.data.manifest import Manifest
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError
 from stg_jax.run.validation_score import MIN_CLIPS
 
-SOURCES = ('toy', *DATASETS, 'features')
+SOURCES = ('toy', *DATASETS, 'features', 'folds')
 _GRID_NODES = 9  # objects by default where they are cells of a grid, 3 x 3
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
+FIRST_WORDS = (*SOURCES, *_OTHERS, 'backbone')
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')
@@ -124,7 +128,8 @@ _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this sc
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
 
-_DATA = flags.DEFINE_string('data', None, 'features: data folder whose features are written.')
+_DATA = flags.DEFINE_string('data', None, 'features, folds: data folder that is read.')
+_FOLDS = flags.DEFINE_integer('folds', None, 'folds: number of parts, each validated on once.', 2)
 _FORMAT = flags.DEFINE_enum(
     'format', 'hdf5', ['hdf5', 'npy'], 'features: a file for each kind, or for each clip and kind.'
 )
@@ -140,7 +145,7 @@ _WORK_DIR = flags.DEFINE_string(
 )
 
 _TOY = (_CLIPS, _SEED)
-_FEATURES = (_DATA, _FORMAT)
+_FEATURES = (_DATA, _FORMAT, _FOLDS)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
@@ -152,7 +157,7 @@ SECTIONS = {
     'The toy world': _TOY,
     'From feature files': _FROM_FEATURES,
     'From videos': (_VIDEOS, *_FROM_VIDEOS),
-    'Features only': _FEATURES,
+    'Features only, and folds': _FEATURES,
     'Many machines': _PIPELINE,
 }
 
@@ -182,13 +187,18 @@ def main(args: list[str]) -> None:
     }
     if source == 'features':
         return _write_features(out, models, **size)
+    if source == 'folds':
+        return _write_folds(out)
     _refuse(source, *_FEATURES)
     if source == 'toy':
         manifest = _prepare_toy(out, config, **size)
     else:
         manifest = _prepare_captioned(source, out, models, **size)
     if manifest:
-        _report(out, manifest, config.data)
+        from stg_jax.prepare.plan import describe_written
+
+        print(describe_written(out, manifest, config.data, _config(manifest.data_set)))
+        _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
 
 
 def _cut_backbone(paths: list[str]) -> None:
@@ -205,7 +215,7 @@ def _cut_backbone(paths: list[str]) -> None:
 
 def _config(source: str) -> str:
     """Name the file in configs/ that trains on a source."""
-    if source == 'features':
+    if source in ('features', 'folds'):
         return 'own'
     return DATASETS[source].config if source in DATASETS else source
 
@@ -277,7 +287,7 @@ def _write_features(out: Path, models: Mapping[str, Any], **size: int) -> None:
     """Write features and no data folder."""
     from stg_jax.share.features import features_of_data, features_of_videos
 
-    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN)
+    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN, _FOLDS)
     if (_VIDEOS.value is None) == (_DATA.value is None):
         raise UserError('pass either --videos FOLDER or --data DATA_DIR (see --help)')
     if _DATA.value:
@@ -287,6 +297,19 @@ def _write_features(out: Path, models: Mapping[str, Any], **size: int) -> None:
         settings = _choose_extractor(models, **size)
         number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
+
+
+def _write_folds(out: Path) -> None:
+    """Write the data folders of a cross-validation."""
+    from stg_jax.prepare.folds import write_folds
+
+    foreign = (_ANNOTATIONS, _VIDEOS, _IDS, _DRY_RUN, _FORMAT, _NUM_FRAMES, _NUM_OBJECTS, _WORKERS)
+    _refuse('folds', *_TOY, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE, *foreign)
+    number = app.required(_FOLDS)
+    num_clips = write_folds(app.required(_DATA), out, number)
+    print(f'Wrote {out}: {number} folds of {num_clips} clips')
+    command = f'python launch/sweep.py --config CONFIG --folds {out} --seeds {number} --out runs/cv'
+    print(f'Next: {program.spelled(command)}')
 
 
 def _plan_videos(annotations: Any, models: Mapping[str, Any], **size: int) -> Any:
@@ -353,34 +376,6 @@ def _refuse_addresses(*paths: flags.FlagHolder) -> None:
                 f'--{flag.name}={flag.value} is not on a file system: mount the bucket, e.g. with '
                 'gcsfuse, and pass the folder where it is mounted'
             )
-
-
-def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
-    """Print what was written, and the command that trains on it."""
-    splits = ', '.join(
-        f'{name} {counts["clips"]} clips with {counts["captions"]} captions'
-        for name, counts in manifest.splits.items()
-    )
-    widths = ', '.join(f'{kind} {width}' for kind, width in manifest.widths.items())
-    print(f'Wrote {out}: {splits}')
-    print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
-    sizes = ', '.join(f'{kind} {size / 1000:.0f}' for kind, size in manifest.clip_bytes.items())
-    print(f'kB of features a clip: {sizes}')
-    changes = as_flags(overrides(manifest, data_config) | _all_cells(manifest, data_config))
-    config = f'--config configs/{_config(manifest.data_set)}.py'
-    data = f'--config.data.dir={out} {changes}'.rstrip()
-    command = f'python launch/train.py {config} {data} --workdir runs/{manifest.data_set}'
-    print(f'Next: {program.spelled(command)}')
-    if manifest.cells:
-        size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
-        print(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
-    _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
-
-
-def _all_cells(manifest: Manifest, data_config: Any) -> dict[str, int]:
-    """Read all cells of a grid: the first few boxes are the best ones, the first few cells not."""
-    is_cut = manifest.extractor.get('nodes') == 'grid' and data_config.objects < manifest.objects
-    return {'objects': manifest.objects} if is_cut else {}
 
 
 def _warn_of_few_clips(num_clips: int) -> None:

@@ -75,6 +75,7 @@ _ADDED = {
     'train.init_from': '',
     'train.objective': 'xe',
     'train.select': 'best',
+    'train.track': 'tensorboard',
     'scst.samples': 5,
     'scst.xe_weight': 0.1,
     'optim.decay_rate': 0.9,

@@ -120,6 +120,29 @@ def system_of(score_SC):
     )
 
 
+def test_runs_of_disjoint_clips_are_pooled_as_folds_of_all(results, tmp_path):
+    whole, again = results[0]
+
+    def part(result, start):
+        chosen = list(result['per_clip'])[start::2]
+
+        def pick(table):
+            return {clip: table[clip] for clip in chosen}
+
+        counts = {name: pick(table) for name, table in result['counts'].items()}
+        return {**result, 'per_clip': pick(result['per_clip']), 'counts': counts}
+
+    folds = [part(whole, 0), part(whole, 1), part(again, 0), part(again, 1)]
+    pooled = load_system(str(write_seeds(tmp_path / 'folds', folds)), 'test')
+    expected = System('whole', results[0])
+    assert pooled.clips == expected.clips
+    for name in ('BLEU-4', 'ROUGE-L', 'CIDEr'):
+        np.testing.assert_allclose(pooled.corpus(name), expected.corpus(name), rtol=1e-9)
+    # Only one run of the second fold: there is no second run of all clips.
+    with pytest.raises(UserError, match='different clips'):
+        load_system(str(write_seeds(tmp_path / 'odd', folds[:3])), 'test')
+
+
 @pytest.mark.parametrize(('of_seeds', 'of_clips'), [(5.0, 0.0), (0.0, 30.0), (5.0, 30.0)])
 def test_an_interval_covers_other_clips_and_other_seeds(of_seeds, of_clips):
     seed_S1 = of_seeds * np.array([[-1.2], [0.3], [-0.4], [1.5], [-0.2]])

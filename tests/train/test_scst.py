@@ -26,7 +26,7 @@ from stg_jax.train.step import init_state
 from stg_jax.train.stop import JointStop
 from tests.fakes import fake_data, fake_run
 from tests.fakes.fake_network import VOCAB_SIZE, fake_batch, small_network
-from tests.train.test_loop import assert_same, final_params, log
+from tests.fakes.finished_run import assert_same, final_params, log
 
 CAPTIONS = {
     'kick': ['a man kicks a ball', 'a man kicks the ball', 'someone kicks a ball'],
