@@ -145,6 +145,5 @@ def describe_written(out: Path, manifest: Manifest, data: DataConfig, config: st
         f'Next: {program.spelled(command)}',
     ]
     if manifest.cells:
-        size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
-        lines.append(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
+        lines.append('To read the grid, add --config.model.scene_tokens=grid')
     return '\n'.join(lines)
