@@ -235,10 +235,12 @@ def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
 
 def _choose_models(source: str) -> dict[str, Any]:
     """Collect the flags of the models, with defaults for those that are not given."""
+    if not _VIDEOS.value:
+        return {}
     from stg_jax.extract.pretrained import default_models
     from stg_jax.extract.registry import extractor_class
 
-    if not _VIDEOS.value or not extractor_class(_EXTRACTOR.value).options:
+    if not extractor_class(_EXTRACTOR.value).options:
         return {}
     given = {flag.name: flag.value for flag in _FROM_MODELS}
     return given | default_models(
