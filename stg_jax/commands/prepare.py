@@ -10,7 +10,8 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
     python launch/prepare.py folds --data data/msvd --folds 5 --out data/msvd_folds
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
-input. The others are data sets; the help of --annotations below lists what each of them reads.
+input; --world makes a harder world. The others are data sets; the help of --annotations below lists
+what each of them reads.
 
 Features are extracted from --videos, a folder of files named by clip, or read from feature files:
 HDF5, .npy folders, bottom-up-attention TSV or .npz (docs/data.md describes the layouts).
@@ -34,19 +35,22 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from stg_jax import configs, files
-from stg_jax.cli import app, program, signals
+from stg_jax.cli import app, config_flag, program, signals
 from stg_jax.data.manifest import Manifest
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.datasets.registry import DATASETS
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
 from stg_jax.run.validation_score import MIN_CLIPS
+
+if TYPE_CHECKING:
+    from stg_jax.config import ToyConfig
 
 SOURCES = ('toy', *DATASETS, 'features', 'folds')
 _GRID_NODES = 9  # objects by default where they are cells of a grid, 3 x 3
@@ -70,6 +74,9 @@ _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split, as train=N,val=N,test=N; default in configs/toy.py.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: seed of the videos.', 0)
+_WORLD = flags.DEFINE_list(
+    'world', [], 'toy: other values of config.toy, as distractors=2,detector_dropout=0.3.'
+)
 _ANNOTATIONS = flags.DEFINE_string(
     'annotations',
     None,
@@ -97,7 +104,7 @@ _EXTRACTOR = flags.DEFINE_string(
     'extractor', 'models', 'models, or pixels: the small descriptors of the toy world.'
 )
 _DETECTOR = flags.DEFINE_string(
-    'detector', None, 'keras:PRESET or onnx:FILE; keras:dfine_small_coco by default.'
+    'detector', None, 'keras:PRESET, of D-FINE by default, or onnx:FILE.'
 )
 _FRAME_ENCODER = flags.DEFINE_string(
     'frame_encoder',
@@ -144,7 +151,7 @@ _WORK_DIR = flags.DEFINE_string(
     'work_dir', None, 'Folder for finished clips until all are written; by default next to OUT.'
 )
 
-_TOY = (_CLIPS, _SEED)
+_TOY = (_CLIPS, _SEED, _WORLD)
 _FEATURES = (_DATA, _FORMAT, _FOLDS)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
@@ -221,16 +228,29 @@ def _config(source: str) -> str:
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
-    from stg_jax.config import parse_config
     from stg_jax.prepare.toy import prepare_toy, read_counts
 
     _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
-    num_clips = read_counts(_CLIPS.value or config.data.toy_clips)
+    num_clips, world = read_counts(_CLIPS.value or config.data.toy_clips), _world()
     if _DRY_RUN.value:
         print(f'would render {num_clips} into {out}, extract {size} and write shards')
         return None
-    world = dataclasses.replace(parse_config(config).toy, seed=_SEED.value)
     return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
+
+
+def _world() -> 'ToyConfig':
+    """Read --world and --seed as overrides of the config of the toy world."""
+    from stg_jax.config import parse_config
+
+    pairs = [*_WORLD.value, f'seed={_SEED.value}']
+    args = ['--config=toy', *(f'--config.toy.{pair}' for pair in pairs)]
+    try:
+        return parse_config(config_flag.read_config(args)).toy
+    except (flags.Error, AttributeError, ValueError) as error:
+        raise config_flag.unknown_key(args) or UserError(
+            f'--world is {",".join(_WORLD.value)!r}, but looks like distractors=2,'
+            f'detector_dropout=0.3: {first_line(error)}'
+        ) from None
 
 
 def _choose_models(source: str) -> dict[str, Any]:
@@ -243,12 +263,7 @@ def _choose_models(source: str) -> dict[str, Any]:
     if not extractor_class(_EXTRACTOR.value).options:
         return {}
     given = {flag.name: flag.value for flag in _FROM_MODELS}
-    return given | default_models(
-        given['detector'],
-        given['frame_encoder'],
-        given['nodes'],
-        of_own_videos=source in ('own', 'features'),
-    )
+    return default_models(given, of_own_videos=source in ('own', 'features'))
 
 
 def _prepare_captioned(
@@ -297,7 +312,8 @@ def _write_features(out: Path, models: Mapping[str, Any], **size: int) -> None:
         number = features_of_data(_DATA.value, out, _FORMAT.value)
     else:
         settings = _choose_extractor(models, **size)
-        number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
+        videos = app.required(_VIDEOS)
+        number = features_of_videos(videos, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
 
 
@@ -315,12 +331,14 @@ def _write_folds(out: Path) -> None:
 
 
 def _plan_videos(annotations: Any, models: Mapping[str, Any], **size: int) -> Any:
+    from stg_jax.extract.pretrained import models_notes
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
     settings = _choose_extractor(models, **size)
-    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
-    return dataclasses.replace(plan, notes=[*plan.notes, *_notes(settings)])
+    plan = plan_videos(annotations, app.required(_VIDEOS), settings=settings, ids=_IDS.value)
+    found = models_notes(settings, encoder=_FRAME_ENCODER.present, dtype=_DTYPE.present)
+    return dataclasses.replace(plan, notes=[*plan.notes, *found])
 
 
 def _choose_extractor(
@@ -337,30 +355,14 @@ def _choose_extractor(
     return settings
 
 
-def _notes(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Name the models that were chosen by default, and a --dtype without effect."""
-    encoder = settings.get('frame_encoder', '')
-    if encoder == 'lite0' and not _FRAME_ENCODER.present:
-        yield (
-            'frame encoder lite0, and cells as objects unless a detector is named: the default '
-            'where the extra lite is installed'
-        )
-    parts = [encoder, settings.get('clip_encoder', '')]
-    if settings.get('nodes') == 'boxes':
-        parts.append(settings['detector'])
-    # ONNX files compute in the type they were exported with.
-    if _DTYPE.present and not any(part.startswith(('keras:', 'lite')) for part in parts):
-        yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET or lite0'
-
-
 def _plan_features(annotations: Any, **size: int) -> Any:
     from stg_jax.prepare.from_features import FeatureFiles, plan_features
 
     _refuse('--appearance', *_FROM_VIDEOS)
     if not _RUNNER.value:
         _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
-    paths = {flag.name: flag.value for flag in _FROM_FEATURES}
-    return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
+    named: dict[str, Any] = {flag.name: flag.value for flag in _FROM_FEATURES}
+    return plan_features(annotations, FeatureFiles(**named | size), _IDS.value)
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:

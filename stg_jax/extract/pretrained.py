@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -85,27 +85,45 @@ class Models:
         }
 
 
-def default_models(
-    detector: str | None, frame_encoder: str | None, nodes: str | None, *, of_own_videos: bool
-) -> dict[str, str]:
+def default_models(given: Mapping[str, Any], *, of_own_videos: bool) -> dict[str, Any]:
     """Fill in the models and the kind of nodes that nobody chose.
 
     For people's own videos the small encoder is preferred where pip has installed it: together with
     nodes that are cells of its map, it needs no detector and no download.
 
     Args:
-      detector: name of a model, or None.
-      frame_encoder: name of a model, or None.
-      nodes: 'boxes', 'grid' or None.
+      given: attributes of `Models`; 'detector', 'frame_encoder' and 'nodes' may be None.
       of_own_videos: whether no published data set asks for the usual large models.
     """
+    detector, frame_encoder, nodes = (given[key] for key in ('detector', 'frame_encoder', 'nodes'))
     if frame_encoder is None:
         is_small = of_own_videos and lite.is_installed('lite0')
         frame_encoder = 'lite0' if is_small else 'keras:resnet_101_imagenet'
     if nodes is None:
         nodes = 'grid' if frame_encoder in lite.PRESETS and detector is None else 'boxes'
     detector = detector or 'keras:dfine_small_coco'
-    return {'detector': detector, 'frame_encoder': frame_encoder, 'nodes': nodes}
+    return {**given, 'detector': detector, 'frame_encoder': frame_encoder, 'nodes': nodes}
+
+
+def models_notes(settings: Mapping[str, Any], *, encoder: bool, dtype: bool) -> Iterator[str]:
+    """Yield a sentence for a frame encoder that is a new default, and for a dtype without effect.
+
+    Args:
+      settings: of any extractor.
+      encoder: whether the frame encoder was named.
+      dtype: whether the dtype was.
+    """
+    if settings.get('frame_encoder') == 'lite0' and not encoder:
+        yield (
+            'frame encoder lite0, and cells as objects unless a detector is named: the default '
+            'where the extra lite is installed'
+        )
+    # ONNX files compute in the type they were exported with.
+    parts = [settings.get(part, '') for part in ('frame_encoder', 'clip_encoder')]
+    if settings.get('nodes') == 'boxes':
+        parts.append(settings['detector'])
+    if dtype and not any(part.startswith(('keras:', 'lite')) for part in parts):
+        yield f'--dtype={settings["dtype"]} changes nothing, as no part is keras:PRESET or lite0'
 
 
 class FeatureExtractor(Extractor):

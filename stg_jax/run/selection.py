@@ -84,7 +84,7 @@ def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Cho
     if len(steps) < number:
         raise UserError(
             f'{folder} holds {len(steps)} validated checkpoints, not {number}: train with '
-            f'--config.train.keep_best={number}'
+            f'--config.train.keep_best={number} and train.select=best'
         )
     # Each by its number, so that a damaged one is an error: a mean of fewer is another model.
     trees = [restore_params(folder, params, str(step))[0] for step in steps]

@@ -43,17 +43,27 @@ def run(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(run):
-    """Start a server on a free port; yield its port, and end it as a service manager does."""
+    """Start a server on a free port; yield its port and what ends it as a service manager does."""
     command = fake_run.command('serve', run, '--port=0', f'--max_waiting={WAITING}')
     options = {'cwd': fake_run.ROOT, 'env': fake_run.environment(), 'text': True}
     with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as process:
         try:
             address = next(line for line in process.stdout if line.startswith('http'))
-            yield int(address.split('/docs')[0].rpartition(':')[2])
-            process.send_signal(signal.SIGTERM)
+            port = int(address.split('/docs')[0].rpartition(':')[2])
+            while not get(port, '/health'):
+                time.sleep(0.1)
+            yield port, lambda: process.send_signal(signal.SIGTERM)
             assert process.wait(60) == -signal.SIGTERM
         finally:
             process.kill()
+
+
+def get(port, path):
+    """Return the text of a page, None as long as nobody listens."""
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    with contextlib.closing(connection), contextlib.suppress(ConnectionRefusedError):
+        connection.request('GET', path)
+        return connection.getresponse().read().decode()
 
 
 def ask(port, kind, body):
@@ -92,19 +102,26 @@ def test_fifty_clients_lose_no_request(run, kind, each):
     else:
         bodies = [npz(**features_of(captioner.extractor.extract(film))) for film in films]
     expected = [captioner.caption(film) for film in films]
-    with serving(run) as port, concurrent.futures.ThreadPoolExecutor(CLIENTS) as clients:
-        while True:
-            with contextlib.suppress(ConnectionRefusedError):
-                ask(port, kind, bodies[0])
-                break
-            time.sleep(0.1)
+    with serving(run) as (port, end), concurrent.futures.ThreadPoolExecutor(CLIENTS) as clients:
         start = time.monotonic()
         jobs = [
             clients.submit(ask, port, kind, bodies[i % len(bodies)]) for i in range(CLIENTS * each)
         ]
         answers = [job.result() for job in jobs]
         figures(kind, answers, time.monotonic() - start)
+        end()
     assert [caption for caption, *_ in answers] == [
         expected[i % len(expected)] for i in range(len(answers))
     ]
     assert any(refusals for *_, refusals in answers)
+
+
+@pytest.mark.slow
+def test_requests_that_are_inside_are_answered_before_the_end(run):
+    film = next(Path(load(run).run.config.data.dir, 'videos').rglob('*.mp4')).read_bytes()
+    with serving(run) as (port, end), concurrent.futures.ThreadPoolExecutor(3) as clients:
+        jobs = [clients.submit(ask, port, 'video', film) for _ in range(3)]
+        while 'stg_requests_in_progress 3.0' not in get(port, '/metrics'):
+            assert not any(job.done() for job in jobs)
+        end()
+        assert len({job.result()[0] for job in jobs}) == 1
