@@ -104,7 +104,7 @@ def _load(file: IO[bytes]) -> Any:
       ValueError: it has an opcode, or names a class, that dictionaries of tensors do not need.
     """
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for op, value, _ in pickletools.genops(file):
         match op.name:
             case 'PROTO':

@@ -36,6 +36,7 @@ def cut_backbone(detector: str | os.PathLike[str], out: str | os.PathLike[str]) 
     """
     try:
         import onnx
+        import onnx.shape_inference
         import onnx.utils
     except ImportError:
         raise UserError(
@@ -44,7 +45,7 @@ def cut_backbone(detector: str | os.PathLike[str], out: str | os.PathLike[str]) 
     opened = OnnxDetector(detector, min_score=0.5, batch_size=1)
     path = opened.model_path
     try:
-        model = onnx.load(path)
+        model = onnx.shape_inference.infer_shapes(onnx.load(path))
         name = _last_map(model.graph)
         if name is None:
             raise UserError(

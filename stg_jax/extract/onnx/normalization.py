@@ -125,7 +125,7 @@ def _size(path: Path, settings: Mapping[str, Any]) -> tuple[int, int] | None:
     size = settings.get('size')
     if size is None:
         return None
-    sides = size
+    sides: Any = size
     if isinstance(size, int):
         sides = [size, size]
     elif isinstance(size, dict):
