@@ -362,7 +362,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
     if not _RUNNER.value:
         _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
     named: dict[str, Any] = {flag.name: flag.value for flag in _FROM_FEATURES}
-    return plan_features(annotations, FeatureFiles(**named | size), _IDS.value)
+    named |= size
+    return plan_features(annotations, FeatureFiles(**named), _IDS.value)
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:
