@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         heads=4,
         feedforward=256,
         encoder_layers=1,
-        dropout=0.1,  # without it the student recalls who acted in clips of the same things
+        dropout=0.0,
         # Means hide which color belongs to which shape.
         object_memory='nodes',
         scene_tokens='grid',
