@@ -19,6 +19,7 @@ from stg_jax.extract.toy_pixels.descriptors import (
     WIDTHS,
     describe_frame,
     describe_motion,
+    motion_of,
     moving_pixels,
     optical_flow,
 )
@@ -136,7 +137,7 @@ def test_motion_is_exact_to_the_last_bit():
     x, y = np.moveaxis(flow, -1, 0)
     layers = np.stack([x, y, np.sqrt(x * x + y * y)], axis=-1)
     expected = cv2.resize(layers, (GRID, GRID), interpolation=cv2.INTER_AREA)
-    found = describe_motion(flow, np.ones((112, 112), bool))
+    found = describe_motion(motion_of(flow, np.ones((112, 112), bool)))
     np.testing.assert_array_equal(found, expected.ravel() / 2)
 
 
@@ -245,7 +246,7 @@ def test_a_frame_has_the_hue_of_its_things_and_grey_has_none():
         ({'name': 'imported', 'file': 'features.hdf5'}, "'imported' is none of this project's"),
         ({}, "'None' is none of this project's"),
         ({'name': 'pixels', 'version': 0, 'frames': 4, 'objects': 2}, 'version 0'),
-        ({'name': 'pixels', 'version': 1, 'frames': 4}, "lacks 'objects'"),
+        ({'name': 'pixels', 'version': 2, 'frames': 4}, "lacks 'objects'"),
     ],
 )
 def test_features_of_another_extractor_are_refused(settings, sentence):
@@ -274,8 +275,8 @@ def cells_of(*things, before=None):
     lab = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) for frame in frames])
     ground = ground_colour(lab[1])[None]
     contrast = distance(lab[1:2], ground[:, None, None])
-    flow, moving = (fn(lab[0], lab[2]) for fn in (optical_flow, moving_pixels))
-    return describe_cells(lab[1:2], ground, contrast, [flow], [moving]).reshape(7, 7, WIDTH)
+    motion = motion_of(optical_flow(lab[0], lab[2]), moving_pixels(lab[0], lab[2]))
+    return describe_cells(lab[1:2], ground, contrast, [motion]).reshape(7, 7, WIDTH)
 
 
 def test_a_cell_has_the_color_that_is_in_it_and_others_have_none():

@@ -19,6 +19,7 @@ from stg_jax.extract.toy_pixels.descriptors import (
     describe_frame,
     describe_motion,
     describe_region,
+    motion_of,
     moving_pixels,
     optical_flow,
 )
@@ -86,7 +87,7 @@ class PixelExtractor(Extractor):
     """
 
     name = 'pixels'
-    version = 1
+    version = 2
     widths = WIDTHS
 
     def __init__(
@@ -143,16 +144,16 @@ class PixelExtractor(Extractor):
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
         before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
-        moving = list(map(moving_pixels, before, after))
+        motion = list(map(motion_of, flow, map(moving_pixels, before, after)))
         ground = np.stack(list(map(ground_colour, now)))
         contrast = distance(now, ground[:, None, None])
         arrays = {
             'appearance': np.stack(list(map(describe_frame, now, ground, contrast))),
-            'motion': np.stack(list(map(describe_motion, flow, moving))),
+            'motion': np.stack(list(map(describe_motion, motion))),
             **self._objects(now, ground, contrast, flow),
         }
         if self._with_grid:
-            arrays['grid'] = describe_cells(now, ground, contrast, flow, moving)
+            arrays['grid'] = describe_cells(now, ground, contrast, motion)
         return arrays
 
     def _objects(
