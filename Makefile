@@ -5,16 +5,10 @@ RUN := $(VENV)/bin/python
 # A file is the work of one process: its tests share what is slow to make.
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint format docs clean
 
 demo: $(VENV)/.installed
-	$(RUN) launch/train.py --config configs/toy.py --workdir runs/toy
-	$(RUN) launch/evaluate.py --workdir runs/toy --split test --branch scene,object --show 5
-	$(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00000.mp4 \
-	  --report runs/toy/report.html
-	@echo 'To open: runs/toy/report.html (what carried each word of a caption),'
-	@echo '         runs/toy/eval/test/index.html (every caption and its scores), data/toy/videos/test/'
-	@echo 'To try:  $(RUN) launch/caption.py --workdir runs/toy data/toy/videos/test/test00001.mp4'
+	$(RUN) -m stg_jax demo
 
 # Everything that takes seconds; test-all adds what is marked slow in the tests.
 test: lint
@@ -31,6 +25,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
+
+# The site of the documentation, in site/: a warning or a broken link is an error.
+docs: $(VENV)/.installed-docs
+	$(RUN) -m mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV)
@@ -53,5 +51,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	  uv pip install --quiet --python $(RUN) -e '.[dev]'; \
 	else \
 	  $(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(RUN) -e '.[docs]'; \
+	else \
+	  $(RUN) -m pip install --quiet --disable-pip-version-check -e '.[docs]'; \
 	fi
 	@touch $@

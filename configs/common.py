@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.kd = _kd()
     config.optim = _optim()
     config.train = _train()
+    config.scst = _scst()
     config.profile = _profile()
     config.decode = _decode()
     return config.lock()
@@ -121,6 +122,7 @@ def _optim() -> ConfigDict:
 
 def _train() -> ConfigDict:
     train = ConfigDict()
+    train.objective = 'xe'  # xe: cross-entropy | scst: CIDEr of sampled captions, and some xe [D]
     train.init_from = ''  # a run, an exported model or hf://USER/NAME whose weights to start from
     train.batch_size = 64  # captions per optimiser step, over all devices [D]
     train.accumulate = 1  # micro-batches per optimiser step, to fit large batches in memory
@@ -128,11 +130,19 @@ def _train() -> ConfigDict:
     train.ema = 0.0  # decay of an average of the weights, which is used in their place; 0: off [D]
     train.epochs = 30  # an epoch shows as many captions as the train split has [D]
     train.patience = 10  # epochs without a better validation score before stopping; 0: never
+    train.select = 'best'  # best on validation | last: which epoch is deployed [D]
     train.keep_best = 1  # checkpoints to keep, the best on validation, besides the latest
     train.checkpoint_steps = 0  # also save every n steps; 0: only after epochs
     train.log_steps = 20  # steps between lines of metrics.jsonl; 0: none
     train.track = 'tensorboard'  # event files | wandb, trackio: and a run there | none
     return train
+
+
+def _scst() -> ConfigDict:
+    scst = ConfigDict()  # where train.objective = 'scst'
+    scst.samples = 5  # captions of a clip that are drawn in each step [D]
+    scst.xe_weight = 0.1  # of the cross-entropy beside the expected CIDEr; 0: none [D]
+    return scst
 
 
 def _profile() -> ConfigDict:

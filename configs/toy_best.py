@@ -8,6 +8,6 @@ from stg_jax.configs import toy
 def get_config() -> ConfigDict:
     """Build the config."""
     config = toy.get_config()
-    config.data.update(dir='data/toy_best', toy_clips='train=20000,val=100,test=300')
-    config.train.epochs = 6
+    config.data.update(dir='data/toy_best', toy_clips='train=12000,val=100,test=300')
+    config.train.update(epochs=6, ema=0.999)
     return config

@@ -3,6 +3,7 @@
 python docs/make_pictures.py [runs/toy]
 """
 
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +14,10 @@ import numpy as np
 
 import stg_jax
 from stg_jax.datasets import toy
-from stg_jax.extract.toy_pixels.extractor import PixelExtractor
+from stg_jax.datasets.toy.events import EVENTS
+from stg_jax.datasets.toy.render import render_clip
+from stg_jax.datasets.toy.scenes import USUAL, Difficulty, compose
+from stg_jax.extract.toy_pixels.extractor import NO_NOISE, DetectorNoise, PixelExtractor
 from stg_jax.extract.video.frames import read_frames
 from stg_jax.files import read_json
 from stg_jax.prepare.verify.contact_sheet import draw_row
@@ -21,6 +25,7 @@ from stg_jax.visualize.matplotlib import new_figure, save_figure
 
 _FOLDER = Path(__file__).parent / 'images'
 _CLIPS, _FRAMES, _OBJECTS, _SIDE = (0, 2, 5), 6, 6, 224
+_SMALL = 128  # pixels of a frame where many are shown
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 80)
 # Test clips whose captions are explained, and the width of the picture in pixels.
 _EXPLAINED, _WIDTH = ('test00001', 'test00012'), 1400
@@ -39,11 +44,13 @@ _CURVES = (
 
 
 def main() -> None:
-    """Write images/toy.jpg and, of a run on the toy world, explain.jpg and faithfulness.svg.
+    """Write toy.jpg, events.jpg, knobs.jpg and, of a run, explain.jpg and faithfulness.svg.
 
     The last one is drawn from what launch/explain.py wrote.
     """
     draw_toy()
+    draw_events()
+    draw_knobs()
     for workdir in sys.argv[1:]:
         draw_explanation(workdir)
         found = read_json(Path(workdir) / 'eval' / 'test' / 'explanations.json')
@@ -54,9 +61,21 @@ def draw_toy() -> None:
     """Write images/toy.jpg: sampled frames of toy clips with the detected boxes."""
     with tempfile.TemporaryDirectory() as folder:
         films = list(toy.render(Path(folder), seed=0, num_clips={'train': max(_CLIPS) + 1}))
-        rows = [_row(films[i]) for i in _CLIPS]
-    _FOLDER.mkdir(exist_ok=True)
-    cv2.imwrite(str(_FOLDER / 'toy.jpg'), np.concatenate(rows)[..., ::-1], _QUALITY)
+        _write('toy', [_row(films[i]) for i in _CLIPS])
+
+
+def draw_events() -> None:
+    """Write images/events.jpg: one clip of each event, with a caption."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write('events', [_seen(folder, _first(event.name), USUAL) for event in EVENTS])
+
+
+def draw_knobs() -> None:
+    """Write images/knobs.jpg: a clip as it is, with more things, and with a worse detector."""
+    noise, crowded, clip = DetectorNoise(0.3, 0.3), Difficulty(distractors=3), _first('chase')
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [_seen(folder, clip, USUAL), _seen(folder, clip, crowded)]
+        _write('knobs', [*rows, _seen(folder, clip, USUAL, noise)])
 
 
 def draw_explanation(workdir: str) -> None:
@@ -89,9 +108,26 @@ def draw_faithfulness(found: dict[str, dict[str, Any]]) -> None:
     save_figure(figure, _FOLDER / 'faithfulness.svg', dpi=100)
 
 
-def _row(film: toy.ToyClip) -> np.ndarray:
-    clip = PixelExtractor(_FRAMES, _OBJECTS).extract(film.path)
-    return draw_row(read_frames(film.path, _FRAMES).frames, clip, film.captions[0], side=_SIDE)
+def _first(event: str) -> int:
+    """Find the first train clip of an event; composing a scene renders nothing."""
+    return next(i for i in itertools.count() if compose('train', i, seed=0).event.name == event)
+
+
+def _seen(
+    folder: str, index: int, difficulty: Difficulty, noise: DetectorNoise = NO_NOISE
+) -> np.ndarray:
+    film = render_clip(folder, 'train', index, 0, difficulty)
+    return _row(film, _SMALL, noise)
+
+
+def _row(film: toy.ToyClip, side: int = _SIDE, noise: DetectorNoise = NO_NOISE) -> np.ndarray:
+    clip = PixelExtractor(_FRAMES, _OBJECTS, noise=noise).extract(film.path)
+    return draw_row(read_frames(film.path, _FRAMES).frames, clip, film.captions[0], side=side)
+
+
+def _write(name: str, rows: list[np.ndarray]) -> None:
+    _FOLDER.mkdir(exist_ok=True)
+    cv2.imwrite(str(_FOLDER / f'{name}.jpg'), np.concatenate(rows)[..., ::-1], _QUALITY)
 
 
 if __name__ == '__main__':

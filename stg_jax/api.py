@@ -68,6 +68,7 @@ def evaluate(
     workdir: RunPath | Sequence[RunPath],
     split: str = 'test',
     *,
+    data_dir: str | None = None,
     branch: str | None = None,
     checkpoint: str = 'best',
     average: int = 1,
@@ -80,7 +81,8 @@ def evaluate(
 
     Args:
       workdir: folder of the run, or a list of folders for an ensemble.
-      split: split of the data that the run was trained on.
+      split: split of the data.
+      data_dir: folder of the data; by default that on which the run was trained.
       branch: see `load`.
       checkpoint: see `load`.
       average: see `load`.
@@ -107,9 +109,8 @@ def evaluate(
 
     # Together: if one host of a pod cannot read a run, the others must not wait for its captions.
     captioner = processes.together(load_all)
-    return evaluate_captioner(
-        captioner, split, beam_size=beam_size, length_penalty=length_penalty, **chosen
-    )
+    search = {'beam_size': beam_size, 'length_penalty': length_penalty}
+    return evaluate_captioner(captioner, split, data_dir=data_dir, **search, **chosen)
 
 
 def _render_toy_world(config: 'Config') -> None:

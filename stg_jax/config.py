@@ -174,6 +174,7 @@ class OptimConfig(_Section):
 class TrainConfig(_Section):
     """`config.train`."""
 
+    objective: Literal['xe', 'scst']
     init_from: str
     batch_size: Annotated[int, (1, 10_000_000)]
     accumulate: Count
@@ -181,10 +182,28 @@ class TrainConfig(_Section):
     ema: Annotated[float, (0.0, 0.999999)]
     epochs: Annotated[int, (1, 1_000_000)]
     patience: Interval
+    select: Literal['best', 'last']
     keep_best: Count
     checkpoint_steps: Interval
     log_steps: Interval
     track: Literal['tensorboard', 'wandb', 'trackio', 'none']
+
+    def __post_init__(self):
+        """Check each value, and those that must fit together."""
+        super().__post_init__()
+        if self.objective == 'scst' and self.steps_per_execution > 1:
+            raise UserError(
+                "config.train.objective = 'scst' takes steps one by one, because the host scores "
+                'samples within each: set config.train.steps_per_execution to 1'
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScstConfig(_Section):
+    """`config.scst`: self-critical training, where `train.objective` asks for it."""
+
+    samples: Annotated[int, (2, 1_000)]
+    xe_weight: Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +234,7 @@ class Config(_Section):
     loss: LossConfig
     optim: OptimConfig
     train: TrainConfig
+    scst: ScstConfig
     profile: ProfileConfig
     decode: DecodeConfig
 
@@ -238,6 +258,7 @@ _SECTIONS = {
     'loss': LossConfig,
     'optim': OptimConfig,
     'train': TrainConfig,
+    'scst': ScstConfig,
     'profile': ProfileConfig,
     'decode': DecodeConfig,
 }

@@ -17,6 +17,6 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask ', did you mean X?' of the known name that is spelled most alike; '' if none is."""
+    """Write 'did you mean X? ' of the known name that is spelled most alike; '' if none is."""
     alike = difflib.get_close_matches(name, list(known), n=1)
-    return f', did you mean {alike[0]}?' if alike else ''
+    return f'did you mean {alike[0]}? ' if alike else ''

@@ -1,5 +1,6 @@
 """The package as a library: what `import stg_jax` offers."""
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -159,6 +160,24 @@ def test_a_run_and_an_ensemble_are_evaluated(workdir, data, monkeypatch):
     two = stg_jax.evaluate([workdir, workdir], 'val', beam_size=1)
     assert two.predictions == one.predictions
     assert 'ensemble' in two.folder.name
+
+
+def test_a_run_is_evaluated_on_other_data(workdir, data, tmp_path, monkeypatch):
+    from stg_jax.evaluate import evaluate as module
+
+    monkeypatch.setattr(module, 'score', functools.partial(module.score, metrics=('bleu',)))
+    world = parse_config(toy.get_config()).toy
+    size = {'num_objects': OBJECTS, 'world': dataclasses.replace(world, seed=1), 'workers': 1}
+    other = tmp_path / 'other'
+    prepare_toy(other, num_clips={'val': 2}, num_frames=FRAMES, **size)
+    usual = stg_jax.evaluate(workdir, 'val')
+    found = stg_jax.evaluate(workdir, 'val', data_dir=str(other))
+    assert found.references == read_captions(other, 'val') != usual.references
+    assert 'attributes' in found.scores and found.scores['data'] == str(other)
+    assert found.folder.name.startswith('val-data-other-') and usual.folder.name == 'val'
+    prepare_toy(tmp_path / 'long', num_clips={'val': 1}, num_frames=FRAMES + 1, **size)
+    with pytest.raises(stg_jax.UserError, match=r'config\.data\.frames'):
+        stg_jax.evaluate(workdir, 'val', data_dir=str(tmp_path / 'long'))
 
 
 def test_captions_are_kept_if_they_cannot_be_scored(workdir, data, monkeypatch):

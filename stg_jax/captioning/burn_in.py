@@ -49,8 +49,8 @@ def burn(
       on_second: called with the progress, in seconds of the video.
 
     Raises:
-      UserError: the video cannot be read, `out` cannot be written, or Matplotlib, whose font is
-        used, is not installed.
+      UserError: the video cannot be read, `out` cannot be written, no installed font has the
+        characters, or Matplotlib, whose font is used, is not installed.
     """
     out = Path(out)
     check_name(out, path)
@@ -87,15 +87,22 @@ def check_name(out: str | os.PathLike[str], path: str | os.PathLike[str]) -> Non
 class Lettering:
     """Writes captions across pictures of one size.
 
+    Args:
+      height: of the pictures, in pixels.
+      width: likewise.
+      texts: all that will be written; one font has to have their characters.
+
     Raises:
-      UserError: Matplotlib is not installed, which brings DejaVu Sans.
+      UserError: no font has them, or Matplotlib is not installed, which brings DejaVu Sans.
     """
 
-    def __init__(self, height: int, width: int):
+    def __init__(self, height: int, width: int, texts: Sequence[str]):
         from PIL import ImageFont
 
         self._size = height, width
-        self._font = ImageFont.truetype(font_file(), max(_SMALLEST, round(height * _SHARE)))
+        self._font = ImageFont.truetype(
+            font_file(''.join(texts)), max(_SMALLEST, round(height * _SHARE))
+        )
 
     def write(self, picture: np.ndarray, text: str) -> None:
         """Write text (untrusted) on a dark band at the foot of `picture` (h, w, 3) uint8 RGB."""
@@ -174,7 +181,7 @@ def _drawn_frames(
                 height, width = container.upright_size(frame, stream)
                 # H.264 stores one colour for two by two pixels: both sides must be even.
                 size = max(2, height // 2 * 2), max(2, width // 2 * 2)
-                lettering = Lettering(*size)
+                lettering = Lettering(*size, [each.caption for each in captioned])
             # OpenCV draws into contiguous rows only; a turned frame is a view without them.
             picture = np.ascontiguousarray(container.upright(frame, size, reformatter))
             # Segments without a new frame are missing: nothing is drawn until the next one.

@@ -110,7 +110,7 @@ def caption_frames(
         start=video.start,
         end=video.end,
         second_T=video.second_T,
-        frames=_small_frames(video),
+        frames=small_frames(video),
         clip=clip,
         label_names=extractor.class_names,
         candidates=candidates,
@@ -127,7 +127,7 @@ def _read(
         yield from extractor.read_segments(path, seconds)
 
 
-def _small_frames(video: Video) -> list[np.ndarray]:
+def small_frames(video: Video) -> list[np.ndarray]:
     """Scale the frames down, in the shape of the source: extractors may keep them distorted."""
     # Not to the size of the source: a segmented film has thousands of these frames.
     scale = min(1, SIDE / max(video.height, video.width))

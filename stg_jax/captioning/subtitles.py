@@ -70,6 +70,22 @@ def name_subtitles(
     return {video: base for base, video in taken.items()}
 
 
+def without_text(videos: Sequence[Path]) -> list[Path]:
+    """Keep the videos that have no NAME.txt beside them, where programs look for their captions.
+
+    Raises:
+      UserError: two videos would share a file.
+    """
+    named: dict[Path, Path] = {}
+    for video in videos:
+        text = video.with_suffix('.txt')
+        if text in named:
+            raise UserError(f'{video} and {named[text]} would share {text}: rename one')
+        named[text] = video
+    # Not overwritten: a person may have written it.
+    return [video for text, video in named.items() if not text.exists()]
+
+
 def write_subtitles(base: Path, cues: Sequence[Cue]) -> None:
     """Write BASE.srt and BASE.vtt, whole or not at all; empty captions are skipped.
 

@@ -13,7 +13,7 @@ from absl import flags, logging
 
 from stg_jax.cli import config_flag, program, signals
 from stg_jax.cli.help import help_text
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, did_you_mean
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -119,6 +119,9 @@ def _parse(main: Callable, argv: list[str]) -> list[str] | None:
     logging.set_verbosity(logging.WARNING)  # libraries below us are chatty at INFO
     try:
         arguments = flags.FLAGS(config_flag.with_paths(argv))[1:]
+    except flags.UnrecognizedFlagError as error:
+        hint = did_you_mean(f'--{error.flagname}', [f'--{name}' for name in flags.FLAGS])
+        raise UserError(f'there is no flag --{error.flagname}: {hint}see --help') from None
     except flags.Error as error:
         raise UserError(f'{_one_line(error)} (see --help)') from None
     # ml_collections raises these for an unknown --config.key.

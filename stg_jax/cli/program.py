@@ -10,8 +10,8 @@ NAME = 'stg'
 SECTIONS = {
     'Start': ('demo',),
     'Data': ('prepare', 'inspect', 'verify'),
-    'Training': ('train', 'evaluate', 'plot', 'sweep', 'compare'),
-    'Captions': ('caption', 'web-demo', 'explain', 'score'),
+    'Training': ('config', 'train', 'evaluate', 'plot', 'sweep', 'compare'),
+    'Captions': ('caption', 'web-demo', 'serve', 'explain', 'score'),
     'Sharing': ('export', 'push'),
     'Machines': ('benchmark', 'rehearse', 'tpu-estimate'),
     'Shell': ('completion',),

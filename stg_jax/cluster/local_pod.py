@@ -32,7 +32,7 @@ class Pod:
     """
 
     def __init__(self, command: Sequence[str], num_processes: int, num_devices: int):
-        name, *rest = command
+        name, *rest = command[1:] if command[0] == program.NAME else command
         start = [sys.executable, name] if name.endswith('.py') else program.command(name)
         self._command = [*start, *rest]
         self._num_processes = num_processes

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from etils import epath
+
 from stg_jax.cli import app, program
 from stg_jax.errors import UserError
 from stg_jax.files import write_text
@@ -30,7 +32,7 @@ exit "$code"
 """
 
 
-def submit(out: Path, num_runs: int, args: Sequence[str], options: str) -> str:
+def submit(out: epath.Path, num_runs: int, args: Sequence[str], options: str) -> str:
     """Write OUT/sweep.sbatch, submit it, and return the answer of sbatch.
 
     The script holds the options too, so that it can also be submitted by hand.

@@ -13,8 +13,8 @@ from etils import epath
 from stg_jax.cli import app, signals
 from stg_jax.cli.child import Child
 from stg_jax.cli.config_flag import read_config
-from stg_jax.config import parse_config
-from stg_jax.errors import UserError
+from stg_jax.config import flat, parse_config
+from stg_jax.errors import UserError, did_you_mean
 from stg_jax.evaluate.compare.systems import load_system
 from stg_jax.evaluate.compare.tables import made_with_line, scores_table
 from stg_jax.evaluate.evaluate import HELD_OUT
@@ -22,6 +22,7 @@ from stg_jax.files import read_json, write_json, write_text
 
 _BASE = 'base'  # name of the only setting when nothing but the seed changes
 _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9._=+-]')
+_ROUNDS = 2_000  # samples of the bootstrap: tenths of a point of an interval
 _DONE = 'sweep.json'  # in the folder of a finished run: its flags, and the split evaluated
 # Exit codes of a run that was stopped by a signal, rather than by a failure of its own.
 _STOPPED = (app.RESTART, app.INTERRUPTED, -signal.SIGTERM, 128 + signal.SIGTERM)
@@ -60,7 +61,8 @@ def parse_settings(texts: Sequence[str], config: Mapping[str, Any]) -> dict[str,
         key, _, listed = text.partition('=')
         values = listed.split(',')
         if not _is_value(config, key) or key == 'seed':
-            raise UserError(f'--set {text}: the config does not have this value: {key!r}')
+            hint = did_you_mean(key, flat(config)).strip() or 'configs/common.py lists all'
+            raise UserError(f'--set {text}: the config does not have this value: {key!r}: {hint}')
         if key in settings:
             raise UserError(f'--set {key} comes twice: list all its values once')
         if '' in values or len(set(values)) < len(values):
@@ -79,11 +81,22 @@ def _is_value(config: Mapping[str, Any], key: str) -> bool:
 
 
 def make_runs(
-    out: epath.Path, settings: Mapping[str, Sequence[str]], num_seeds: int, first_seed: int
+    out: epath.Path,
+    settings: Mapping[str, Sequence[str]],
+    num_seeds: int,
+    first_seed: int,
+    folds: Sequence[str] = (),
 ) -> list[SweepRun]:
     """List the runs, all settings of one seed before those of the next.
 
     In that order a sweep that is cut short still compares all settings.
+
+    Args:
+      out: folder of the sweep.
+      settings: values of each key that varies.
+      num_seeds: runs of each setting.
+      first_seed: the others follow it.
+      folds: data folders of a cross-validation, of which each seed takes the next one.
 
     Raises:
       UserError: two settings would share a folder.
@@ -100,11 +113,35 @@ def make_runs(
             (
                 *(f'--config.{key}={value}' for key, value in values.items()),
                 f'--config.seed={seed}',
+                *(f'--config.data.dir={fold}' for fold in _fold_of(seed - first_seed, folds)),
             ),
         )
         for seed in range(first_seed, first_seed + num_seeds)
         for name, values in names.items()
     ]
+
+
+def _fold_of(number: int, folds: Sequence[str]) -> list[str]:
+    return [folds[number % len(folds)]] if folds else []
+
+
+def find_folds(folder: str, num_seeds: int, split: str, settings: Mapping[str, Any]) -> list[str]:
+    """List the data folders that `prepare.py folds` wrote.
+
+    Raises:
+      UserError: there are none, or they do not fit the seeds, the split or the settings.
+    """
+    path = epath.Path(folder)
+    number = len(list(path.glob('fold-*'))) if path.is_dir() else 0
+    if not number:
+        raise UserError(f'--folds={folder} holds no folds: write them with launch/prepare.py folds')
+    if split != 'val' or 'data.dir' in settings:
+        raise UserError('--folds validates on its own data: leave out --split and --set data.dir')
+    if num_seeds % number:
+        raise UserError(
+            f'--seeds={num_seeds} would leave clips out: take a multiple of the {number} folds'
+        )
+    return [f'{folder}/fold-{fold}' for fold in range(number)]
 
 
 def _setting_name(values: Mapping[str, str]) -> str:
@@ -209,6 +246,7 @@ def write_scores(runs: Sequence[SweepRun], split: str, out: epath.Path) -> str:
         by_val = [system.corpus('CIDEr').mean() for system in validated or systems]
         order = sorted(range(len(systems)), key=lambda i: -by_val[i])
         systems, validated = ([each[i] for i in order if each] for each in (systems, validated))
-    text = scores_table(systems, validated) + made_with_line(systems)
+    table = scores_table(systems, validated, rounds=_ROUNDS, seed=0)
+    text = table + made_with_line(systems)
     write_text(out / 'scores.md', text)
     return text

@@ -3,6 +3,7 @@
     python launch/caption.py --workdir runs/own my.mp4 other.avi clips/
     python launch/caption.py --workdir runs/own my.mp4 --report out.html --figure out.pdf
     python launch/caption.py --workdir runs/own film.mp4 --window 10s --burn film.captions.mp4
+    python launch/caption.py --workdir runs/own clips/ --txt
     python launch/caption.py --workdir runs/own my.mp4 --num_captions 10 --temperature 0.8 --seed 1
 
 Prints a line for each video, or for each window of it. On a terminal that is its caption. In a pipe
@@ -26,7 +27,7 @@ from absl import flags
 import stg_jax
 from stg_jax.cli import app, progress
 from stg_jax.errors import UserError
-from stg_jax.files import check_writable
+from stg_jax.files import check_writable, write_text
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _BRANCH = flags.DEFINE_string(
@@ -48,6 +49,9 @@ _WINDOW = flags.DEFINE_string('window', None, 'Caption windows of this length, s
 _SUBTITLES = flags.DEFINE_string(
     'subtitles', None, 'Folder of the subtitles; by default that of each video.'
 )
+_TXT = flags.DEFINE_bool(
+    'txt', False, 'Write the best caption to NAME.txt beside each video; skip videos that have one.'
+)
 _BURN = flags.DEFINE_string('burn', None, 'Copy the video to this mp4 with captions and boxes.')
 _REPORT = flags.DEFINE_string(
     'report', None, 'Write a page (HTML) that shows what carried each word.'
@@ -56,7 +60,7 @@ _FIGURE = flags.DEFINE_string('figure', None, 'Draw the same as a PNG, SVG or PD
 
 SECTIONS = {
     'Choice of captions': (_BRANCH, _CHECKPOINT, _BEAM, _NUMBER, _TEMPERATURE, _SEED),
-    'Files to write': (_REPORT, _FIGURE, _SUBTITLES, _BURN),
+    'Files to write': (_REPORT, _FIGURE, _SUBTITLES, _TXT, _BURN),
 }
 
 
@@ -70,8 +74,10 @@ def main(names: list[str]) -> int:
     from stg_jax.extract.video.files import list_videos
 
     seconds = parse_seconds(_WINDOW.value) if _WINDOW.value else None
-    paths = list_videos(names)
+    paths = _without_text(list_videos(names)) if _TXT.value else list_videos(names)
     _report_left_out(names)
+    if not paths:
+        return 0
     _check_outputs(paths)
     subtitles = name_subtitles(paths, _SUBTITLES.value) if seconds or _SUBTITLES.value else {}
     status = progress.StatusLine()
@@ -98,6 +104,9 @@ def main(names: list[str]) -> int:
             continue
         status.clear()
         _explain_empty(path, captioned, captioner)
+        if _TXT.value:
+            write_text(path.with_suffix('.txt'), captioned[0].caption + '\n')
+            progress.say(f'wrote {path.with_suffix(".txt")}')
         if subtitles:
             write_subtitles(subtitles[path], captioned)
             progress.say(f'wrote {subtitles[path]}.srt and .vtt')
@@ -109,6 +118,18 @@ def main(names: list[str]) -> int:
             report.save(out)
             progress.say(f'wrote {out}')
     return app.USER_ERROR if failed else 0
+
+
+def _without_text(paths: Sequence[Path]) -> list[Path]:
+    """Leave out videos that have their caption, so that the same command resumes."""
+    if _WINDOW.value:
+        raise UserError('--txt writes one caption a video: leave out --window')
+    from stg_jax.captioning.subtitles import without_text
+
+    wanted = without_text(paths)
+    if len(wanted) < len(paths):
+        progress.say(f'skipped {len(paths) - len(wanted)} videos that have a .txt')
+    return wanted
 
 
 def _check_outputs(paths: Sequence[Path]) -> None:

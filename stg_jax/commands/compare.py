@@ -1,4 +1,4 @@
-"""Compare evaluated systems: mean and spread over seeds, and a paired bootstrap over clips.
+"""Compare evaluated systems: mean and spread over seeds, a bootstrap over clips and seeds.
 
     python launch/compare.py runs/scene runs/full
     python launch/compare.py runs/sweep/model.branches=scene runs/sweep/model.branches=full
@@ -7,8 +7,8 @@
 Each argument is a run, a folder of runs that differ in their seeds, or a JSON file that score.py
 wrote with --out. The first is the base; the others are compared with it. Prints Markdown.
 
-The interval and p say how the difference would vary with other clips of the same kind. How it would
-vary with other seeds is shown by the standard deviations.
+The interval and p say how the difference would vary with other clips of the same kind and, where a
+system has several seeds, with other seeds.
 """
 
 from absl import flags
@@ -42,10 +42,10 @@ def main(paths: list[str]) -> None:
         found = paired_bootstrap(base, other, rounds=_ROUNDS.value, seed=_SEED.value)
         # Not refused: a comparison of two beam sizes is legitimate if the table says so.
         differs = decoded_differently(base.results[0], other.results[0])
-        note = f'Decoded differently: {", ".join(differs)}.\n\n' if differs else ''
+        note = f'Trained or decoded differently: {", ".join(differs)}.\n\n' if differs else ''
         tables.append(note + difference_table(base, other, found))
     if len(others) > 1:
-        tables.insert(0, scores_table([base, *others]))
+        tables.insert(0, scores_table([base, *others], rounds=_ROUNDS.value, seed=_SEED.value))
     text = '\n'.join(tables) + made_with_line([base, *others])
     print(text, end='')
     if _OUT.value:

@@ -24,7 +24,7 @@ _stg() {
   local words=$(stg completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
   local current=${COMP_WORDS[COMP_CWORD]}
   COMPREPLY=($(compgen -W "$words" -- "${current#=}"))
-  [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+  [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
 }
 complete -o default -F _stg stg
 """,
@@ -48,6 +48,7 @@ complete -c stg -a '(__stg_words)'
 """,
 }
 _WORDS = 'words'
+FIRST_WORDS = tuple(SHELLS)
 
 
 def run() -> None:
@@ -64,7 +65,7 @@ def main(args: list[str]) -> None:
         print(SHELLS[shell].strip())
     else:
         hint = did_you_mean(shell, SHELLS)
-        raise UserError(f'no shell {shell!r}{hint}: name one of {", ".join(SHELLS)}')
+        raise UserError(f'no shell {shell!r}: {hint}name one of {", ".join(SHELLS)}')
 
 
 def words_for(typed: Sequence[str]) -> list[str]:
@@ -82,12 +83,12 @@ def words_for(typed: Sequence[str]) -> list[str]:
         before, current = [*before, flag], value
     if not before:
         return _starting(current, program.COMMANDS)
-    if before[0] not in program.COMMANDS or before[0] == 'completion':
-        return _starting(current, SHELLS) if before[0] == 'completion' else []
+    if before[0] not in program.COMMANDS:
+        return []
     if before[-1] in ('-config', '--config'):
         return _starting(current, configs.names())
     module = module_of(before[0])
-    importlib.import_module(module)
+    command = importlib.import_module(module)
     if current.startswith('--config.') and 'config' in flags.FLAGS:
         # All configs have the keys of the common one.
         return _starting(
@@ -96,7 +97,9 @@ def words_for(typed: Sequence[str]) -> list[str]:
     own = {f'--{flag.name}': flag for flag in flags.FLAGS.get_key_flags_for_module(module)}
     if before[-1] in own and not own[before[-1]].boolean:
         return _starting(current, getattr(own[before[-1]].parser, 'enum_values', []))
-    return _starting(current, own) if current.startswith('-') else []
+    if current.startswith('-'):
+        return _starting(current, own)
+    return _starting(current, getattr(command, 'FIRST_WORDS', ())) if len(before) == 1 else []
 
 
 def _starting(current: str, words: Iterable[str]) -> list[str]:

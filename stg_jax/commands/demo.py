@@ -49,7 +49,8 @@ def main(args: list[str]) -> int:
     print(
         f'To open: {workdir}/report.html (what carried each word of a caption),\n'
         f'         {workdir}/eval/test/index.html (every caption and its scores), '
-        f'{config.data.dir}/videos/test/'
+        f'{config.data.dir}/videos/test/\n'
+        f'To try:  {program.NAME} caption --workdir={workdir} VIDEO'
     )
     return 0
 

@@ -4,6 +4,7 @@
     python launch/evaluate.py --workdir runs/msvd --split test --branch scene,object --show 5
     python launch/evaluate.py --workdir runs/seed-0,runs/seed-1,runs/seed-2    # an ensemble
     python launch/evaluate.py --workdir runs/msvd --average 3     # of the best three checkpoints
+    python launch/evaluate.py --workdir runs/msvd --data data/other           # on other clips
 
 Writes RUN/eval/SPLIT/predictions.json (COCO results format), scores.json and index.html, a page of
 every caption beside its references. Non-default options are appended to the name of the folder, as
@@ -28,7 +29,10 @@ flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_list(
     'workdir', None, 'Folder that train.py wrote, or several that write captions together.'
 )
-_SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data that the run was trained on.')
+_SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data.')
+_DATA = flags.DEFINE_string(
+    'data', None, 'Another data folder with features of the same shapes; else the one trained on.'
+)
 _BRANCH = flags.DEFINE_list(
     'branch',
     None,
@@ -54,6 +58,7 @@ def main(args: list[str]) -> None:
     from stg_jax.evaluate.java import meteor_at_hand
 
     options = {
+        'data_dir': _DATA.value,
         'checkpoint': _CHECKPOINT.value,
         'average': _AVERAGE.value,
         'beam_size': _BEAM.value,
@@ -101,7 +106,9 @@ def _print_attributes(scores: list[dict], workdir: str) -> None:
     from stg_jax.run.folder import RunFolder
 
     columns = {score['branch']: score['attributes'] for score in scores}
-    columns['probe'] = probe_scores(RunFolder.open(workdir), scores[0]['split'])
+    run = RunFolder.open(workdir)
+    tested = run.reading(_DATA.value) if _DATA.value else run
+    columns['probe'] = probe_scores(run, tested, scores[0]['split'])
     print('\n'.join(table(columns)) + '\n')
 
 

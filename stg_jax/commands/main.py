@@ -39,7 +39,7 @@ def _without_command(args: list[str]) -> None:
     """Print the overview, or refuse what is no command."""
     if args:
         hint = did_you_mean(args[0], program.COMMANDS)
-        raise UserError(f'there is no command {args[0]!r}{hint} (see stg --help)')
+        raise UserError(f'there is no command {args[0]!r}: {hint}stg --help lists all')
     print(_overview())
 
 
@@ -57,4 +57,4 @@ def _summary(command: str) -> str:
     name = module_of(command).rpartition('.')[2]
     source = Path(__file__).with_name(f'{name}.py').read_text(encoding='utf-8')
     first = (ast.get_docstring(ast.parse(source)) or '').splitlines()[0]
-    return program.spelled(first.partition(':')[0].rstrip('.'))
+    return program.spelled(first.partition(': ')[0].rstrip('.'))

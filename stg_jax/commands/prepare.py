@@ -7,9 +7,11 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
         --objects o.hdf5 --out data/msvd
     python launch/prepare.py features --videos clips/ --out features
     python launch/prepare.py features --data data/msvd --format npy --out features
+    python launch/prepare.py folds --data data/msvd --folds 5 --out data/msvd_folds
 
 The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
-input. The others are data sets; the help of --annotations below lists what each of them reads.
+input; --world makes a harder world. The others are data sets; the help of --annotations below lists
+what each of them reads.
 
 Features are extracted from --videos, a folder of files named by clip, or read from feature files:
 HDF5, .npy folders, bottom-up-attention TSV or .npz (docs/data.md describes the layouts).
@@ -20,6 +22,8 @@ Clips without features are left out and counted. Videos that cannot be read are 
 in OUT/failures.json. The same command resumes an extraction that was stopped.
 
 The source `features` only writes features, as HDF5 or .npy, from --videos or from a data folder.
+The source `folds` divides the train and validation clips of a data folder for a cross-validation;
+launch/sweep.py --folds OUT runs it.
 
 OUT must not exist. Of all other sources it becomes a TFDS folder, which
 tfds.builder_from_directory opens. launch/verify.py reads all of it and prints a data card.
@@ -31,21 +35,25 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from stg_jax import configs, files
-from stg_jax.cli import app, program, signals
+from stg_jax.cli import app, config_flag, program, signals
 from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.datasets.registry import DATASETS
-from stg_jax.errors import UserError
+from stg_jax.errors import UserError, first_line
 from stg_jax.run.validation_score import MIN_CLIPS
 
-SOURCES = ('toy', *DATASETS, 'features')
+if TYPE_CHECKING:
+    from stg_jax.config import ToyConfig
+
+SOURCES = ('toy', *DATASETS, 'features', 'folds')
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
+FIRST_WORDS = (*SOURCES, *_OTHERS)
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')
@@ -63,6 +71,9 @@ _CLIPS = flags.DEFINE_string(
     'clips', None, 'toy: clips of each split, as train=N,val=N,test=N; default in configs/toy.py.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'toy: seed of the videos.', 0)
+_WORLD = flags.DEFINE_list(
+    'world', [], 'toy: other values of config.toy, as distractors=2,detector_dropout=0.3.'
+)
 _ANNOTATIONS = flags.DEFINE_string(
     'annotations',
     None,
@@ -112,7 +123,8 @@ _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this sc
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
 
-_DATA = flags.DEFINE_string('data', None, 'features: data folder whose features are written.')
+_DATA = flags.DEFINE_string('data', None, 'features, folds: data folder that is read.')
+_FOLDS = flags.DEFINE_integer('folds', None, 'folds: number of parts, each validated on once.', 2)
 _FORMAT = flags.DEFINE_enum(
     'format', 'hdf5', ['hdf5', 'npy'], 'features: a file for each kind, or for each clip and kind.'
 )
@@ -127,8 +139,8 @@ _WORK_DIR = flags.DEFINE_string(
     'work_dir', None, 'Folder for finished clips until all are written; by default next to OUT.'
 )
 
-_TOY = (_CLIPS, _SEED)
-_FEATURES = (_DATA, _FORMAT)
+_TOY = (_CLIPS, _SEED, _WORLD)
+_FEATURES = (_DATA, _FORMAT, _FOLDS)
 _FROM_FEATURES = (_APPEARANCE, _MOTION, _OBJECTS, _GRID, _BOXES, _FRAME_SIZES, _MOTION_STEPS)
 _FROM_MODELS = (
     *(_DETECTOR, _FRAME_ENCODER, _CLIP_ENCODER, _NODES),
@@ -140,7 +152,7 @@ SECTIONS = {
     'The toy world': _TOY,
     'From feature files': _FROM_FEATURES,
     'From videos': (_VIDEOS, *_FROM_VIDEOS),
-    'Features only': _FEATURES,
+    'Features only, and folds': _FEATURES,
     'Many machines': _PIPELINE,
 }
 
@@ -166,6 +178,8 @@ def main(args: list[str]) -> None:
     }
     if source == 'features':
         return _write_features(out, **size)
+    if source == 'folds':
+        return _write_folds(out)
     _refuse(source, *_FEATURES)
     if source == 'toy':
         manifest = _prepare_toy(out, config, **size)
@@ -177,22 +191,35 @@ def main(args: list[str]) -> None:
 
 def _config(source: str) -> str:
     """Name the file in configs/ that trains on a source."""
-    if source == 'features':
+    if source in ('features', 'folds'):
         return 'own'
     return DATASETS[source].config if source in DATASETS else source
 
 
 def _prepare_toy(out: Path, config: Any, **size: int) -> Manifest | None:
-    from stg_jax.config import parse_config
     from stg_jax.prepare.toy import prepare_toy, read_counts
 
     _refuse('toy', _ANNOTATIONS, _VIDEOS, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE)
-    num_clips = read_counts(_CLIPS.value or config.data.toy_clips)
+    num_clips, world = read_counts(_CLIPS.value or config.data.toy_clips), _world()
     if _DRY_RUN.value:
         print(f'would render {num_clips} into {out}, extract {size} and write shards')
         return None
-    world = dataclasses.replace(parse_config(config).toy, seed=_SEED.value)
     return prepare_toy(out, num_clips=num_clips, world=world, workers=_WORKERS.value, **size)
+
+
+def _world() -> 'ToyConfig':
+    """Read --world and --seed as overrides of the config of the toy world."""
+    from stg_jax.config import parse_config
+
+    pairs = [*_WORLD.value, f'seed={_SEED.value}']
+    args = ['--config=toy', *(f'--config.toy.{pair}' for pair in pairs)]
+    try:
+        return parse_config(config_flag.read_config(args)).toy
+    except (flags.Error, AttributeError, ValueError) as error:
+        raise config_flag.unknown_key(args) or UserError(
+            f'--world is {",".join(_WORLD.value)!r}, but looks like distractors=2,'
+            f'detector_dropout=0.3: {first_line(error)}'
+        ) from None
 
 
 def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
@@ -229,7 +256,7 @@ def _write_features(out: Path, **size: int) -> None:
     """Write features and no data folder."""
     from stg_jax.share.features import features_of_data, features_of_videos
 
-    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN)
+    _refuse('features', *_TOY, *_FROM_FEATURES, _ANNOTATIONS, _IDS, _DRY_RUN, _FOLDS)
     if (_VIDEOS.value is None) == (_DATA.value is None):
         raise UserError('pass either --videos FOLDER or --data DATA_DIR (see --help)')
     if _DATA.value:
@@ -237,8 +264,22 @@ def _write_features(out: Path, **size: int) -> None:
         number = features_of_data(_DATA.value, out, _FORMAT.value)
     else:
         settings = _choose_extractor(**size)
-        number = features_of_videos(_VIDEOS.value, out, _FORMAT.value, settings, _runner(settings))
+        videos = app.required(_VIDEOS)
+        number = features_of_videos(videos, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
+
+
+def _write_folds(out: Path) -> None:
+    """Write the data folders of a cross-validation."""
+    from stg_jax.prepare.folds import write_folds
+
+    foreign = (_ANNOTATIONS, _VIDEOS, _IDS, _DRY_RUN, _FORMAT, _NUM_FRAMES, _NUM_OBJECTS, _WORKERS)
+    _refuse('folds', *_TOY, *_FROM_FEATURES, *_FROM_VIDEOS, *_PIPELINE, *foreign)
+    number = app.required(_FOLDS)
+    num_clips = write_folds(app.required(_DATA), out, number)
+    print(f'Wrote {out}: {number} folds of {num_clips} clips')
+    command = f'python launch/sweep.py --config CONFIG --folds {out} --seeds {number} --out runs/cv'
+    print(f'Next: {program.spelled(command)}')
 
 
 def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
@@ -246,7 +287,7 @@ def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
 
     _refuse('--videos', *_FROM_FEATURES)
     settings = _choose_extractor(num_frames, num_objects)
-    plan = plan_videos(annotations, _VIDEOS.value, settings=settings, ids=_IDS.value)
+    plan = plan_videos(annotations, app.required(_VIDEOS), settings=settings, ids=_IDS.value)
     return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
 
 
@@ -281,8 +322,8 @@ def _plan_features(annotations: Any, **size: int) -> Any:
     _refuse('--appearance', *_FROM_VIDEOS)
     if not _RUNNER.value:
         _refuse('--appearance without --runner', _WORK_DIR)  # reading again costs nothing
-    paths = {flag.name: flag.value for flag in _FROM_FEATURES}
-    return plan_features(annotations, FeatureFiles(**paths, **size), _IDS.value)
+    named: dict[str, Any] = {flag.name: flag.value for flag in _FROM_FEATURES}
+    return plan_features(annotations, FeatureFiles(**named | size), _IDS.value)
 
 
 def _refuse(what: str, *foreign: flags.FlagHolder) -> None:

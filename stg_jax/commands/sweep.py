@@ -13,6 +13,9 @@ Every run is evaluated on validation, because settings are chosen there; evaluat
 --split test after that. The table at the end, also in OUT/scores.md, lists the best setting on
 validation first. launch/compare.py tests whether two settings differ by more than chance.
 
+--folds DIR cross-validates: a few dozen validation clips cannot choose a setting, but all train and
+validation clips can, each seen by a run that was not trained on it. Tables then pool the clips.
+
 Exit codes are those of train.py: 75 means that the command should be started again.
 """
 
@@ -27,6 +30,9 @@ _CONFIG = config_flag.define()
 _OUT = flags.DEFINE_string('out', None, 'Folder of the sweep, new or to be resumed.')
 _SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each setting.', 1)
 _SET = flags.DEFINE_multi_string('set', [], 'Values to try: group.key=value,value; repeatable.')
+_FOLDS = flags.DEFINE_string(
+    'folds', None, 'Cross-validate: each seed takes the next data folder of prepare.py folds.'
+)
 _SPLIT = flags.DEFINE_string('split', 'val', 'Split to evaluate on.')
 _SLURM = flags.DEFINE_string('slurm', None, 'Submit as a job array, with these options of sbatch.')
 _JOB = flags.DEFINE_integer('job', None, 'Run only the run of this number, as array tasks do.', 0)
@@ -41,6 +47,7 @@ def main(args: list[str]) -> int:
 
     from stg_jax.cluster.sweep import (
         check_runs,
+        find_folds,
         make_runs,
         parse_settings,
         refuse_without_validation,
@@ -51,7 +58,10 @@ def main(args: list[str]) -> int:
     settings = parse_settings(_SET.value, config.to_dict())
     out = epath.Path(out)
     check_writable(out / 'scores.md')
-    runs = make_runs(out, settings, _SEEDS.value, config.seed)
+    folds = []
+    if _FOLDS.value:
+        folds = find_folds(_FOLDS.value, _SEEDS.value, _SPLIT.value, settings)
+    runs = make_runs(out, settings, _SEEDS.value, config.seed, folds)
     refuse_without_validation(runs, _SPLIT.value)
     chosen = _chosen(runs)
     check_runs(chosen, config_flag.typed_flags(sys.argv[1:]))

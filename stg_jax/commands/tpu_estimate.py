@@ -49,7 +49,7 @@ def main(args: list[str]) -> None:
         estimates[name] = _compiled(name, config, mesh, topology)
         print(*lines(name, topology, estimates[name]), sep='\n', flush=True)
     if _OUT.value:
-        made_with = {'topology': str(topology), 'config': config.to_dict()}
+        made_with = {'topology': str(topology), 'config': config.tree()}
         write_json(_OUT.value, made_with | {'vocab_size': _VOCAB_SIZE.value, **estimates})
 
 
@@ -65,7 +65,7 @@ def _compiled(name, config, mesh, topology):
     start = time.perf_counter()
     compiled = program.lowered.compile()
     if _HLO.value:
-        write_text(_HLO.value, compiled.as_text())
+        write_text(_HLO.value, compiled.as_text() or '')
     found = estimate(compiled, program, topology)
     return found | {'compile_s': time.perf_counter() - start}
 

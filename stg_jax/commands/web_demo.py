@@ -14,6 +14,7 @@ from absl import flags
 
 import stg_jax
 from stg_jax.cli import app
+from stg_jax.extract.video import MAX_MEGABYTES, MAX_SECONDS
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _BRANCH = flags.DEFINE_string(
@@ -23,8 +24,8 @@ _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), l
 _SAMPLES = flags.DEFINE_string('samples', None, 'Folder of videos to pick from.')
 _HOST = flags.DEFINE_string('host', '127.0.0.1', '0.0.0.0 serves everybody who can reach it.')
 _PORT = flags.DEFINE_integer('port', 7860, 'Port of the server.', 1, 65535)
-_SECONDS = flags.DEFINE_float('max_seconds', 60.0, 'Length of the longest video.', 1.0)
-_MEGABYTES = flags.DEFINE_float('max_megabytes', 100.0, 'Size of the largest file.', 0.1)
+_SECONDS = flags.DEFINE_float('max_seconds', MAX_SECONDS, 'Length of the longest video.', 1.0)
+_MEGABYTES = flags.DEFINE_float('max_megabytes', MAX_MEGABYTES, 'Size of the largest file.', 0.1)
 
 _MOST_SAMPLES = 6
 

@@ -5,12 +5,9 @@ A checkout has them in configs/, at its top. The wheel has the same files beside
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from stg_jax.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 _HERE = Path(__file__).parent
 _FOLDER = _HERE if (_HERE / 'common.py').is_file() else _HERE.parents[1] / 'configs'
@@ -32,13 +29,13 @@ def path_of(name: str) -> Path:
     if name not in names():
         hint = did_you_mean(name, names())
         raise UserError(
-            f'there is no config {name}{hint}: name a file, or one of {", ".join(names())}'
+            f'there is no config {name}: {hint}name a file, or one of {", ".join(names())}'
         )
     return _FOLDER / f'{name}.py'
 
 
-def get_config(name: str = 'common') -> 'ConfigDict':
-    """Build a bundled config, e.g. 'msvd', or 'ablations:spatial' with an argument.
+def get_config(name: str = 'common') -> Any:
+    """Build a bundled config, e.g. 'msvd', or 'ablations:spatial' with an argument: a ConfigDict.
 
     Raises:
       UserError: there is no config of this name.

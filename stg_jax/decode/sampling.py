@@ -34,11 +34,12 @@ def sample(
     temperature: float,
     length_penalty: float,
     banned: tuple[int, ...] = BANNED,
+    clip_B: jax.Array | None = None,
 ) -> Hypotheses:
     """Draw `num_samples` captions of each clip, each word from softmax(logits / temperature).
 
     A caption may be drawn more than once. The captions of a clip depend on the seed, but never on
-    its batch or device: all clips use the same random numbers.
+    its batch or device: all clips use the same random numbers, unless they are numbered.
 
     Args:
       logits_fn: the model, see `decode.beam`.
@@ -50,6 +51,7 @@ def sample(
       temperature: above 0; low values favor likely words.
       length_penalty: as in `beam_search`; it only affects the scores.
       banned: ids that are never drawn.
+      clip_B: a number of each clip; clips with different numbers get independent captions.
 
     Returns:
       Hypotheses, with the scores of `beam_search` for the same captions, best first.
@@ -64,10 +66,15 @@ def sample(
         prefixes = Prefixes(state.last_R, row_R // num_samples, trail_RL)
         logits_RV, entry = logits_fn(prefixes, state.step, state.cache)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        # One noise for all clips, so that a clip's captions do not depend on its place in the batch
-        # and on the number of devices.
-        noise_KV = jax.random.gumbel(key, (num_samples, logits_RV.shape[-1]))
-        noise_RV = jnp.tile(noise_KV * temperature, (batch_size, 1))
+        shape = (num_samples, logits_RV.shape[-1])
+        if clip_B is None:
+            # One noise for all clips, so that a clip's captions do not depend on its place in the
+            # batch and on the number of devices.
+            noise_RV = jnp.tile(jax.random.gumbel(key, shape) * temperature, (batch_size, 1))
+        else:
+            key_B = jax.vmap(functools.partial(jax.random.fold_in, key))(clip_B)
+            noise_BKV = jax.vmap(lambda key: jax.random.gumbel(key, shape))(key_B)
+            noise_RV = (noise_BKV * temperature).reshape(num_rows, -1)
         store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
         return _append(state, logits_RV, noise_RV, jax.tree.map(store, state.cache, entry), rules)
 

@@ -53,6 +53,7 @@ def evaluate_captioner(
     captioner: Captioner | Ensemble,
     split: str,
     *,
+    data_dir: str | None = None,
     beam_size: int | None = None,
     length_penalty: float | None = None,
     checkpoint: str = 'best',
@@ -65,7 +66,8 @@ def evaluate_captioner(
 
     Args:
       captioner: one run, or several that write captions together.
-      split: split of the data that the run was trained on.
+      split: split of the data.
+      data_dir: folder of the data; by default that on which the run was trained.
       beam_size: the run's own by default.
       length_penalty: the run's own by default.
       checkpoint: the rule that the captioner was loaded with.
@@ -78,12 +80,15 @@ def evaluate_captioner(
       UserError: the data of the run are gone or damaged, or the folder cannot be written.
     """
     run = captioner.run
+    # On all hosts: one that failed by itself would leave the others waiting for its clips.
+    of = processes.together(lambda: run.reading(data_dir)) if data_dir else run
     options = captioner.search_options(beam_size, length_penalty)
     about = _about(captioner, split) | options | {'checkpoint': checkpoint, 'average': average}
+    if data_dir:
+        about['data'] = data_dir
     folder = run.evaluation(folder_name(captioner, about))
-    # On all hosts: one that failed by itself would leave the others waiting for its clips.
-    references = processes.together(lambda: read_captions(run.config.data.dir, split))
-    clips = processes.together(lambda: stream_clips(run.config.data, run.vocab, split))
+    references = processes.together(lambda: read_captions(of.config.data.dir, split))
+    clips = processes.together(lambda: stream_clips(of.config.data, run.vocab, split))
     processes.on_first(lambda: check_writable(folder / 'scores.json'))
     batches = split_batches(clips, captioner.mesh, run.config.decode.batch_size)
     predictions = predict(lambda batch: captioner.search(batch, **options), batches, run.vocab)
@@ -95,7 +100,7 @@ def evaluate_captioner(
     # Normalised captions are enough here: they are only compared with the words of captions.
     train_captions = itertools.chain(*read_captions(run.config.data.dir, 'train').values())
     scores = score(predictions, references, train_captions=train_captions) | about
-    scores |= meaning_scores(run, predictions, references)
+    scores |= meaning_scores(of, predictions, references)
     evaluation = Evaluation(predictions, references, scores, folder)
     _write_scores(evaluation)
     return evaluation
@@ -110,6 +115,7 @@ def _about(captioner: Captioner | Ensemble, split: str) -> dict[str, Any]:
     return {
         'split': split,
         'branch': captioner.branch,
+        'objective': '+'.join(dict.fromkeys(m.run.config.train.objective for m in members)),
         'checkpoint_step': members[0].step,
         'checkpoints': {str(member.run.path): member.why for member in members},
     }
@@ -155,15 +161,17 @@ def folder_name(captioner: Captioner | Ensemble, about: Mapping[str, Any]) -> st
         (f'step{rule}' if rule.isdecimal() else rule, rule == 'best'),
     ]
     named = [about['split'], *(part for part, is_usual in parts if not is_usual)]
+    if 'data' in about:
+        named += ['data', _name_of([epath.Path(about['data'])])]
     members = _members(captioner)
     if len(members) > 1:
-        named += ['ensemble', _name_of_runs([member.run.path for member in members])]
+        named += ['ensemble', _name_of([member.run.path for member in members])]
     return '-'.join(named)
 
 
-def _name_of_runs(paths: Sequence[epath.Path]) -> str:
-    """Join the names of runs and a hash of their paths: runs of two sweeps can have equal names."""
-    # By the resolved paths, so that the same ensemble always gets the same folder.
+def _name_of(paths: Sequence[epath.Path]) -> str:
+    """Join the names of folders and a hash of their paths: runs of two sweeps share their names."""
+    # By the resolved paths, so that the same folders always give the same name.
     where = '\n'.join(str(epath.Path(path).resolve()) for path in paths)
     # File systems limit names to 255 bytes; the hash keeps shortened names apart.
     names = '+'.join(path.name for path in paths).encode()[:150].decode(errors='ignore')
@@ -173,6 +181,7 @@ def _name_of_runs(paths: Sequence[epath.Path]) -> str:
 def facts(scores: dict[str, Any]) -> list[str]:
     """Describe scores in sentences: what was decoded, how, and how the checkpoint was chosen."""
     sentences = [
+        *([f'data: {scores["data"]}'] if 'data' in scores else []),
         '{branch} branch, beam {beam_size}, length penalty {length_penalty}'.format(**scores),
         *(f'{path}: {why}' for path, why in scores['checkpoints'].items()),
     ]

@@ -42,16 +42,20 @@ def meaning_scores(
     return {'attributes': result['attributes'], 'attributes_per_clip': result['per_clip']}
 
 
-def probe_scores(run: RunFolder, split: str) -> dict[str, float]:
+def probe_scores(run: RunFolder, tested: RunFolder, split: str) -> dict[str, float]:
     """Score a ridge regression from the scene features, pooled over time, to event and things.
 
     It shows how much of the meaning is linear in the features that the deployed branch reads.
 
+    Args:
+      run: its train split is fitted, so that probe and captioner know the same clips.
+      tested: the run with the data to score.
+      split: of these.
+
     Returns:
       Percentages by name, see `SCORES`, without those that depend on roles.
     """
-    # Trained on the same split as the captioner, so that both know the same clips.
-    (train_FC, train), (test_FC, test) = (_pooled(run, name) for name in ('train', split))
+    (train_FC, train), (test_FC, test) = _pooled(run, 'train'), _pooled(tested, split)
     mean_C, deviation_C = train_FC.mean(0), train_FC.std(0) + 1e-6
     train_FC, test_FC = ((x_FC - mean_C) / deviation_C for x_FC in (train_FC, test_FC))
     target_FK = np.stack([_target(meaning) for meaning in train])

@@ -82,8 +82,15 @@ def npy_header(path: Path) -> Header:
         return _read_header(file, path)[:2]
 
 
-def read_npz(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, wanted: Callable[[str], bool], most: int = _MAX_UNPACKED
+) -> dict[str, np.ndarray]:
     """Read the arrays of an archive whose names are `wanted`; the others may even be pickles.
+
+    Args:
+      path: of the archive.
+      wanted: called with the name of an array.
+      most: bytes to which these arrays may unpack together.
 
     Raises:
       UserError: the file is missing, damaged or something else, or unpacks to too much.
@@ -94,10 +101,9 @@ def read_npz(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]
             name = member.filename.removesuffix('.npy')
             if wanted(name):
                 size += member.file_size
-                if size > _MAX_UNPACKED:
+                if size > most:
                     raise UserError(
-                        f'{path} unpacks to more than {_MAX_UNPACKED:,} bytes: save its arrays as '
-                        '.npy files'
+                        f'{path} unpacks to more than {most:,} bytes: save its arrays as .npy files'
                     )
                 where = f'{path}: {name}'
                 with _parsing(where), archive.open(member) as file:

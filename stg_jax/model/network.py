@@ -4,7 +4,7 @@ The scene branch is the student that is deployed; the object branch is the teach
 letters and the source of every formula are in docs/model.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -143,11 +143,16 @@ class CaptioningModel(nn.Module):
         token_BKL: jax.Array,
         train: bool,
         packing: Packing | None = None,
+        names: Sequence[str] | None = None,
     ) -> dict[str, BranchStates]:
-        """Compute, by decoder name, the states from which the logits of packed tokens follow."""
+        """Compute, by decoder name, the states from which the logits of packed tokens follow.
+
+        `names` selects decoders; by default all are computed.
+        """
         packing = Packing(token_BKL.shape) if packing is None else packing
         states = {}
-        for name, decoder in self.decoders.items():
+        for name in names or self.config.decoders:
+            decoder = self.decoders[name]
             sequence = self.sequence(batch, name)
             memory = decoder.encode(sequence.x_BSD, sequence.mask_BS, train, sequence.layout)
             hidden_MD = decoder.hidden(token_BKL, decoder.read_memory(memory), train, packing)

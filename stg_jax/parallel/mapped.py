@@ -41,13 +41,13 @@ _GPU_OPTIONS = {
 }
 
 
-def pmapped(step_fn: Callable, mesh: Mesh) -> Callable:
+def pmapped(step_fn: Callable, mesh: Mesh, num_replicated: int = 1) -> Callable:
     """Map `step_fn(state, batch) -> (state, metrics)` over the devices; the state is donated.
 
     Equivalent to `jax.pmap(step_fn, axis_name=AXIS, in_axes=(None, 0), out_axes=None)`, on global
-    arrays.
+    arrays. With a larger `num_replicated`, other arguments that all devices have follow the state.
     """
-    return _mapped(step_fn, mesh, P(), donate_argnums=0)
+    return _mapped(step_fn, mesh, P(), num_replicated, donate_argnums=0)
 
 
 def over_devices(tree: PyTree) -> PyTree:
@@ -63,12 +63,14 @@ def over_devices(tree: PyTree) -> PyTree:
     return restored(jax.lax.psum(flat, AXIS))
 
 
-def _mapped(fn: Callable, mesh: Mesh, out_specs: P, **options: Any) -> Callable:
+def _mapped(
+    fn: Callable, mesh: Mesh, out_specs: P, num_replicated: int = 1, **options: Any
+) -> Callable:
     """Map `fn(replicated, batch)` over the devices; the batch is split by clips."""
     mapped = jax.shard_map(
         _traced_for(mesh, fn),
         mesh=mesh,
-        in_specs=(P(), P(AXIS)),
+        in_specs=(*[P()] * num_replicated, P(AXIS)),
         out_specs=out_specs,
         check_vma=False,  # True would multiply psum-ed gradients by the number of devices.
     )

@@ -25,7 +25,7 @@ from absl import logging
 from etils import epath
 
 from stg_jax.config import Config, flat, nested, parse_config
-from stg_jax.data.manifest import Manifest
+from stg_jax.data.manifest import Manifest, check_manifest
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.files import read_json, write_json
@@ -73,6 +73,11 @@ _ADDED = {
     'optim.decay': 'none',
     'optim.weight_decay': 0.0,
     'train.init_from': '',
+    'train.objective': 'xe',
+    'train.select': 'best',
+    'train.track': 'tensorboard',
+    'scst.samples': 5,
+    'scst.xe_weight': 0.1,
     'optim.decay_rate': 0.9,
     'train.ema': 0.0,
     'model.attention_dropout': 0.0,
@@ -122,6 +127,18 @@ class RunFolder:
                     'again, or start its training command once more, which writes the file anew'
                 )
         return cls(folder, config, manifest, vocab)
+
+    def reading(self, data_dir: str | os.PathLike[str]) -> 'RunFolder':
+        """Describe the same run with another data folder, whose features are of the same shapes.
+
+        Raises:
+          UserError: the folder cannot be read, or holds other features.
+        """
+        manifest = Manifest.load(data_dir)
+        data = dataclasses.replace(self.config.data, dir=str(data_dir))
+        check_manifest(manifest, data)
+        config = dataclasses.replace(self.config, data=data)
+        return dataclasses.replace(self, config=config, manifest=manifest)
 
     def is_claimed(self) -> bool:
         """Whether the folder belongs to a run already."""

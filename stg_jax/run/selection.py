@@ -56,7 +56,7 @@ def choose_params(
         return Choice(restored, [step], f'step {step}, asked for as {which!r}')
     scores = saved_scores(folder)
     if not scores:
-        return Choice(restored, [step], f'step {step}, the latest: the run has no validation')
+        return Choice(restored, [step], f'step {step}, the latest: validation did not select')
     best = max(scores.values(), key=ValidationScore.rank)
     if step in scores and scores[step].rank() == best.rank():
         of = ' of greedy captions' if best.measure == 'CIDEr' else ''
@@ -84,7 +84,7 @@ def _average(folder: epath.Path, params: PyTree, which: str, number: int) -> Cho
     if len(steps) < number:
         raise UserError(
             f'{folder} holds {len(steps)} validated checkpoints, not {number}: train with '
-            f'--config.train.keep_best={number}'
+            f'--config.train.keep_best={number} and train.select=best'
         )
     # Each by its number, so that a damaged one is an error: a mean of fewer is another model.
     trees = [restore_params(folder, params, str(step))[0] for step in steps]

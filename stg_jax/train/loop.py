@@ -33,6 +33,7 @@ from stg_jax.train.multistep import Dispatcher, metrics_by_step
 from stg_jax.train.optim import learning_rates, make_optimizer, swap_average
 from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
 from stg_jax.train.profile import StepTrace
+from stg_jax.train.scst import Rewards, SelfCritical
 from stg_jax.train.step import TrainState, init_state, make_train_step
 from stg_jax.train.stop import JointStop, StopRequest
 from stg_jax.train.trackers import Tracker, open_trackers
@@ -132,16 +133,8 @@ class Trainer:
             seed=config.seed,
         )
         self._optimizer = make_optimizer(config, plan.epoch_steps)
-        train_step = make_train_step(
-            plan.model,
-            config.loss,
-            self._optimizer,
-            seed=config.seed,
-            accumulate=config.train.accumulate,
-            augment=make_augmentation(config.data, plan.model.scales),
-        )
         self._programs = Precompiler(on_wait=lambda: self._line.compiling())
-        self._dispatcher = Dispatcher(train_step, plan.mesh, self._programs)
+        self._dispatcher = self._make_dispatcher()
         self._validate = None
         if SPLIT in clips:
             self._validate = processes.together(
@@ -156,6 +149,20 @@ class Trainer:
         self._trace = StepTrace(Path(run.path) / 'profile', config.profile)
         # As if the run had never stopped: `seconds` adds up over restarts.
         self._began = time.perf_counter() - self._progress.seconds
+
+    def _make_dispatcher(self) -> Dispatcher | SelfCritical:
+        config, plan = self._config, self._plan
+        options = {
+            'seed': config.seed,
+            'accumulate': config.train.accumulate,
+            'augment': make_augmentation(config.data, plan.model.scales),
+        }
+        if config.train.objective == 'xe':
+            train_step = make_train_step(plan.model, config.loss, self._optimizer, **options)
+            return Dispatcher(train_step, plan.mesh, self._programs)
+        rewards = Rewards(read_captions(config.data.dir, 'train'), plan.vocab)
+        of_run = config, rewards, plan.mesh, self._programs
+        return SelfCritical(plan.model, self._optimizer, *of_run, **options)
 
     def run(self) -> bool:
         """Train to the end; False when asked to stop before."""
@@ -235,7 +242,8 @@ class Trainer:
         """Dispatch a step on each batch, without waiting for its result."""
         steps = range(self._progress.step + 1, self._progress.step + 1 + len(batches))
         self._trace.before(steps)
-        self._state, metrics = self._dispatcher.dispatch(self._state, on_devices)
+        ids = [batch['id'] for batch in batches]
+        self._state, metrics = self._dispatcher.dispatch(self._state, on_devices, ids)
         self._progress.took_steps(len(batches))
         if self._trace.after(steps, metrics):
             self._line.say(f'traced steps up to {steps[-1]}: {self._run.path}/profile')
@@ -306,6 +314,8 @@ class Trainer:
         progress = self._progress
         progress.seconds = time.perf_counter() - self._began
         if self._checkpoints:
+            if self._config.train.select == 'last':
+                score = None  # of checkpoints without a score, the latest counts as the best
             trees = swap_average(self._state.params, self._state.opt_state)
             self._checkpoints.save(progress.step, *trees, dataclasses.asdict(progress), score)
 

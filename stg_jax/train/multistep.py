@@ -16,10 +16,9 @@ from stg_jax.model.network import DeviceBatch
 from stg_jax.parallel import mapped
 from stg_jax.parallel.precompile import Precompiler
 from stg_jax.parallel.sharding import Mesh
-from stg_jax.train.step import TrainState
+from stg_jax.train.step import Metrics, TrainState
 
 BatchShapes = Mapping[str, jax.ShapeDtypeStruct]
-Metrics = dict[str, jax.Array]
 
 
 class Dispatcher:
@@ -38,9 +37,14 @@ class Dispatcher:
         self._several = mapped.pmapped(in_sequence(train_step), mesh)
 
     def dispatch(
-        self, state: TrainState, batches: Sequence[DeviceBatch]
+        self, state: TrainState, batches: Sequence[DeviceBatch], ids: Sequence[np.ndarray]
     ) -> tuple[TrainState, Metrics]:
         """Start the steps of an execution; the arrays of `state` are given up.
+
+        Args:
+          state: before the steps.
+          batches: one for each step.
+          ids: clips of this host in each batch, which only self-critical steps need to know.
 
         Returns:
           The state after the last step, and metrics for `metrics_by_step`.

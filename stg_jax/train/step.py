@@ -3,6 +3,7 @@
 A step is a pure function of its state and batch, so a resumed run repeats it bit for bit.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from stg_jax.parallel.sharding import AXIS
 from stg_jax.train.augment import Augmentation
 
 PyTree = Any
+Metrics = dict[str, jax.Array]
 
 
 @struct.dataclass
@@ -48,28 +50,50 @@ def make_train_step(
     model: CaptioningModel,
     loss: LossConfig,
     optimizer: optax.GradientTransformation,
-    *,
-    seed: int,
-    accumulate: int,
-    augment: Augmentation = lambda batch, rng: batch,
-) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
+    **options: Any,
+) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, Metrics]]:
     """Build `train_step(state, batch) -> (state, metrics)`, to be mapped over the axis `AXIS`.
-
-    If a batch has 'packed_position', only real tokens are computed; otherwise all padded positions
-    are.
 
     Args:
       model: the network.
       loss: weights and variants of the loss.
       optimizer: turns the mean gradient per real token into updates.
+      **options: of `make_gradient`.
+    """
+    mean_gradient = make_gradient(model, loss, **options)
+
+    def train_step(state: TrainState, batch: DeviceBatch):
+        terms, gradient = mean_gradient(state.params, state.step, batch)
+        return apply_gradient(state, gradient, metrics_of(terms, loss), optimizer)
+
+    return train_step
+
+
+def make_gradient(
+    model: CaptioningModel,
+    loss: LossConfig,
+    *,
+    seed: int,
+    accumulate: int,
+    augment: Augmentation = lambda batch, rng: batch,
+) -> Callable[[PyTree, jax.Array, DeviceBatch], tuple[Metrics, PyTree]]:
+    """Build `gradient(params, step, batch)`, to be mapped over the axis `AXIS`.
+
+    It returns the sums of the loss terms over the tokens of all devices, and the gradient of the
+    mean loss per real token. If a batch has 'packed_position', only real tokens are computed;
+    otherwise all padded positions are.
+
+    Args:
+      model: the network.
+      loss: weights and variants of the loss.
       seed: of dropout, together with the step and the device.
-      accumulate: micro-batches whose gradients are summed before the update.
+      accumulate: micro-batches whose gradients are summed.
       augment: changes features at random, see `make_augmentation`.
     """
 
-    def train_step(state: TrainState, batch: DeviceBatch):
+    def mean_gradient(params: PyTree, step: jax.Array, batch: DeviceBatch):
         # By step and device, not by split keys in the state: a resumed run needs no saved keys.
-        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        rng = jax.random.fold_in(jax.random.key(seed), step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
         # Micro-batches fold in the numbers before this one.
         batch = augment(batch, jax.random.fold_in(rng, accumulate))
@@ -83,12 +107,9 @@ def make_train_step(
             return total / num_tokens, terms
 
         # One sum over devices for gradient and terms: each call costs a round trip of the network.
-        local = _accumulated_gradient(mean_objective, state.params, batch, rng, accumulate)
-        terms, gradient = over_devices(local)
-        metrics = _metrics(terms, loss) | {'grad_norm': optax.tree.norm(gradient)}
-        return _update(state, gradient, metrics, optimizer), metrics
+        return over_devices(_accumulated_gradient(mean_objective, params, batch, rng, accumulate))
 
-    return train_step
+    return mean_gradient
 
 
 def make_eval_step(
@@ -158,14 +179,25 @@ def _accumulated_gradient(objective_fn, params, batch, rng, accumulate):
     return jax.lax.scan(add_part, zeros, (jnp.arange(accumulate), parts))[0]
 
 
-def _metrics(terms, loss):
+def metrics_of(terms: Metrics, loss: LossConfig) -> Metrics:
+    """Turn sums over tokens into the metrics of a step: means, and the number of tokens."""
     # A batch of padding clips only has no tokens, and a loss of zero.
     means = mean_terms(terms | {'tokens': jnp.maximum(terms['tokens'], 1)}, loss)
     return means | {'tokens': terms['tokens']}
 
 
-def _update(state, gradient, metrics, optimizer):
-    """Apply the gradient, unless this or an earlier loss was not finite."""
+def apply_gradient(
+    state: TrainState,
+    gradient: PyTree,
+    metrics: Metrics,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Metrics]:
+    """Update the parameters, unless this or an earlier loss was not finite.
+
+    Returns:
+      The new state, and the metrics with 'grad_norm'.
+    """
+    metrics = metrics | {'grad_norm': optax.tree.norm(gradient)}
     finite = state.finite & jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
 
     def updated():
@@ -175,8 +207,10 @@ def _update(state, gradient, metrics, optimizer):
 
     if is_for_cpu():
         # A branch: to select between two trees, XLA for CPUs first copies the whole state.
-        return jax.lax.cond(finite, updated, lambda: state.replace(finite=finite))
+        return jax.lax.cond(
+            finite, updated, lambda: dataclasses.replace(state, finite=finite)
+        ), metrics
     # A selection: accelerators fuse it with the update, and a branch would keep the update from
     # being fused with the gradient.
-    kept = state.replace(finite=finite)
-    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept)
+    kept = dataclasses.replace(state, finite=finite)
+    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), updated(), kept), metrics

@@ -90,12 +90,14 @@ class Service:
 
     def __init__(self, module: ModuleType, config: Config, path: str):
         self._module = module
-        path = path if '://' in path else str(Path(path).absolute())
+        is_local = '://' not in path
+        path = str(Path(path).absolute()) if is_local else path
         name = path.rpartition('/')[2]
         options: dict[str, Any] = {'name': name, 'config': config.flat(), 'resume': 'allow'}
         if module.__name__ == 'wandb':
             # Names need not be unique there. The path is, and a resumed run has the same.
             options['id'] = f'{name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}'
+            options['dir'] = path if is_local else None  # of its files, by default the current one
         module.init(project=os.environ.get('WANDB_PROJECT', _PROJECT), **options)
 
     def log(self, record: Mapping[str, Any]) -> None:

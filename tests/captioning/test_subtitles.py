@@ -11,6 +11,7 @@ from stg_jax.captioning.subtitles import (
     timestamp,
     to_srt,
     to_vtt,
+    without_text,
     write_subtitles,
 )
 from stg_jax.errors import UserError
@@ -88,3 +89,11 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='--subtitles'):
         write_subtitles(tmp_path / 'file' / 'a.captions', CUES)
+
+
+def test_only_videos_without_a_text_beside_them_are_left(tmp_path):
+    one, two = (tmp_path / name for name in ('one.mp4', 'two.mp4'))
+    one.with_suffix('.txt').write_text('written by a person')
+    assert without_text([one, two]) == [two]
+    with pytest.raises(UserError, match=r'two\.avi and .*two\.mp4 would share .*two\.txt'):
+        without_text([two, two.with_suffix('.avi')])

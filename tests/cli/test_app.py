@@ -48,7 +48,7 @@ def test_a_number_is_a_number(command, name, value):
 @pytest.mark.parametrize(
     ('typed', 'meant'),
     [
-        ('work-dir=x', 'Did you mean: work_dir'),
+        ('work-dir=x', 'no flag --work-dir: did you mean --work_dir? see --help'),
         ('config.optim.rl=1', 'no key optim.rl: did you mean --config.optim.lr?'),
         ('config.lr=1', 'no key lr: did you mean --config.optim.lr?'),
         ('config.modl.width=1', 'no key modl.width: did you mean --config.model.width?'),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stg_jax.api import train
+from stg_jax.cli import program
 from stg_jax.cluster.local_pod import Pod, free_port
 from stg_jax.data.batches import stream_clips
 from stg_jax.data.captions import read_captions
@@ -259,3 +260,11 @@ def test_a_host_that_a_signal_ends_does_not_wait_for_the_others():
         for process in (first, second):
             process.kill()
             process.wait()
+
+
+def test_a_pod_runs_a_script_or_a_command_of_the_package():
+    for typed in (['train', '--x'], ['stg', 'train', '--x']):
+        (command,) = Pod(typed, 1, 1).commands(9)
+        assert command[:5] == [*program.command('train'), '--x']
+    (command,) = Pod(['my.py', '--x'], 1, 1).commands(9)
+    assert command[:4] == [sys.executable, 'my.py', '--x', '--multihost']

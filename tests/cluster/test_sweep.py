@@ -37,6 +37,33 @@ def test_every_combination_with_every_seed():
     assert alone.name == 'base/seed-0'
 
 
+def test_each_seed_takes_the_next_fold(tmp_path):
+    for fold in range(2):
+        (tmp_path / f'fold-{fold}').mkdir()
+    folds = sweep.find_folds(str(tmp_path), 4, 'val', {})
+    runs = make_runs(epath.Path('out'), {'optim.lr': ['1', '2']}, 4, 7, folds)
+    taken = {run.workdir.name: run.flags[-1] for run in runs}
+    assert taken == {
+        f'seed-{7 + n}': f'--config.data.dir={tmp_path}/fold-{n % 2}' for n in range(4)
+    }
+
+
+@pytest.mark.parametrize(
+    ('number', 'options', 'part'),
+    [
+        (0, (4, 'val', {}), 'holds no folds'),
+        (2, (4, 'test', {}), 'leave out --split'),
+        (2, (4, 'val', {'data.dir': ['a']}), 'set data.dir'),
+        (2, (3, 'val', {}), 'a multiple of the 2 folds'),
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(tmp_path, number, options, part):
+    for fold in range(number):
+        (tmp_path / f'fold-{fold}').mkdir()
+    with pytest.raises(UserError, match=part):
+        sweep.find_folds(str(tmp_path), *options)
+
+
 def test_folders_hold_values_of_any_kind():
     (run,) = make_runs(epath.Path('out'), {'data.dir': ['../my data/é']}, 1, 0)
     assert run.workdir == epath.Path('out') / 'data.dir=.._my_data__' / 'seed-0'
@@ -251,7 +278,7 @@ def test_settings_are_not_chosen_on_test(tmp_path):
     head, _, first, second, _, made_with = finished.stdout.splitlines()
     assert head == '| system | seeds | CIDEr on val | CIDEr |'
     # The best on validation comes first, whatever the test says.
-    assert first.endswith('scene | 1 | 20.00 | 7.00 |')
-    assert second.endswith('full | 1 | 10.00 | 9.00 |')
+    assert first.endswith('scene | 1 | 20.00 | 7.00 (7.0 to 7.0) |')
+    assert second.endswith('full | 1 | 10.00 | 9.00 (9.0 to 9.0) |')
     assert made_with.startswith('Made with 1 clips, 1 references, tokens: words')
     assert (tmp_path / 'scores.md').read_text() == finished.stdout

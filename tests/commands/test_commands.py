@@ -124,9 +124,11 @@ def test_an_empty_video_is_named_and_the_others_are_captioned(tmp_path):
     for written in ('page.html', 'figure.svg', f'{video.stem}.captions.srt and .vtt'):
         assert f'wrote {tmp_path / written}\n' in finished.stderr
     # As on a terminal.
-    options = [f'--workdir={tmp_path / "run"}', '--nojson', '--num_captions=2']
+    options = [f'--workdir={tmp_path / "run"}', '--nojson', '--num_captions=2', '--txt']
     printed = fake_run.run('caption', video, *options).stdout.splitlines()
     assert [line.partition(': ')[0] for line in printed] == [str(video)] * 2
+    assert f'{video}: {video.with_suffix(".txt").read_text()}' == f'{printed[0]}\n'
+    assert 'skipped 1 videos' in fake_run.run('caption', video, *options).stderr
 
 
 @pytest.mark.parametrize('name', ['train', 'evaluate', 'caption', 'prepare'])

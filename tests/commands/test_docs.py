@@ -21,8 +21,10 @@ NOTATION = re.compile(r'\.\.\.|[(|)\[\]]')
 
 
 def code_of(text):
-    """Yield every line of code of a page, with continued lines joined."""
+    """Yield every line of code of a page but Python, with continued lines joined."""
     for number, part in enumerate(text.split('```')):
+        if number % 2 and part.startswith('python\n'):
+            continue
         if number % 2:
             yield from re.sub(r'\\\n\s*', ' ', part).splitlines()
         else:
@@ -32,6 +34,8 @@ def code_of(text):
 def commands_of(text):
     """Yield the script and the arguments of every command line of a page."""
     for line in code_of(text):
+        if found := re.match(r'(?:\$ )?stg ([a-z].*)', line.strip()):
+            yield ['stg', *shlex.split(NOTATION.sub(' ', found[1]), comments=True)]
         _, python, call = line.partition('python ')
         call = re.sub(r'^-m (stg_jax\S+)', lambda found: found[1].replace('.', '/') + '.py', call)
         if python and re.match('(launch|stg_jax)/', call):
@@ -48,7 +52,9 @@ COMMANDS = sorted(
 
 def test_command_lines_are_found():
     page = '```\n$ python launch/x.py \\\n  a "b c" -- launch/y.py # d\n```\n`python -m stg_jax.z`'
+    page += '\n```\nstg x --y z   # w\n```\n'
     expected = [['launch/x.py', 'a', 'b c'], ['launch/y.py'], ['stg_jax/z.py']]
+    expected += [['stg', 'x', '--y', 'z']]
     assert list(commands_of(page)) == expected
     assert len(COMMANDS) > 20
 
@@ -56,6 +62,10 @@ def test_command_lines_are_found():
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
 def test_a_documented_command_line_is_understood(command):
     page, script, *args = command
+    if script == 'stg':
+        parsed = fake_run.parse('stg', *args)
+        assert parsed.returncode == 0, parsed.stderr
+        return
     for word in (script, *re.findall(r'(?:configs|launch)/\w+\.py', ' '.join(args))):
         assert (fake_run.ROOT / word).is_file(), f'{page} names {word}'
     if script.startswith('launch/'):

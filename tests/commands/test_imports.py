@@ -26,6 +26,10 @@ MAY_IMPORT = {
     'explain': {'ops', 'decode', 'run', 'model', 'datasets', 'data'},
     'visualize': {'explain', 'run'},
     'captioning': {'visualize', 'explain', 'extract', 'decode', 'datasets', 'data'},
+    'serve': {
+        *('captioning', 'visualize', 'explain', 'extract', 'feature_files', 'decode', 'run'),
+        'data',
+    },
     'prepare': {'extract', 'feature_files', 'datasets', 'data', 'cli'},
     'benchmark': {
         *('prepare', 'extract', 'train', 'decode', 'run', 'parallel', 'model', 'ops', 'datasets'),
@@ -38,6 +42,7 @@ MAY_IMPORT = {
     'commands': {
         *('configs', 'cli', 'cluster', 'benchmark', 'prepare', 'train', 'evaluate', 'captioning'),
         *('visualize', 'explain', 'extract', 'decode', 'run', 'parallel', 'datasets', 'data'),
+        'serve',
         'share',
     },
     'launch': {'commands'},

@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 POD, GKE = ROOT / 'launch/tpu_pod/run.sh', ROOT / 'launch/gke/run.sh'
 SLURM = ROOT / 'launch/slurm/train.sbatch'
-RANGES = ROOT / '.ci' / 'ranges'
+RANGES, WHEEL = ROOT / '.ci' / 'ranges', ROOT / '.ci' / 'wheel'
 ON_POD = ['--name=slice', '--zone=zone-a', '--type=v5litepod-16', '--repo=https://example.org/r']
 ON_GKE = ['--name=run1', '--image=host/a:b', '--accelerator=tpu-v5-lite-podslice']
 ON_GKE += ['--topology=4x4', '--hosts=4', '--chips=4']
@@ -37,7 +37,7 @@ def commands(done):
 
 
 @pytest.mark.parametrize(
-    'script', [POD, GKE, SLURM, RANGES], ids=lambda path: str(path.relative_to(ROOT))
+    'script', [POD, GKE, SLURM, RANGES, WHEEL], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_bash_can_read_it(script):
     subprocess.run(['bash', '-n', script], check=True)

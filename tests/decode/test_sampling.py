@@ -12,7 +12,7 @@ from tests.fakes.fake_network import fake_batch, talkative_network
 from tests.fakes.history_model import WORDS, HistoryModel, greedy, words_of
 
 
-def draw(model, num_samples, *, seed=0, temperature=1.0, alpha=0.6):
+def draw(model, num_samples, *, seed=0, temperature=1.0, alpha=0.6, clip_B=None):
     return sample(
         model.logits_fn,
         model.cache(num_samples),
@@ -22,6 +22,7 @@ def draw(model, num_samples, *, seed=0, temperature=1.0, alpha=0.6):
         max_words=model.max_words,
         temperature=temperature,
         length_penalty=alpha,
+        clip_B=clip_B,
     )
 
 
@@ -65,6 +66,18 @@ def test_the_seed_decides_and_the_batch_does_not():
     np.testing.assert_array_equal(first.token_BKL, draw(model, 8, seed=5).token_BKL)
     assert (first.token_BKL != draw(model, 8, seed=6).token_BKL).any()
     np.testing.assert_array_equal(first.token_BKL[1:2], draw(alone, 8, seed=5).token_BKL)
+
+
+def test_numbered_clips_are_drawn_from_independently_wherever_they_are():
+    model, alone = HistoryModel(3, 3), HistoryModel(3, 3)
+    model.table_BXV[:] = model.table_BXV[:1]  # three times the same clip
+    alone.table_BXV = model.table_BXV[:1]
+    assert len({words.tobytes() for words in np.asarray(draw(model, 8).token_BKL)}) == 1
+    found = np.asarray(draw(model, 8, clip_B=jnp.array([4, 9, 4])).token_BKL)
+    np.testing.assert_array_equal(found[0], found[2])
+    assert (found[0] != found[1]).any()
+    found_alone = draw(alone, 8, clip_B=jnp.array([9])).token_BKL
+    np.testing.assert_array_equal(found[1:2], found_alone)
 
 
 def test_the_real_network_samples_through_the_same_cache_as_it_searches():

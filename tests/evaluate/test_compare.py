@@ -8,7 +8,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 
 from stg_jax.errors import UserError
 from stg_jax.evaluate import java
-from stg_jax.evaluate.compare.bootstrap import paired_bootstrap
+from stg_jax.evaluate.compare.bootstrap import intervals, paired_bootstrap
 from stg_jax.evaluate.compare.systems import System, check_alike, load_system
 from stg_jax.evaluate.compare.tables import difference_table, scores_table
 from stg_jax.evaluate.metrics import score
@@ -82,17 +82,22 @@ def test_a_real_difference_is_found_and_none_is_not(systems):
         assert found[name].value == pytest.approx(gap)
         assert 0 < found[name].low < gap < found[name].high
         assert found[name].p < 0.01
-    backwards = paired_bootstrap(better, poor, rounds=1000, seed=0)
-    assert backwards['CIDEr'].low == pytest.approx(-found['CIDEr'].high)
+    one, another = (System(each.name, each.results[:1]) for each in systems)
+    ahead = paired_bootstrap(one, another, rounds=1000, seed=0)['CIDEr']
+    back = paired_bootstrap(another, one, rounds=1000, seed=0)['CIDEr']
+    assert (back.low, back.high) == pytest.approx((-ahead.high, -ahead.low))
+    same = paired_bootstrap(poor, poor, rounds=200, seed=0)['CIDEr']
+    # Seeds are drawn for each by itself, as if the same system had been trained twice.
+    assert same.value == 0 and same.low < 0 < same.high and same.p > 0.5
+    poor = System('one seed', poor.results[:1])
     same = paired_bootstrap(poor, poor, rounds=200, seed=0)['CIDEr']
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
 def test_the_interval_is_that_of_the_mean_of_differences(systems):
-    poor, better = systems
+    poor, better = (System(each.name, each.results[:1]) for each in systems)
     gap_C = [
-        np.mean([b['per_clip'][clip]['CIDEr'] for b in better.results])
-        - np.mean([a['per_clip'][clip]['CIDEr'] for a in poor.results])
+        better.results[0]['per_clip'][clip]['CIDEr'] - poor.results[0]['per_clip'][clip]['CIDEr']
         for clip in poor.clips
     ]
     found = paired_bootstrap(poor, better, rounds=4000, seed=1)['CIDEr']
@@ -100,9 +105,65 @@ def test_the_interval_is_that_of_the_mean_of_differences(systems):
     assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
 
 
+def system_of(score_SC):
+    """Return a system with these scores of seeds and clips."""
+    return System(
+        'made up',
+        [
+            {
+                'metrics': {'CIDEr': np.mean(score_C)},
+                'per_clip': {str(c): {'CIDEr': x} for c, x in enumerate(score_C)},
+                'counts': {},
+            }
+            for score_C in score_SC
+        ],
+    )
+
+
+def test_runs_of_disjoint_clips_are_pooled_as_folds_of_all(results, tmp_path):
+    whole, again = results[0]
+
+    def part(result, start):
+        chosen = list(result['per_clip'])[start::2]
+
+        def pick(table):
+            return {clip: table[clip] for clip in chosen}
+
+        counts = {name: pick(table) for name, table in result['counts'].items()}
+        return {**result, 'per_clip': pick(result['per_clip']), 'counts': counts}
+
+    folds = [part(whole, 0), part(whole, 1), part(again, 0), part(again, 1)]
+    pooled = load_system(str(write_seeds(tmp_path / 'folds', folds)), 'test')
+    expected = System('whole', results[0])
+    assert pooled.clips == expected.clips
+    for name in ('BLEU-4', 'ROUGE-L', 'CIDEr'):
+        np.testing.assert_allclose(pooled.corpus(name), expected.corpus(name), rtol=1e-9)
+    # Only one run of the second fold: there is no second run of all clips.
+    with pytest.raises(UserError, match='different clips'):
+        load_system(str(write_seeds(tmp_path / 'odd', folds[:3])), 'test')
+
+
+@pytest.mark.parametrize(('of_seeds', 'of_clips'), [(5.0, 0.0), (0.0, 30.0), (5.0, 30.0)])
+def test_an_interval_covers_other_clips_and_other_seeds(of_seeds, of_clips):
+    seed_S1 = of_seeds * np.array([[-1.2], [0.3], [-0.4], [1.5], [-0.2]])
+    clip_C = of_clips * np.random.default_rng(0).normal(size=100)
+    (low, high) = intervals(system_of(50 + seed_S1 + clip_C), rounds=8000, seed=0)['CIDEr']
+    variance = seed_S1.var(ddof=1) / 5 + clip_C.var() / 100
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.06)
+
+
+def test_a_difference_within_the_spread_of_seeds_is_none():
+    clips = np.random.default_rng(0).normal(size=(1, 1000))
+    seeds = np.array([[-6.0], [5.0], [-4.0], [6.0], [0.0]])
+    base, other = system_of(50 + clips + seeds), system_of(53 + clips + seeds)
+    found = paired_bootstrap(base, other, rounds=1000, seed=0)['CIDEr']
+    assert found.value == pytest.approx(3)
+    assert found.low < 0 < found.high and found.p > 0.1
+
+
 def test_tables_are_markdown(systems):
     poor, better = systems
-    text = scores_table([poor, System('a|b', better.results[:1])])
+    text = scores_table([poor, System('a|b', better.results[:1])], rounds=100, seed=0)
     assert text.splitlines()[0].startswith('| system | seeds | BLEU-1 |')
     assert r'a\|b' in text
     scores = poor.corpus('CIDEr')
@@ -193,13 +254,14 @@ def test_seeds_that_were_decoded_differently_are_no_system(results, tmp_path, ch
 
 
 def test_systems_that_were_decoded_differently_are_compared_with_a_notice(results, tmp_path):
-    greedy = {'beam_size': 1, 'average': 3}
+    greedy = {'beam_size': 1, 'average': 3, 'objective': 'scst'}
     first = write_seeds(tmp_path / 'a', [each | DECODED for each in results[0]])
     second = write_seeds(tmp_path / 'b', [each | DECODED | greedy for each in results[1]])
     finished = fake_run.run('compare', first, second, '--rounds=100')
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[0] == (
-        'Decoded differently: beam size (5 and 1), averaged checkpoints (1 and 3).'
+        'Trained or decoded differently: objective (xe and scst), beam size (5 and 1), '
+        'averaged checkpoints (1 and 3).'
     )
     alike = fake_run.run('compare', first, first, '--rounds=100')
     assert alike.stdout.startswith('| metric |')

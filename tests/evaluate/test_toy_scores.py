@@ -43,10 +43,10 @@ def test_other_data_have_no_such_scores(run):
 
 
 def test_the_probe_learns_what_is_linear_in_the_features(run):
-    train = probe_scores(run, 'train')
+    train = probe_scores(run, run, 'train')
     assert 'everything right' not in train and 'object right' not in train
     assert train['colors right'] > 80 and train['event right'] > 80
-    test = probe_scores(run, 'test')
+    test = probe_scores(run, run, 'test')
     assert all(0 <= value <= 100 for value in test.values())
 
 

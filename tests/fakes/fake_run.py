@@ -151,11 +151,11 @@ def forks():
 
 
 def _run_script(name, args, outputs):
-    """Do in this process what `python launch/NAME.py ARGS` does in a new one."""
+    """Do in this process what `python launch/NAME.py ARGS`, or `stg ARGS`, does in a new one."""
     for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(ROOT)
-    script = f'launch/{name}.py'
+    script = 'stg_jax/__main__.py' if name == 'stg' else f'launch/{name}.py'
     sys.argv = [script, *args]
     runpy.run_path(script, run_name='__main__')
 

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 import signal
 import subprocess
@@ -12,31 +11,15 @@ from stg_jax.api import train
 from stg_jax.data.records import write_data_folder
 from stg_jax.decode.captioner import Captioner
 from stg_jax.errors import UserError
-from stg_jax.run.build import build_model, param_shapes
-from stg_jax.run.checkpoint import Checkpoints, restore_params
-from stg_jax.run.folder import RunFolder
+from stg_jax.run.checkpoint import Checkpoints
 from stg_jax.train.stop import JointStop
 from tests.fakes import fake_data, fake_run
+from tests.fakes.finished_run import assert_same, final_params, log
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     return fake_data.fake_data_folder(tmp_path_factory.mktemp('data'), train=13)
-
-
-def final_params(workdir):
-    run = RunFolder.open(workdir)
-    shapes = param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
-    return restore_params(run.checkpoints, shapes, 'latest')
-
-
-def assert_same(left, right):
-    assert left[1] == right[1], 'the runs ended at different steps'
-    jax.tree.map(np.testing.assert_array_equal, left[0], right[0])
-
-
-def log(workdir):
-    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
 def without_objects(clip):

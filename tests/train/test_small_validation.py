@@ -145,3 +145,16 @@ def test_an_empty_caption_is_explained(own, tmp_path):
     assert '1 of 1 captions are empty' in done.stderr
     assert 'step 99, the best on validation: loss 0.000' in done.stderr
     assert '--checkpoint=latest' in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_selects_the_last_epoch_deploys_it_whatever_validation_says(tmp_path):
+    data = fake_data.fake_data_folder(tmp_path / 'data')
+    config = config_for(data, train__select='last', train__epochs=3, optim__lr=0.3)
+    assert train(config, tmp_path / 'run')
+    records = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+    losses = {r['step']: r['val_loss'] for r in map(json.loads, records) if 'val_loss' in r}
+    assert min(losses, key=losses.get) != max(losses), 'the last epoch must not be the best'
+    captioner = Captioner.load(tmp_path / 'run')
+    assert captioner.step == max(losses)
+    assert captioner.why.endswith('the latest: validation did not select')

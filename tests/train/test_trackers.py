@@ -72,7 +72,7 @@ def test_a_resumed_run_is_the_same_run_of_wandb_and_another_folder_is_not(monkey
             open_trackers(run, stack)
     first, again, other = (call[1] for call in module.calls if call[0] == 'init')
     assert first['id'] == again['id'] != other['id']
-    assert first['resume'] == 'allow'
+    assert first['resume'] == 'allow' and first['dir'] == str(tmp_path / 'a/run')
 
 
 def test_a_service_that_is_not_installed_is_one_sentence(track, monkeypatch):

@@ -1,7 +1,7 @@
 """Stored scores of the systems to compare, each trained with one seed or several."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,22 +30,37 @@ class System:
 
     @property
     def clips(self) -> list[str]:
-        """Ids of the clips."""
-        return list(self.results[0]['per_clip'])
+        """Ids of the clips, sorted: those of two systems are drawn together."""
+        return sorted(self.results[0]['per_clip'])
 
     def corpus(self, metric: str) -> np.ndarray:
         """Scores of the seeds in a metric."""
         return np.array([result['metrics'][metric] for result in self.results])
 
-    def resampled(self, weight_YC: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute each metric on Y samples of the clips, as the mean over seeds, in percent.
+    def resampled(
+        self, weight_YC: np.ndarray, weight_YS: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Compute each metric on Y samples of the clips and seeds, in percent.
 
         Args:
           weight_YC: the number of times that each of the C clips is in each sample.
+          weight_YS: the same of the S seeds; by default each of them once.
         """
-        # The same clips for all seeds: the spread over seeds is reported separately.
         per_seed = [_resampled(result, self.clips, weight_YC) for result in self.results]
-        return {name: np.mean([each[name] for each in per_seed], axis=0) for name in per_seed[0]}
+        return {
+            name: _mean_over_seeds(np.array([each[name] for each in per_seed]), weight_YS)
+            for name in per_seed[0]
+        }
+
+
+def _mean_over_seeds(score_SY: np.ndarray, weight_YS: np.ndarray | None) -> np.ndarray:
+    mean_Y, num_seeds = score_SY.mean(0), len(score_SY)
+    if weight_YS is None or num_seeds == 1:
+        return mean_Y
+    drawn_Y = np.einsum('SY,YS->Y', score_SY, weight_YS) / num_seeds
+    # Draws from n seeds vary by (n - 1) / n of what n new ones would: with five seeds an interval
+    # would be a tenth too narrow.
+    return mean_Y + (drawn_Y - mean_Y) * np.sqrt(num_seeds / (num_seeds - 1))
 
 
 def load_system(path: str, split: str) -> System:
@@ -67,16 +82,58 @@ def load_system(path: str, split: str) -> System:
             )
     else:
         files = [found]
-    system = System(path.rstrip('/'), [_read(file) for file in files])
-    # Scores of different clips or tokens must not be averaged over seeds.
-    for result, file in zip(system.results, files, strict=True):
-        check_alike(system.results[0], result, str(files[0]), str(file))
-        if differs := decoded_differently(system.results[0], result):
+    results = [_read(file) for file in files]
+    for result, file in zip(results, files, strict=True):
+        if differs := decoded_differently(results[0], result):
             raise UserError(
                 f'{files[0]} and {file} are seeds of one system, but differ in '
                 f'{", ".join(differs)}: evaluate all of its seeds alike'
             )
+    system = System(path.rstrip('/'), _pooled(results))
+    # Scores of different clips or tokens must not be averaged over seeds.
+    for result, file in zip(system.results, files, strict=False):
+        check_alike(system.results[0], result, str(files[0]), str(file))
     return system
+
+
+def _pooled(results: Sequence[Mapping]) -> Sequence[Mapping]:
+    """Join results of disjoint clips, as of the folds of a cross-validation, to one of all clips.
+
+    With several results of each fold, the first ones of all folds make up one, and so on. Other
+    results are returned as they are.
+    """
+    of_clips: dict[frozenset, list[Mapping]] = {}
+    for result in results:
+        of_clips.setdefault(frozenset(result['per_clip']), []).append(result)
+    are_disjoint = len(frozenset().union(*of_clips)) == sum(map(len, of_clips))
+    if not are_disjoint or len(set(map(len, of_clips.values()))) > 1:
+        return results
+    return [_joined(parts) for parts in zip(*of_clips.values(), strict=True)]
+
+
+def _joined(parts: Sequence[Mapping]) -> Mapping:
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    for other in parts[1:]:
+        _refuse_different(_how_scored(first), _how_scored(other), 'a fold', 'another fold')
+    joined = {
+        **first,
+        'per_clip': _union(part['per_clip'] for part in parts),
+        'counts': {
+            name: _union(part['counts'][name] for part in parts) for name in first['counts']
+        },
+        'num_references': sum(part['num_references'] for part in parts),
+    }
+    # Of a corpus that nobody has scored as a whole, what follows from its clips.
+    once_1C = np.ones((1, len(joined['per_clip'])))
+    scores = System('', [joined]).resampled(once_1C)
+    metrics = {name: float(scores[name][0]) for name in first['metrics'] if name in scores}
+    return {**joined, 'metrics': metrics}
+
+
+def _union(tables: Iterable[Mapping]) -> dict[str, Any]:
+    return {key: value for table in tables for key, value in table.items()}
 
 
 def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str) -> None:
@@ -91,17 +148,30 @@ def check_alike(first: Mapping, other: Mapping, first_name: str, other_name: str
             f'{first_name} and {other_name} are of different clips, such as {min(different)!r}: '
             'score both on the same split'
         )
+    ours, theirs = (
+        {'number of references': each['num_references'], **_how_scored(each)}
+        for each in (first, other)
+    )
+    _refuse_different(ours, theirs, first_name, other_name)
+
+
+def _how_scored(result: Mapping) -> dict[str, Any]:
     # Each of these moves scores by more than systems usually differ.
-    for what, of_first, of_other in (
-        ('number of references', first['num_references'], other['num_references']),
-        ('tokenizer', first['versions']['tokenizer'], other['versions']['tokenizer']),
-        ('METEOR', first['versions'].get('meteor'), other['versions'].get('meteor')),
-        ('metrics', list(first['metrics']), list(other['metrics'])),
-    ):
-        if of_first != of_other:
+    return {
+        'tokenizer': result['versions']['tokenizer'],
+        'METEOR': result['versions'].get('meteor'),
+        'metrics': list(result['metrics']),
+    }
+
+
+def _refuse_different(
+    first: Mapping[str, Any], other: Mapping[str, Any], first_name: str, other_name: str
+) -> None:
+    for what in first:
+        if first[what] != other[what]:
             raise UserError(
                 f'{first_name} and {other_name} were scored with another {what} '
-                f'({of_first} and {of_other}): score both again'
+                f'({first[what]} and {other[what]}): score both again'
             )
 
 
@@ -124,6 +194,8 @@ def _how_decoded(result: Mapping) -> dict[str, Any]:
         return {}
     return {
         'split': result['split'],
+        # Scores of self-critical training are reported apart; results of older versions are of xe.
+        'objective': result.get('objective', 'xe'),
         'branch': result['branch'],
         'beam size': result['beam_size'],
         'length penalty': result['length_penalty'],
