@@ -67,7 +67,7 @@ class Captioner:
         """Load a run.
 
         Args:
-          workdir: folder that `launch/train.py` wrote.
+          workdir: folder that `launch/train.py` or `launch/export.py` wrote, or hf://USER/NAME.
           branch: 'scene' (the deployed student, needs no objects), 'object' (the teacher) or
             'joint'; the run's deployed one by default.
           checkpoint: 'best' on validation, 'latest', or a step number.
