@@ -174,7 +174,7 @@ def import_jax2onnx() -> ModuleType:
       UserError: it, or ONNX Runtime, is not installed.
     """
     try:
-        import jax2onnx
+        import jax2onnx  # pyright: ignore[reportMissingImports] - see pyproject.toml
         import onnxruntime  # noqa: F401
     except ImportError:
         raise UserError(
