@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
         toy_clips='train=3800,val=60,test=300',  # variety teaches more than epochs do
         objects=6,
         appearance_dim=219,
-        motion_dim=108,
+        motion_dim=120,
         object_dim=91,
         grid_cells=49,
         grid_dim=52,

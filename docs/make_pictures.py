@@ -28,7 +28,7 @@ _CLIPS, _FRAMES, _OBJECTS, _SIDE = (0, 2, 5), 6, 6, 224
 _SMALL = 128  # pixels of a frame where many are shown
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 80)
 # Test clips whose captions are explained, and the width of the picture in pixels.
-_EXPLAINED, _WIDTH = ('test00001', 'test00012'), 1400
+_EXPLAINED, _WIDTH = ('test00002', 'test00024'), 1400
 
 _SAYS = {
     'object': 'object branch (teacher): objects',

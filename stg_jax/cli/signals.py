@@ -66,12 +66,23 @@ def resend_lost_signals() -> None:
 def _hook(unraisable: Any) -> None:
     number = _signal_of(unraisable.exc_type)
     if number is None:
-        sys.__unraisablehook__(unraisable)
+        if not _is_late_write(unraisable):
+            sys.__unraisablehook__(unraisable)
         return
     # A thread, because the hook itself must return before an exception can be raised.
     timer = threading.Timer(_PAUSE, os.kill, (os.getpid(), number))
     timer.daemon = True
     timer.start()
+
+
+def _is_late_write(unraisable: Any) -> bool:
+    """Whether this is a write of TensorStore that ended after the save that it belongs to.
+
+    When one write fails, as on a full disk, the event loop of all is closed. Each of the others
+    would then print a traceback beside the one sentence about the disk.
+    """
+    is_closed = str(unraisable.exc_value) == 'Event loop is closed'
+    return is_closed and issubclass(unraisable.exc_type, RuntimeError)
 
 
 def _signal_of(exception: type[BaseException]) -> int | None:

@@ -56,8 +56,8 @@ class Explanation:
       links: edges of the object graph.
       relevance_LTN: integrated gradients of the word's log-probability; positive where the object
         speaks for the word, zero for padding.
-      relevance_LTG: the same for the cells of the grid that the student reads, row by row; None if
-        it reads none.
+      relevance_LTG: the same of the word's logit for the cells of the grid that the student reads,
+        row by row; None if it reads none.
       saliency_LT: log-probability that the word loses when the frame is hidden.
       saliency_LTN: the same for each object, if objects are cells of a grid whose mean is all
         that the student knows of the frame; otherwise None.

@@ -82,6 +82,10 @@ def plain_grid(grid_BTGC: jax.Array) -> jax.Array:
 
 def word_log_p(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:
     """Compute the log-probability (..., L) of target words from logits (..., L, V)."""
-    log_p_LV = jax.nn.log_softmax(logits_LV)
-    index_L1 = jnp.broadcast_to(target_L, log_p_LV.shape[:-1])[..., None]
-    return jnp.take_along_axis(log_p_LV, index_L1, -1)[..., 0]
+    return word_logit(jax.nn.log_softmax(logits_LV), target_L)
+
+
+def word_logit(logits_LV: jax.Array, target_L: jax.Array) -> jax.Array:
+    """Select the logit (..., L) of target words from logits (..., L, V)."""
+    index_L1 = jnp.broadcast_to(target_L, logits_LV.shape[:-1])[..., None]
+    return jnp.take_along_axis(logits_LV, index_L1, -1)[..., 0]

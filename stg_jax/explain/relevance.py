@@ -1,5 +1,7 @@
 """How much each object or grid cell speaks for each word: integrated gradients of a branch."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +28,8 @@ def object_relevance(
     length, and overlaps ignore features.
     """
     start = jnp.zeros(batch['object'].shape)
-    found_LTN = _integrated_gradients(
-        model, params, batch, token_L, branch, 'object', start, factor_P
-    )
+    clip = (model, params, batch, token_L, branch)
+    found_LTN = _integrated_gradients(*clip, 'object', start, factor_P, forward.word_log_p)
     return found_LTN * batch['object_mask'][0]
 
 
@@ -40,12 +41,13 @@ def cell_relevance(
     branch: str,
     factor_P: np.ndarray,
 ) -> jax.Array:
-    """Attribute each word's log-probability to the grid cells of one clip, (L - 1, T, G)."""
-    # At the input: behind the first mixing every token has read nine cells, and attention to a
-    # token cannot tell which of them it was for. From plain frames, as docs/notes measured: from
-    # zeros, fewer colours point at their thing; single gradients and hidden cells are far worse.
+    """Attribute each word's logit to the grid cells of one clip, (L - 1, T, G)."""
+    # At the input: a token has read several cells, and attention to it cannot tell which of them
+    # it was for. From plain frames, and of the logit, as docs/notes/explanations_2026-12.md
+    # measured: what else was tried points at the named thing less often.
+    clip = (model, params, batch, token_L, branch)
     start = forward.plain_grid(batch['grid'])
-    return _integrated_gradients(model, params, batch, token_L, branch, 'grid', start, factor_P)
+    return _integrated_gradients(*clip, 'grid', start, factor_P, forward.word_logit)
 
 
 def _integrated_gradients(
@@ -57,8 +59,9 @@ def _integrated_gradients(
     key: str,
     start_BTMC: jax.Array,
     factor_P: np.ndarray,
+    score_fn: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> jax.Array:
-    """Attribute each word's log-probability to M parts of each frame in a feature of one clip.
+    """Attribute a score of each word to M parts of each frame in a feature of one clip.
 
     What a part adds to `start` is multiplied by a factor; the derivative with respect to that
     factor is gradient times input. The result is the mean over P values shared by all factors:
@@ -73,6 +76,7 @@ def _integrated_gradients(
       key: of the feature.
       start_BTMC: the feature where the path begins.
       factor_P: points on the path.
+      score_fn: maps logits (L - 1, V) and words (L - 1,) to the scores (L - 1,).
 
     Returns:
       (L - 1, T, M).
@@ -80,16 +84,16 @@ def _integrated_gradients(
     # Features are stored as float16, in which small gradients would underflow.
     added_BTMC = batch[key].astype(jnp.float32) - start_BTMC
 
-    def log_p(factor_TM: jax.Array) -> jax.Array:
+    def score(factor_TM: jax.Array) -> jax.Array:
         seen = dict(batch) | {key: start_BTMC + added_BTMC * factor_TM[..., None]}
         token_BKL = token_L[None, None, :-1]
         logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch)
-        return forward.word_log_p(logits_BKLV[0, 0], token_L[1:])
+        return score_fn(logits_BKLV[0, 0], token_L[1:])
 
     # jacrev computes the gradients of all L words at once. The P factors follow one another, so
     # that the memory is that of one.
     ones_TM = jnp.ones(added_BTMC.shape[1:3])
     gradient_PLTM = jax.lax.map(
-        lambda factor: jax.jacrev(log_p)(factor * ones_TM), jnp.asarray(factor_P, jnp.float32)
+        lambda factor: jax.jacrev(score)(factor * ones_TM), jnp.asarray(factor_P, jnp.float32)
     )
     return gradient_PLTM.mean(0)

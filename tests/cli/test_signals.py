@@ -69,3 +69,27 @@ def test_other_exceptions_are_printed_as_ever():
         check=True,
     )
     assert 'ValueError: of a finalizer' in ended.stderr
+
+
+LATE_WRITE = """
+from stg_jax.cli import signals
+signals.resend_lost_signals()
+
+class Late:
+    def __del__(self):
+        raise RuntimeError('Event loop is closed')
+
+Late()
+"""
+
+
+def test_writes_that_end_after_a_failed_save_are_not_printed():
+    ended = subprocess.run(
+        [sys.executable, '-c', LATE_WRITE],
+        cwd=fake_run.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ended.stderr == ''

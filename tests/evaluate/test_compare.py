@@ -74,6 +74,29 @@ def test_a_sample_of_clips_scores_as_a_corpus_of_them(systems, references):
     assert found['CIDEr'][0] == pytest.approx(np.mean(cider), rel=1e-9)
 
 
+def test_scores_by_meaning_are_metrics_too(results, tmp_path):
+    rng = np.random.default_rng(0)
+    fields = {
+        'event': 'event right',
+        'all_things': 'all things right',
+        'everything': 'everything right',
+    }
+    judged = {clip: dict.fromkeys(fields, bool(rng.random() < 0.7)) for clip in captions(0)}
+    share = 100 * np.mean([each['event'] for each in judged.values()])
+    result = results[0][0] | {
+        'attributes': dict.fromkeys([*fields.values(), 'subject right'], share),
+        'attributes_per_clip': judged,
+    }
+    path = tmp_path / 'scores.json'
+    path.write_text(json.dumps(result))
+    system = load_system(str(path), 'test')
+    assert system.corpus('event right') == pytest.approx(share)
+    once = system.resampled(np.ones((1, NUM_CLIPS)))
+    assert once['everything right'][0] == pytest.approx(share) and 'subject right' not in once
+    low, high = intervals(system, rounds=200, seed=0)['all things right']
+    assert low < share < high
+
+
 def test_a_real_difference_is_found_and_none_is_not(systems):
     poor, better = systems
     found = paired_bootstrap(poor, better, rounds=1000, seed=0)

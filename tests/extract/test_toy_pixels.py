@@ -211,13 +211,18 @@ def test_only_the_best_regions_are_kept():
 
 def test_motion_has_place_and_direction(tmp_path):
     frames = [picture((RED, 10 + 2 * k, 44, 40 + 2 * k, 68)) for k in range(20)]
-    forward, backward = (
+    videos = {'forward': frames, 'backward': frames[::-1], 'still': frames[:1] * 20}
+    forward, backward, still = (
         PixelExtractor(1, 1).extract(write_video(tmp_path / f'{name}.mp4', each))
-        for name, each in (('forward', frames), ('backward', frames[::-1]))
+        for name, each in videos.items()
     )
-    layout = forward.motion.reshape(GRID, GRID, 3)
+    layout = forward.motion[0, : 3 * GRID**2].reshape(GRID, GRID, 3)
     assert layout[2:4, 1:3, 0].mean() > 0.3
     assert np.abs(layout[[0, 5]]).max() < 0.1
+    # The thing is red, and at rest it has no hue here.
+    hues, at_rest = (motion[0, 3 * GRID**2 :] for motion in (forward.motion, still.motion))
+    assert hues.argmax() == hues_of(picture((RED, 30, 30, 60, 60))).argmax() and hues.max() > 0.3
+    assert not at_rest.any()
     # Two neighbours of a frame are two steps of two pixels apart; the descriptor halves that.
     right, down, speed = forward.object[0, 0, -3:]
     assert right == pytest.approx(2, abs=0.4)
@@ -226,16 +231,17 @@ def test_motion_has_place_and_direction(tmp_path):
     assert backward.object[0, 0, -3] == pytest.approx(-2, abs=0.4)
 
 
-def test_a_frame_has_the_hue_of_its_things_and_grey_has_none():
-    def hues(frame):
-        lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
-        return describe_frame(lab, ground_colour(lab))[3 * GRID**2 :][:HUES]
+def hues_of(frame):
+    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
+    return describe_frame(lab, ground_colour(lab))[3 * GRID**2 :][:HUES]
 
-    red, blue, grey = (hues(picture((c, 30, 30, 60, 60))) for c in (RED, BLUE, (60, 60, 60)))
+
+def test_a_frame_has_the_hue_of_its_things_and_grey_has_none():
+    red, blue, grey = (hues_of(picture((c, 30, 30, 60, 60))) for c in (RED, BLUE, (60, 60, 60)))
     assert red.argmax() != blue.argmax()
     assert red.max() > 0.3
     assert grey.max() < 0.05
-    moved = hues(picture((RED, 50, 70, 80, 100)))
+    moved = hues_of(picture((RED, 50, 70, 80, 100)))
     np.testing.assert_allclose(moved, red, atol=1e-5)
 
 
@@ -245,7 +251,7 @@ def test_a_frame_has_the_hue_of_its_things_and_grey_has_none():
         ({'name': 'imported', 'file': 'features.hdf5'}, "'imported' is none of this project's"),
         ({}, "'None' is none of this project's"),
         ({'name': 'pixels', 'version': 0, 'frames': 4, 'objects': 2}, 'version 0'),
-        ({'name': 'pixels', 'version': 1, 'frames': 4}, "lacks 'objects'"),
+        ({'name': 'pixels', 'version': 2, 'frames': 4}, "lacks 'objects'"),
     ],
 )
 def test_features_of_another_extractor_are_refused(settings, sentence):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from stg_jax.datasets.toy.attributes import SCORES
 from stg_jax.errors import UserError
 from stg_jax.evaluate.summable import BleuCounts, counts_of_clips, meteor_of_counts
 from stg_jax.files import read_json
@@ -213,7 +214,24 @@ def _read(path: epath.Path) -> Mapping[str, Any]:
     # Files of older versions lack the counts that the bootstrap resamples.
     if not found >= (_NEEDED | _EVALUATED if 'checkpoints' in found else _NEEDED):
         raise UserError(f'{path} holds no scores of this version of stg_jax: evaluate it again')
-    return result
+    return _with_meaning(result)
+
+
+def _with_meaning(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add the scores of toy captions by their meaning to the metrics, those that all clips have."""
+    if 'attributes_per_clip' not in result:
+        return result
+    names = {field: SCORES[field] for field in ('event', 'all_things', 'everything')}
+    judged = result['attributes_per_clip']
+    return {
+        **result,
+        'metrics': result['metrics']
+        | {name: result['attributes'][name] for name in names.values()},
+        'per_clip': {
+            clip: scores | {name: 100.0 * judged[clip][field] for field, name in names.items()}
+            for clip, scores in result['per_clip'].items()
+        },
+    }
 
 
 def _remedy(path: epath.Path) -> str:

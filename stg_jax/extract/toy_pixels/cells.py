@@ -9,7 +9,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion, speed_of
+from stg_jax.extract.toy_pixels.descriptors import (
+    GRAIN,
+    HUES,
+    count_hues,
+    describe_motion,
+    speed_of,
+)
 
 # Cells per side.
 SIDE = 7
@@ -19,8 +25,8 @@ DIRECTIONS = 16
 BENDS = (-0.25, -0.05, 0.04, 0.14, 0.3)
 WIDTH = 3 + 2 * HUES + DIRECTIONS + len(BENDS) + 1 + 3
 
-# Distances from the background in 8-bit Lab: grain is below the first, things are above the second.
-_GRAIN, _SOLID = 10, 50
+# Distance from the background in 8-bit Lab beyond which a pixel is surely of a thing.
+_SOLID = 50
 # Slope below which an edge is grain, as a share of full contrast per pixel.
 _FAINT = 0.03
 
@@ -53,7 +59,7 @@ def describe_cells(
     cell = (row[:, None] * SIDE + column).ravel()
     mean = np.stack([cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in lab])
     color = (mean.reshape(num_frames, -1, 3) - ground[:, None]) / 25
-    seen = contrast > _GRAIN
+    seen = contrast > GRAIN
     speed = np.stack(list(map(speed_of, flow, moving)))
     hues, moving_hues = (
         np.stack([_hues(*frame, cell) for frame in zip(lab, weight, strict=True)])

@@ -19,7 +19,7 @@ SILHOUETTE = 8
 
 WIDTHS = {
     'appearance': 3 * GRID**2 + HUES + 3 + HUES * EDGES,
-    'motion': 3 * GRID**2,
+    'motion': 3 * GRID**2 + HUES,
     'object': SILHOUETTE**2 + HUES + 3 + 5 + 4 + 3,
 }
 
@@ -27,6 +27,8 @@ WIDTHS = {
 _NEUTRAL = 128
 # Chroma below which the hue is noise.
 _GREY = 12
+# Distance from the background in 8-bit Lab below which a pixel is grain.
+GRAIN = 10
 # 8-bit levels between two frames that are more than grain.
 _CHANGE = 20
 
@@ -61,6 +63,23 @@ def describe_frame(
     edges = _edge_histogram(pixels[coloured], *edges_of(seen, coloured), len(pixels))
     parts = layout.ravel() / 25, 2 * hues, (ground - _NEUTRAL) / 100, edges
     return np.concatenate(parts).astype(np.float32)
+
+
+def describe_moving_hues(
+    lab: np.ndarray, seen: np.ndarray, flow: np.ndarray, moving: np.ndarray
+) -> np.ndarray:
+    """Compute the amount of each hue in what moves in a frame, by its speed, (HUES,).
+
+    Args:
+      lab: (h, w, 3) uint8.
+      seen: (h, w) bool, pixels that are not background.
+      flow: see `describe_motion`.
+      moving: see `describe_motion`.
+    """
+    weight = (seen * speed_of(flow, moving)).ravel()
+    where = np.flatnonzero(weight)
+    hues = count_hues(lab.reshape(-1, 3)[where], weight[where])
+    return 2.5 * np.sqrt(hues / len(weight))
 
 
 def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> np.ndarray:

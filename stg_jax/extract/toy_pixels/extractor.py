@@ -15,9 +15,11 @@ from stg_jax.data.clip import no_objects
 from stg_jax.extract.base import Extractor, Stages
 from stg_jax.extract.toy_pixels.cells import describe_cells
 from stg_jax.extract.toy_pixels.descriptors import (
+    GRAIN,
     WIDTHS,
     describe_frame,
     describe_motion,
+    describe_moving_hues,
     describe_region,
     moving_pixels,
     optical_flow,
@@ -86,7 +88,7 @@ class PixelExtractor(Extractor):
     """
 
     name = 'pixels'
-    version = 1
+    version = 2
     widths = WIDTHS
 
     def __init__(
@@ -148,7 +150,13 @@ class PixelExtractor(Extractor):
         contrast = distance(now, ground[:, None, None])
         arrays = {
             'appearance': np.stack(list(map(describe_frame, now, ground, contrast))),
-            'motion': np.stack(list(map(describe_motion, flow, moving))),
+            'motion': np.concatenate(
+                [
+                    np.stack(list(map(describe_motion, flow, moving))),
+                    np.stack(list(map(describe_moving_hues, now, contrast > GRAIN, flow, moving))),
+                ],
+                axis=-1,
+            ),
             **self._objects(now, ground, contrast, flow),
         }
         if self._with_grid:
