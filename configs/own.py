@@ -9,4 +9,6 @@ def get_config() -> ConfigDict:
     """Build the config."""
     config = common.get_config()
     config.data.dir = 'data/own'
+    # No published features: as wide as those of the data folder.
+    config.data.appearance_dim = config.data.motion_dim = config.data.object_dim = 0
     return config

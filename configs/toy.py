@@ -10,10 +10,10 @@ def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.update(
         dir='data/toy',
-        toy_clips='train=3800,val=60,test=300',  # variety teaches more than epochs do
+        toy_clips='train=4200,val=60,test=300',  # variety teaches more than epochs do
         objects=6,
         appearance_dim=219,
-        motion_dim=120,
+        motion_dim=108,
         object_dim=91,
         grid_cells=49,
         grid_dim=52,

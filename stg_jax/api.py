@@ -22,10 +22,10 @@ RunPath = str | Path
 def load(
     workdir: RunPath, *, branch: str | None = None, checkpoint: str = 'best', average: int = 1
 ) -> 'VideoCaptioner':
-    """Load a trained run, ready to caption videos and batches of features.
+    """Load a trained run or an exported model, ready to caption videos and batches of features.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run or of the model, or hf://USER/NAME of a model on the hub.
       branch: 'scene' (the student), 'object' (the teacher) or 'joint'; the deployed one by default.
       checkpoint: 'best' on validation, 'latest', or a step number.
       average: number of checkpoints, the best on validation, whose parameters are averaged.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # turn a slip of the keyboard into a sentence instead of an overflow or an endless allocation.
 Count = Annotated[int, (1, 10_000)]
 Width = Annotated[int, (1, 1_000_000)]
+FeatureWidth = Annotated[int, (0, 1_000_000)]  # 0: as wide as those of the data folder
 Layers = Annotated[int, (0, 1_000)]
 Interval = Annotated[int, (0, 1_000_000_000)]  # in steps or epochs; 0 switches it off
 Fraction = Annotated[float, (0.0, 0.999)]
@@ -46,11 +47,11 @@ class DataConfig(_Section):
     toy_clips: str
     frames: Count
     objects: Annotated[int, (1, 1_000)]
-    appearance_dim: Width
-    motion_dim: Width
-    object_dim: Width
+    appearance_dim: FeatureWidth
+    motion_dim: FeatureWidth
+    object_dim: FeatureWidth
     grid_cells: Annotated[int, (0, 10_000)]
-    grid_dim: Annotated[int, (0, 1_000_000)]
+    grid_dim: FeatureWidth
     object_dropout: Fraction
     feature_dropout: Fraction
     feature_noise: Annotated[float, (0.0, 1_000.0)]

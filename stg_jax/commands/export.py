@@ -1,11 +1,16 @@
 """Export a trained run as a folder to hand on: safetensors, config, vocabulary and a model card.
 
     python launch/export.py runs/msvd models/msvd --license apache-2.0
+    python launch/export.py runs/msvd models/msvd --programs stablehlo,onnx --batch_size 8
 
 `stg_jax.load` opens the folder like a run, on any machine; safetensors is read by any framework.
 Paths of this machine and ids of clips are left out, and model files of the extractor are copied.
 The card reports the data, the scores that launch/evaluate.py has written, with their intervals, and
 the limits: read and complete it before you hand the model on.
+
+--programs also writes encoding and beam search as one program, for a fixed number of clips, with
+the weights inside: StableHLO for JAX on any device, ONNX for ONNX Runtime (extra `export`). Each is
+checked to give the captions of the run before it is written.
 """
 
 from pathlib import Path
@@ -23,6 +28,15 @@ _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), l
 _AVERAGE = flags.DEFINE_integer(
     'average', 1, 'Number of checkpoints, the best on validation, whose parameters are averaged.', 1
 )
+_PROGRAMS = flags.DEFINE_list('programs', [], 'Some of stablehlo and onnx.')
+_BRANCH = flags.DEFINE_string(
+    'branch', None, 'scene (the student), object (the teacher) or joint; by default the deployed.'
+)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 1, 'Clips that a program captions at once.', 1)
+_BEAM = flags.DEFINE_integer('beam_size', None, "1 is greedy; by default the run's.", 1)
+
+_OF_PROGRAMS = (_BRANCH, _BATCH_SIZE, _BEAM)
+SECTIONS = {'Programs': (_PROGRAMS, *_OF_PROGRAMS)}
 
 
 def main(args: list[str]) -> None:
@@ -30,12 +44,28 @@ def main(args: list[str]) -> None:
     if len(args) != 2:
         raise UserError('name a run and the folder to write: RUN OUT (see --help)')
     workdir, out = args[0], Path(args[1])
+    for flag in _OF_PROGRAMS:
+        if flag.present and not _PROGRAMS.value:
+            raise UserError(f'--{flag.name} is for programs: pass --programs stablehlo,onnx, too')
     refuse_existing(out)  # before parameters are read
     import stg_jax
     from stg_jax.share.model_folder import export_model
 
-    captioner = stg_jax.load(workdir, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value)
-    export_model(captioner, out, license=_LICENSE.value, average=_AVERAGE.value)
+    captioner = stg_jax.load(
+        workdir, branch=_BRANCH.value, checkpoint=_CHECKPOINT.value, average=_AVERAGE.value
+    )
+    options = {
+        'forms': _PROGRAMS.value,
+        'batch_size': _BATCH_SIZE.value,
+        'beam_size': _BEAM.value,
+    }
+    export_model(
+        captioner,
+        out,
+        license=_LICENSE.value,
+        average=_AVERAGE.value,
+        programs=options if _PROGRAMS.value else None,
+    )
     print(f'wrote {out}: {captioner.why}; read and complete {out / "README.md"}')
 
 

@@ -21,6 +21,8 @@ writes nothing.
 Clips without features are left out and counted. Videos that cannot be read are left out and listed
 in OUT/failures.json. The same command resumes an extraction that was stopped.
 
+`backbone DETECTOR.onnx --out ENCODER.onnx` cuts a frame encoder out of a detector.
+
 The source `features` only writes features, as HDF5 or .npy, from --videos or from a data folder.
 The source `folds` divides the train and validation clips of a data folder for a cross-validation;
 launch/sweep.py --folds OUT runs it.
@@ -33,7 +35,7 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,7 @@ from absl import flags
 
 from stg_jax import configs, files
 from stg_jax.cli import app, config_flag, program, signals
-from stg_jax.data.manifest import Manifest, as_flags, overrides
+from stg_jax.data.manifest import Manifest
 from stg_jax.datasets.clip_ids import SCHEMES
 from stg_jax.datasets.registry import DATASETS
 from stg_jax.errors import UserError, first_line
@@ -51,9 +53,10 @@ if TYPE_CHECKING:
     from stg_jax.config import ToyConfig
 
 SOURCES = ('toy', *DATASETS, 'features', 'folds')
+_GRID_NODES = 9  # objects by default where they are cells of a grid, 3 x 3
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
-FIRST_WORDS = (*SOURCES, *_OTHERS)
+FIRST_WORDS = (*SOURCES, *_OTHERS, 'backbone')
 
 _OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the plan, and write nothing.')
@@ -100,15 +103,24 @@ _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of videos named by clip.')
 _EXTRACTOR = flags.DEFINE_string(
     'extractor', 'models', 'models, or pixels: the small descriptors of the toy world.'
 )
-_DETECTOR = flags.DEFINE_string('detector', 'keras:dfine_small_coco', 'keras:PRESET or onnx:FILE.')
+_DETECTOR = flags.DEFINE_string(
+    'detector', None, 'keras:PRESET, of D-FINE by default, or onnx:FILE.'
+)
 _FRAME_ENCODER = flags.DEFINE_string(
-    'frame_encoder', 'keras:resnet_101_imagenet', 'keras:PRESET or onnx:FILE.'
+    'frame_encoder',
+    None,
+    'keras:PRESET, onnx:FILE, lite0 or lite2; by default keras:resnet_101_imagenet, or lite0 for '
+    'videos of your own where the extra lite is installed.',
 )
 _CLIP_ENCODER = flags.DEFINE_string(
     'clip_encoder', 'difference', 'keras:PRESET, or difference: of neighbouring frames.'
 )
 _NODES = flags.DEFINE_enum(
-    'nodes', 'boxes', ['boxes', 'grid'], 'Objects are detected boxes, or cells of a grid.'
+    'nodes',
+    None,
+    ['boxes', 'grid'],
+    'Objects are detected boxes, the default, or cells of a grid, the default with lite0 and lite2 '
+    'unless a detector is named.',
 )
 _OBJECT_FEATURES = flags.DEFINE_enum(
     'object_features', 'roi', ['roi', 'crop'], "Pool the encoder's map, or encode each crop."
@@ -159,10 +171,12 @@ SECTIONS = {
 
 def main(args: list[str]) -> None:
     """Prepare the source named on the command line."""
+    if args[:1] == ['backbone']:
+        return _cut_backbone(args[1:])
     if not args or args[0] not in SOURCES:
         raise UserError(
-            f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR '
-            '(see --help)'
+            f'name a source to prepare: {", ".join(SOURCES)}; or inspect FILE, verify DATA_DIR, '
+            'backbone DETECTOR.onnx (see --help)'
         )
     app.no_arguments(args[1:])
     source = args[0]
@@ -172,21 +186,38 @@ def main(args: list[str]) -> None:
     config = configs.get_config(_config(source))
     out = Path(app.required(_OUT))
     files.refuse_existing(out)
+    models = _choose_models(source)
+    cells = _GRID_NODES if models.get('nodes') == 'grid' else 0
     size = {
         'num_frames': _NUM_FRAMES.value or config.data.frames,
-        'num_objects': _NUM_OBJECTS.value or config.data.objects,
+        'num_objects': _NUM_OBJECTS.value or cells or config.data.objects,
     }
     if source == 'features':
-        return _write_features(out, **size)
+        return _write_features(out, models, **size)
     if source == 'folds':
         return _write_folds(out)
     _refuse(source, *_FEATURES)
     if source == 'toy':
         manifest = _prepare_toy(out, config, **size)
     else:
-        manifest = _prepare_captioned(source, out, **size)
+        manifest = _prepare_captioned(source, out, models, **size)
     if manifest:
-        _report(out, manifest, config.data)
+        from stg_jax.prepare.plan import describe_written
+
+        print(describe_written(out, manifest, config.data, _config(manifest.data_set)))
+        _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
+
+
+def _cut_backbone(paths: list[str]) -> None:
+    """Write a frame encoder that is part of a detector."""
+    from stg_jax.extract.onnx.backbone import cut_backbone
+
+    if len(paths) != 1:
+        raise UserError('name one detector: backbone DETECTOR.onnx --out ENCODER.onnx')
+    out = Path(app.required(_OUT))
+    files.refuse_existing(out)
+    width = cut_backbone(paths[0], out)
+    print(f'Wrote {out}, of {width} channels: pass it as --frame_encoder=onnx:{out}')
 
 
 def _config(source: str) -> str:
@@ -222,7 +253,22 @@ def _world() -> 'ToyConfig':
         ) from None
 
 
-def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
+def _choose_models(source: str) -> dict[str, Any]:
+    """Collect the flags of the models, with defaults for those that are not given."""
+    if not _VIDEOS.value:
+        return {}
+    from stg_jax.extract.pretrained import default_models
+    from stg_jax.extract.registry import extractor_class
+
+    if not extractor_class(_EXTRACTOR.value).options:
+        return {}
+    given = {flag.name: flag.value for flag in _FROM_MODELS}
+    return default_models(given, of_own_videos=source in ('own', 'features'))
+
+
+def _prepare_captioned(
+    source: str, out: Path, models: Mapping[str, Any], **size: int
+) -> Manifest | None:
     from stg_jax.datasets.registry import read_annotations
     from stg_jax.prepare.write import write_data
 
@@ -232,8 +278,10 @@ def _prepare_captioned(source: str, out: Path, **size: int) -> Manifest | None:
     if (_VIDEOS.value is None) == (_APPEARANCE.value is None):
         raise UserError('pass either --videos, or feature files: --appearance (see --help)')
     annotations = read_annotations(source, app.required(_ANNOTATIONS))
-    make_plan = _plan_videos if _VIDEOS.value else _plan_features
-    plan = make_plan(annotations, **size)
+    if _VIDEOS.value:
+        plan = _plan_videos(annotations, models, **size)
+    else:
+        plan = _plan_features(annotations, **size)
     if _DRY_RUN.value:
         print(plan.describe(out, **size))
         _warn_of_few_clips(len(plan.splits.get('val', ())))
@@ -252,7 +300,7 @@ def _runner(extractor: Mapping[str, Any]) -> Any:
     return Runner(workers=workers, beam=beam, work_dir=_WORK_DIR.value)
 
 
-def _write_features(out: Path, **size: int) -> None:
+def _write_features(out: Path, models: Mapping[str, Any], **size: int) -> None:
     """Write features and no data folder."""
     from stg_jax.share.features import features_of_data, features_of_videos
 
@@ -263,7 +311,7 @@ def _write_features(out: Path, **size: int) -> None:
         _refuse('--data', *_FROM_VIDEOS, *_PIPELINE, _NUM_FRAMES, _NUM_OBJECTS, _WORKERS)
         number = features_of_data(_DATA.value, out, _FORMAT.value)
     else:
-        settings = _choose_extractor(**size)
+        settings = _choose_extractor(models, **size)
         videos = app.required(_VIDEOS)
         number = features_of_videos(videos, out, _FORMAT.value, settings, _runner(settings))
     print(f'Wrote {out}: features of {number} clips')
@@ -282,38 +330,29 @@ def _write_folds(out: Path) -> None:
     print(f'Next: {program.spelled(command)}')
 
 
-def _plan_videos(annotations: Any, num_frames: int, num_objects: int) -> Any:
+def _plan_videos(annotations: Any, models: Mapping[str, Any], **size: int) -> Any:
+    from stg_jax.extract.pretrained import models_notes
     from stg_jax.prepare.from_videos import plan_videos
 
     _refuse('--videos', *_FROM_FEATURES)
-    settings = _choose_extractor(num_frames, num_objects)
+    settings = _choose_extractor(models, **size)
     plan = plan_videos(annotations, app.required(_VIDEOS), settings=settings, ids=_IDS.value)
-    return dataclasses.replace(plan, notes=[*plan.notes, *_idle_dtype()])
+    found = models_notes(settings, encoder=_FRAME_ENCODER.present, dtype=_DTYPE.present)
+    return dataclasses.replace(plan, notes=[*plan.notes, *found])
 
 
-def _choose_extractor(num_frames: int, num_objects: int) -> dict[str, Any]:
+def _choose_extractor(
+    models: Mapping[str, Any], num_frames: int, num_objects: int
+) -> dict[str, Any]:
     """Compose the settings of the extractor that the flags name."""
     from stg_jax.extract.registry import extractor_class
 
     kind = extractor_class(_EXTRACTOR.value)
     _refuse(f'--extractor={kind.name}', *(x for x in _FROM_MODELS if x.name not in kind.options))
-    options = {flag.name: flag.value for flag in _FROM_MODELS if flag.name in kind.options}
-    settings = kind.choose(num_frames, num_objects, **options)
+    settings = kind.choose(num_frames, num_objects, **models)
     if _DRY_RUN.value:  # otherwise they are loaded right after the plan
         kind.check(settings)
     return settings
-
-
-def _part_flags() -> list[flags.FlagHolder]:
-    """Return the flags of the models that are used."""
-    detector = [_DETECTOR] if _NODES.value == 'boxes' else []
-    return [*detector, _FRAME_ENCODER, _CLIP_ENCODER]
-
-
-def _idle_dtype() -> Iterator[str]:
-    """Warn if --dtype has no effect: ONNX files compute in the type they were exported with."""
-    if _DTYPE.present and not any(part.value.startswith('keras:') for part in _part_flags()):
-        yield f'--dtype={_DTYPE.value} changes nothing, as no part is keras:PRESET'
 
 
 def _plan_features(annotations: Any, **size: int) -> Any:
@@ -342,28 +381,6 @@ def _refuse_addresses(*paths: flags.FlagHolder) -> None:
                 f'--{flag.name}={flag.value} is not on a file system: mount the bucket, e.g. with '
                 'gcsfuse, and pass the folder where it is mounted'
             )
-
-
-def _report(out: Path, manifest: Manifest, data_config: Any) -> None:
-    """Print what was written, and the command that trains on it."""
-    splits = ', '.join(
-        f'{name} {counts["clips"]} clips with {counts["captions"]} captions'
-        for name, counts in manifest.splits.items()
-    )
-    widths = ', '.join(f'{kind} {width}' for kind, width in manifest.widths.items())
-    print(f'Wrote {out}: {splits}')
-    print(f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}')
-    sizes = ', '.join(f'{kind} {size / 1000:.0f}' for kind, size in manifest.clip_bytes.items())
-    print(f'kB of features a clip: {sizes}')
-    changes = as_flags(overrides(manifest, data_config))
-    config = f'--config configs/{_config(manifest.data_set)}.py'
-    data = f'--config.data.dir={out} {changes}'.rstrip()
-    command = f'python launch/train.py {config} {data} --workdir runs/{manifest.data_set}'
-    print(f'Next: {program.spelled(command)}')
-    if manifest.cells:
-        size = {'grid_cells': manifest.cells, 'grid_dim': manifest.widths['grid']}
-        print(f'To read the grid, add --config.model.scene_tokens=grid {as_flags(size)}')
-    _warn_of_few_clips(manifest.splits.get('val', {'clips': 0})['clips'])
 
 
 def _warn_of_few_clips(num_clips: int) -> None:

@@ -133,14 +133,26 @@ _ENTRIES = {
 
 def overrides(manifest: Manifest, data_config: DataConfig) -> dict[str, int]:
     """Find the entries of `config.data` that must change to read the folder, with new values."""
+
+    def is_stated(kind: str) -> bool:
+        return getattr(data_config, f'{kind}_dim') > 0
+
     stored = {'frames': manifest.frames}
-    stored |= {f'{kind}_dim': manifest.widths[kind] for kind in KINDS}
+    stored |= {f'{kind}_dim': manifest.widths[kind] for kind in KINDS if is_stated(kind)}
     # Fewer objects than are stored are a choice: the best ones are read.
     if data_config.objects > manifest.objects:
         stored['objects'] = manifest.objects
     if data_config.grid_cells:
         stored |= {'grid_cells': manifest.cells, 'grid_dim': manifest.widths.get('grid', 0)}
     return {key: value for key, value in stored.items() if getattr(data_config, key) != value}
+
+
+def unstated(manifest: Manifest, data_config: DataConfig, *, reads_grid: bool) -> dict[str, int]:
+    """Find the widths that `config.data` leaves to the data folder by a 0, with their values."""
+    sizes = {f'{kind}_dim': manifest.widths[kind] for kind in KINDS}
+    if reads_grid and not data_config.grid_cells:
+        sizes |= {'grid_cells': manifest.cells, 'grid_dim': manifest.widths.get('grid', 0)}
+    return {key: value for key, value in sizes.items() if not getattr(data_config, key)}
 
 
 def as_flags(changes: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ comparable and the score of a caption does not depend on the search that found i
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -123,6 +123,7 @@ def beam_search(
     length_penalty: float,
     num_best: int,
     banned: tuple[int, ...] = BANNED,
+    sizes: Sequence[int] | None = None,
 ) -> Hypotheses:
     """Follow the `beam_size` most likely prefixes of each clip and keep its best hypotheses.
 
@@ -146,16 +147,18 @@ def beam_search(
         captions.
       num_best: number of hypotheses returned for each clip, at most K, static.
       banned: ids that are never produced; their probability is not given to other words.
+      sizes: numbers of rows that a step is compiled for, B * K first; `row_counts` by default.
 
     Returns:
       Hypotheses, `num_best` of each clip.
     """
     rules = Rules(max_words, length_penalty, banned)
+    sizes = sizes or row_counts(batch_size, beam_size)
 
     # The cache is never reordered, only written at one position for all rows. On a CPU, reordering
     # it at every step and sorting the whole vocabulary made a search of 128 clips 2.2 times slower.
     def step_fn(state: _State) -> _State:
-        grown, entry_N = _continue(logits_fn, state, rules)
+        grown, entry_N = _continue(logits_fn, state, rules, sizes)
         store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=state.step, axis=0)
         return _select(state, grown, jax.tree.map(store, state.cache, entry_N), rules)
 
@@ -199,7 +202,9 @@ def _first_state(
     )
 
 
-def _continue(logits_fn: LogitsFn, state: _State, rules: Rules) -> tuple[_Continuations, Entry]:
+def _continue(
+    logits_fn: LogitsFn, state: _State, rules: Rules, sizes: Sequence[int]
+) -> tuple[_Continuations, Entry]:
     """Run the model on the live hypotheses, with the smallest number of rows that fits."""
     B, K = state.last_BK.shape
     live_BK = state.live_logp_BK > -jnp.inf
@@ -213,10 +218,9 @@ def _continue(logits_fn: LogitsFn, state: _State, rules: Rules) -> tuple[_Contin
         unread = (0, B * K - count)
         return jax.tree.map(lambda x: jnp.pad(x, [unread] + [(0, 0)] * (x.ndim - 1)), found)
 
-    counts = row_counts(B, K)
     # The number of sizes that the live hypotheses fit into is the index of the smallest one.
-    choice = sum((jnp.sum(live_BK) <= count).astype(jnp.int32) for count in counts[1:])
-    branches = [functools.partial(read, count) for count in counts]
+    choice = sum((jnp.sum(live_BK) <= count).astype(jnp.int32) for count in sizes[1:])
+    branches = [functools.partial(read, count) for count in sizes]
     logp_NC, token_NC, entry_N = jax.lax.switch(choice, branches, state)
     logp_BKC = jnp.where(live_BK[..., None], logp_NC[row_BK], -jnp.inf)
     return _Continuations(logp_BKC, token_NC[row_BK], row_BK), entry_N

@@ -67,7 +67,7 @@ class Captioner:
         """Load a run.
 
         Args:
-          workdir: folder that `launch/train.py` wrote.
+          workdir: folder that `launch/train.py` or `launch/export.py` wrote, or hf://USER/NAME.
           branch: 'scene' (the deployed student, needs no objects), 'object' (the teacher) or
             'joint'; the run's deployed one by default.
           checkpoint: 'best' on validation, 'latest', or a step number.
@@ -183,6 +183,14 @@ class Captioner:
             length_penalty=self.search_options(None, length_penalty)['length_penalty'],
         )
 
+    def input_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the shapes of one clip's features that this branch reads."""
+        shapes = feature_shapes(self.run.config.data)
+        # The student needs no detector at test time; objects are not even sent to the devices.
+        if self.branch == 'scene':
+            shapes = {key: shapes[key] for key in SCENE_KEYS if key in shapes}
+        return shapes
+
     def inputs(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Select the features that this branch reads, and check their shapes and values.
 
@@ -191,10 +199,7 @@ class Captioner:
         """
         # On the devices a wrong shape would end in an error of XLA, NaN in a caption of random
         # words.
-        shapes = feature_shapes(self.run.config.data)
-        # The student needs no detector at test time; objects are not even sent to the devices.
-        if self.branch == 'scene':
-            shapes = {key: shapes[key] for key in SCENE_KEYS if key in shapes}
+        shapes = self.input_shapes()
         for key, wanted in shapes.items():
             if key not in features:
                 raise UserError(f'the features lack {key!r}; branch {self.branch} reads it')

@@ -53,6 +53,7 @@ def make_search(
     beam_size: int,
     length_penalty: float,
     num_best: int = 1,
+    one_size: bool = False,
 ) -> ClipFn:
     """Build `search(params, batch) -> Hypotheses`, a pure function for `jit` or `shard_map`.
 
@@ -62,6 +63,7 @@ def make_search(
       beam_size: 1 decodes greedily.
       length_penalty: see `beam_search`.
       num_best: captions of each clip that are returned, at most `beam_size`.
+      one_size: compute all rows at every step, for compilers that cannot choose between programs.
 
     Raises:
       UserError: the model does not have this branch.
@@ -71,14 +73,16 @@ def make_search(
 
     def search(params: PyTree, batch: Mapping[str, jax.Array]) -> Hypotheses:
         logits_fn, cache = encode_clips(model, params, batch, branch, beam_size)
+        batch_size = batch['appearance'].shape[0]
         return beam_search(
             logits_fn,
             cache,
-            batch_size=batch['appearance'].shape[0],
+            batch_size=batch_size,
             beam_size=beam_size,
             max_words=model.max_words,
             length_penalty=length_penalty,
             num_best=num_best,
+            sizes=[batch_size * beam_size] if one_size else None,
         )
 
     return search

@@ -167,12 +167,13 @@ def _explain_words(model, has_cells, params, batch, token_L):
         logits[name], attention[name] = logits_BKLV[0, 0], weight_BKLT[0, 0]
     clip = (model, params, batch, token_L)
     teacher, student = forward.teacher_of(model), forward.student_of(model)
-    reads_grid = student and model.config.reads_grid
     return {
         'log_p': {name: forward.word_log_p(x_LV, token_L[1:]) for name, x_LV in logits.items()},
         'attention': attention,
         'relevance_LTN': object_relevance(*clip, teacher, PATH) if teacher else None,
-        'relevance_LTG': cell_relevance(*clip, student, PATH) if reads_grid else None,
+        'relevance_LTG': (
+            cell_relevance(*clip, student, PATH) if student and model.config.reads_grid else None
+        ),
         'saliency_LT': frame_saliency(*clip, student) if student else None,
         'saliency_LTN': cell_saliency(*clip, student) if student and has_cells else None,
         'disagreement_L': _divergence(logits) if len(logits) > 1 else None,

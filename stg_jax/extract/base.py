@@ -3,9 +3,10 @@
 import abc
 import contextlib
 import dataclasses
+import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -120,6 +121,26 @@ class ModelOptions:
     min_score: float
 
 
+def run_in_batches(
+    program: Callable[[np.ndarray], Any], pictures: Iterable[np.ndarray], batch_size: int
+) -> list[np.ndarray]:
+    """Run a program on one or more pictures of one shape, `batch_size` at a time.
+
+    The last batch repeats its last picture, so that the program is compiled once and the result for
+    a picture does not depend on the number of pictures.
+
+    Args:
+      program: from a batch of pictures to arrays with one row for each.
+      pictures: arrays of one shape.
+      batch_size: pictures per call.
+    """
+    pictures, parts = iter(pictures), []
+    while group := list(itertools.islice(pictures, batch_size)):
+        batch = np.stack(group + group[-1:] * (batch_size - len(group)))
+        parts.append([np.asarray(array)[: len(group)] for array in program(batch)])
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
 class ModelLibrary:
     """A source of pretrained models, named NAME:MODEL; subclasses override what they have.
 
@@ -130,7 +151,7 @@ class ModelLibrary:
       needs_model: False if NAME is complete without a model.
     """
 
-    example: ClassVar[str]
+    example: str
     needs_model: ClassVar[bool] = True
 
     def detector(self, model: str, options: ModelOptions) -> Detector:

@@ -10,12 +10,14 @@ from stg_jax.errors import UserError
 from stg_jax.extract.base import ClipEncoder, Detector, FrameEncoder, ModelLibrary, ModelOptions
 from stg_jax.extract.frame_difference import DifferenceLibrary
 from stg_jax.extract.keras.library import KerasLibrary
+from stg_jax.extract.lite.encoder import PRESETS, LiteLibrary
 from stg_jax.extract.onnx.library import OnnxLibrary
 
 LIBRARIES: dict[str, ModelLibrary] = {
     'keras': KerasLibrary(),
     'onnx': OnnxLibrary(),
     'difference': DifferenceLibrary(),
+    **{name: LiteLibrary(name) for name in PRESETS},
 }
 
 

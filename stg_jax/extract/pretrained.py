@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +19,7 @@ from stg_jax.extract.base import (
     ModelOptions,
     Stages,
 )
+from stg_jax.extract.lite import encoder as lite
 from stg_jax.extract.roi_align import grid_nodes, pool_to_cells, roi_align
 from stg_jax.extract.video.frames import Video
 
@@ -82,6 +83,47 @@ class Models:
             # A file of the same name with other weights would silently give other features.
             'digests': {name: digest for name, digest in sorted(digests.items()) if digest},
         }
+
+
+def default_models(given: Mapping[str, Any], *, of_own_videos: bool) -> dict[str, Any]:
+    """Fill in the models and the kind of nodes that nobody chose.
+
+    For people's own videos the small encoder is preferred where pip has installed it: together with
+    nodes that are cells of its map, it needs no detector and no download.
+
+    Args:
+      given: attributes of `Models`; 'detector', 'frame_encoder' and 'nodes' may be None.
+      of_own_videos: whether no published data set asks for the usual large models.
+    """
+    detector, frame_encoder, nodes = (given[key] for key in ('detector', 'frame_encoder', 'nodes'))
+    if frame_encoder is None:
+        is_small = of_own_videos and lite.is_installed('lite0')
+        frame_encoder = 'lite0' if is_small else 'keras:resnet_101_imagenet'
+    if nodes is None:
+        nodes = 'grid' if frame_encoder in lite.PRESETS and detector is None else 'boxes'
+    detector = detector or 'keras:dfine_small_coco'
+    return {**given, 'detector': detector, 'frame_encoder': frame_encoder, 'nodes': nodes}
+
+
+def models_notes(settings: Mapping[str, Any], *, encoder: bool, dtype: bool) -> Iterator[str]:
+    """Yield a sentence for a frame encoder that is a new default, and for a dtype without effect.
+
+    Args:
+      settings: of any extractor.
+      encoder: whether the frame encoder was named.
+      dtype: whether the dtype was.
+    """
+    if settings.get('frame_encoder') == 'lite0' and not encoder:
+        yield (
+            'frame encoder lite0, and cells as objects unless a detector is named: the default '
+            'where the extra lite is installed'
+        )
+    # ONNX files compute in the type they were exported with.
+    parts = [settings.get(part, '') for part in ('frame_encoder', 'clip_encoder')]
+    if settings.get('nodes') == 'boxes':
+        parts.append(settings['detector'])
+    if dtype and not any(part.startswith(('keras:', 'lite')) for part in parts):
+        yield f'--dtype={settings["dtype"]} changes nothing, as no part is keras:PRESET or lite0'
 
 
 class FeatureExtractor(Extractor):

@@ -53,11 +53,23 @@ def grid_nodes(map_FhwC: jax.Array | np.ndarray, num_objects: int) -> tuple[jax.
 def pool_to_cells(map_FhwC: np.ndarray, side: int) -> np.ndarray:
     """Average a feature map to at most `side` rows and columns, as many of one as of the other.
 
+    A cell is the mean of all map cells that it touches, as in PyTorch's `adaptive_avg_pool2d`, with
+    which feature files are often made.
+
     Returns:
       (F, G, C) with G = min(side, h, w) ** 2 cells, row by row.
     """
-    side = min(side, *map_FhwC.shape[1:3])
-    return np.asarray(grid_nodes(map_FhwC, side * side)[0])
+    num_frames, height, width, num_channels = map_FhwC.shape
+    side = min(side, height, width)
+    rows = [map_FhwC[:, part].mean(axis=1) for part in _touched(height, side)]
+    band_FswC = np.stack(rows, axis=1)
+    columns = [band_FswC[:, :, part].mean(axis=2) for part in _touched(width, side)]
+    return np.stack(columns, axis=2).reshape(num_frames, side * side, num_channels)
+
+
+def _touched(length: int, parts: int) -> list[slice]:
+    """List the cells that each of `parts` equal parts of an axis touches."""
+    return [slice(k * length // parts, -(-(k + 1) * length // parts)) for k in range(parts)]
 
 
 def _pool(map_FhwC: jax.Array | np.ndarray, row_FNh: jax.Array, column_FNw: jax.Array) -> jax.Array:

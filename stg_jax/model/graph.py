@@ -89,7 +89,8 @@ class UniformGraph:
     def propagate(self, node_BTND: jax.Array) -> jax.Array:
         """Give every present node the mean state of all present nodes (B, T, N, D)."""
         mean_BD = jnp.einsum('BTN,BTND->BD', self.weight_BTN.astype(node_BTND.dtype), node_BTND)
-        return jnp.einsum('BTN,BD->BTND', self.mask_BTN.astype(node_BTND.dtype), mean_BD)
+        # Not an einsum, see `ops.band_messages.as_matrix`.
+        return self.mask_BTN[..., None].astype(node_BTND.dtype) * mean_BD[:, None, None]
 
     def dense(self) -> jax.Array:
         """Expand G to (B, T * N, T * N); for tests and drawing only."""

@@ -32,8 +32,9 @@ def matrix_messages(adj_BOO: jax.Array, node_BTND: jax.Array) -> jax.Array:
 def as_matrix(bands: Bands) -> jax.Array:
     """Expand bands to the adjacency matrix of all O = T * N nodes (B, O, O)."""
     B, T, N, _ = next(iter(bands.values())).shape
+    # Outer products, but not as einsum: jax2onnx converts those without a sum to invalid programs.
     blocks_BTNTN = _sum(
-        jnp.einsum('BTNM,TU->BTNUM', band_BTNN, jnp.eye(T, k=offset))
+        band_BTNN[:, :, :, None] * jnp.eye(T, k=offset)[:, None, :, None]
         for offset, band_BTNN in bands.items()
     )
     return blocks_BTNTN.reshape(B, T * N, T * N)

@@ -5,6 +5,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stg_jax.cli import program
+from stg_jax.config import DataConfig
+from stg_jax.data.manifest import Manifest, as_flags, overrides
 from stg_jax.datasets.base import Annotations
 from stg_jax.errors import UserError
 from stg_jax.prepare.workers import Maker, Request
@@ -109,3 +112,38 @@ def left_out(annotations: Annotations, present: Container[str], what: str) -> It
                 f'{split}: {len(lacking)} of {len(captions)} captioned clips have no {what} and '
                 f'are left out, e.g. {lacking[0]}'
             )
+
+
+def describe_written(out: Path, manifest: Manifest, data: DataConfig, config: str) -> str:
+    """Format what was written, and the command that trains on it, as lines of text.
+
+    Args:
+      out: the folder.
+      manifest: of the folder.
+      data: of the config.
+      config: name of the config that trains on the data set.
+    """
+    splits = ', '.join(
+        f'{name} {counts["clips"]} clips with {counts["captions"]} captions'
+        for name, counts in manifest.splits.items()
+    )
+    widths = ', '.join(f'{kind} {width}' for kind, width in manifest.widths.items())
+    sizes = ', '.join(f'{kind} {size / 1000:.0f}' for kind, size in manifest.clip_bytes.items())
+    changes = overrides(manifest, data)
+    # Of boxes the first few are the best ones, of the cells of a grid they are not.
+    if manifest.extractor.get('nodes') == 'grid' and data.objects < manifest.objects:
+        changes['objects'] = manifest.objects
+    flags = f'--config.data.dir={out} {as_flags(changes)}'.rstrip()
+    command = (
+        f'python launch/train.py --config configs/{config}.py {flags} '
+        f'--workdir runs/{manifest.data_set}'
+    )
+    lines = [
+        f'Wrote {out}: {splits}',
+        f'{manifest.frames} frames, at most {manifest.objects} objects each; widths: {widths}',
+        f'kB of features a clip: {sizes}',
+        f'Next: {program.spelled(command)}',
+    ]
+    if manifest.cells:
+        lines.append('To read the grid, add --config.model.scene_tokens=grid')
+    return '\n'.join(lines)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from stg_jax.config import Config, DataConfig
 from stg_jax.data.manifest import Manifest
 from stg_jax.data.vocab import Vocabulary
+from stg_jax.errors import UserError
 from stg_jax.model.encoders import check_grid
 from stg_jax.model.network import CaptioningModel
 
@@ -37,7 +38,16 @@ def build_model_without_data(
 
 
 def feature_shapes(data: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of one clip's features, by the names that a batch uses."""
+    """Return the shapes of one clip's features, by the names that a batch uses.
+
+    Raises:
+      UserError: a width is left to a data folder that was not read.
+    """
+    for key in ('appearance_dim', 'motion_dim', 'object_dim'):
+        if not getattr(data, key):
+            raise UserError(
+                f'config.data.{key} is 0, as wide as in the data folder: state it, as none is read'
+            )
     T, N = data.frames, data.objects
     shapes = {
         'appearance': jax.ShapeDtypeStruct((T, data.appearance_dim), jnp.float16),

@@ -60,7 +60,7 @@ class WarmStart:
           UserError: the checkpoints of the run cannot be read.
         """
         chosen = choose_params(self.run.checkpoints, self.shapes)
-        theirs = flatten_dict(chosen.params, sep='/')
+        theirs: dict[str, Any] = flatten_dict(chosen.params, sep='/')
         known = {word: row for row, word in enumerate(self.run.vocab.words)}
         pairs = [(row, known[word]) for row, word in enumerate(vocab.words) if word in known]
         ours, from_theirs = (list(rows) for rows in zip(*pairs, strict=True))
@@ -72,8 +72,8 @@ class WarmStart:
             vectors[ours] = theirs[name][from_theirs]
             return vectors
 
-        fresh = flatten_dict(jax.device_get(fresh), sep='/')
-        return unflatten_dict({name: start(name, x) for name, x in fresh.items()}, sep='/')
+        drawn: dict[str, Any] = flatten_dict(jax.device_get(fresh), sep='/')
+        return unflatten_dict({name: start(name, x) for name, x in drawn.items()}, sep='/')
 
 
 def _comparable(params: PyTree) -> dict[str, tuple[int, ...]]:

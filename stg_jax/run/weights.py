@@ -28,7 +28,8 @@ _DIGITS = 18
 
 def write_weights(path: str | os.PathLike[str], params: PyTree, *, step: int, why: str) -> None:
     """Write parameters, the step they were saved at, and one phrase on how they were chosen."""
-    arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(params, sep='/').items()}
+    flat: dict[str, Any] = flatten_dict(params, sep='/')
+    arrays = {name: np.ascontiguousarray(x) for name, x in flat.items()}
     metadata = {'format': 'stg_jax', 'step': str(step), 'why': why, 'digest': digest(arrays)}
     with write_file(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
@@ -47,7 +48,8 @@ def read_weights(path: str | os.PathLike[str], params: PyTree) -> tuple[PyTree, 
     Raises:
       UserError: the file is damaged, or holds other arrays than the network has.
     """
-    path, wanted = epath.Path(path), flatten_dict(params, sep='/')
+    path = epath.Path(path)
+    wanted: dict[str, Any] = flatten_dict(params, sep='/')
     arrays, metadata = _read(path, sum(x.size * x.dtype.itemsize for x in wanted.values()))
     found, expected = shapes_by_name(arrays), shapes_by_name(wanted)
     if misfit := describe_misfit(found, expected):

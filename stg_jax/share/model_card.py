@@ -144,7 +144,7 @@ def _missing_files(manifest: Manifest) -> str:
 def _scores(systems: Sequence[System], captioner: Captioner) -> str:
     if not systems:
         return 'Not evaluated with these parameters.'
-    rows = [('split', 'branch', 'beam', 'clips', *_SHOWN)]
+    rows: list[tuple[str, ...]] = [('split', 'branch', 'beam', 'clips', *_SHOWN)]
     for system in systems:
         (result,) = system.results
         found = intervals(system, rounds=_ROUNDS, seed=0)

@@ -7,6 +7,7 @@ OUT/vocab.txt           the words, one a line
 OUT/digests.json        hashes of the two files above
 OUT/extractor/          model files of the extractor, if they were files
 OUT/README.md           the model card
+OUT/programs/           search as one program, on request; see stg_jax/share/programs.py
 
 `stg_jax.load` opens it like a run.
 """
@@ -33,6 +34,7 @@ from stg_jax.run.folder import RunFolder
 from stg_jax.run.hub import PREFIX
 from stg_jax.run.weights import NAME, write_weights
 from stg_jax.share.model_card import model_card
+from stg_jax.share.programs import write_programs
 
 
 def export_model(
@@ -41,6 +43,7 @@ def export_model(
     *,
     license: str | None = None,
     average: int = 1,
+    programs: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a folder that `stg_jax.load` opens, on any machine.
 
@@ -49,12 +52,13 @@ def export_model(
       out: the folder, which must not exist.
       license: identifier of the licence of the weights, such as 'apache-2.0'.
       average: number of checkpoints that the captioner averages.
+      programs: options of `write_programs`, to write programs, too.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: the folder exists or cannot be written.
+      UserError: the folder exists or cannot be written, or see `write_programs`.
     """
     run, out = captioner.run, Path(out)
     with write_folder(out) as folder:
@@ -65,6 +69,8 @@ def export_model(
         write_weights(folder / NAME, params, step=captioner.step, why=captioner.why)
         card = model_card(captioner, manifest, out.name, license=license, average=average)
         write_text(folder / 'README.md', card)
+        if programs is not None:
+            write_programs(captioner, folder / 'programs', **programs)
     return out
 
 

@@ -31,7 +31,7 @@ from stg_jax.train.feed import Batch, EpochFeed, Feed, name_suspects, weigh_capt
 from stg_jax.train.log import MetricsLog, Progress, ProgressLine, Stopwatch, format_duration
 from stg_jax.train.multistep import Dispatcher, metrics_by_step
 from stg_jax.train.optim import learning_rates, make_optimizer, swap_average
-from stg_jax.train.plan import Plan, check_same_on_all_hosts, make_plan
+from stg_jax.train.plan import Plan, check_same_on_all_hosts, fill_in_widths, make_plan
 from stg_jax.train.profile import StepTrace
 from stg_jax.train.scst import Rewards, SelfCritical
 from stg_jax.train.step import TrainState, init_state, make_train_step
@@ -57,6 +57,8 @@ def train(config: Config, workdir: str | Path, open_fn: Callable[..., Clips] = o
       UserError: the config, the data or the folder do not fit, or the loss is not finite.
     """
     # Errors of any host end all hosts with its sentence: the others would wait for it forever.
+    # Before the run folder is claimed: it states all widths, so that a run can do without its data.
+    config = processes.together(lambda: fill_in_widths(config))
     plan = processes.together(lambda: make_plan(config))
     check_same_on_all_hosts(config, plan)
     clips = processes.together(lambda: _open_splits(open_fn, config, plan))

@@ -12,7 +12,7 @@ from typing import Any
 from stg_jax.config import Config
 from stg_jax.data.batches import steps_per_epoch
 from stg_jax.data.captions import read_captions
-from stg_jax.data.manifest import Manifest, check_manifest
+from stg_jax.data.manifest import Manifest, check_manifest, unstated
 from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.model.network import CaptioningModel
@@ -47,15 +47,30 @@ class Plan:
     epoch_steps: int
 
 
+def fill_in_widths(config: Config) -> Config:
+    """State the widths of features that the config leaves to its data folder.
+
+    Raises:
+      UserError: the config names no data folder, or the folder has no manifest.
+    """
+    manifest = _manifest(config)
+    widths = unstated(manifest, config.data, reads_grid=config.model.reads_grid)
+    return config.changed(**{f'data__{key}': value for key, value in widths.items()})
+
+
+def _manifest(config: Config) -> Manifest:
+    if not config.data.dir:
+        raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
+    return Manifest.load(config.data.dir)
+
+
 def make_plan(config: Config) -> Plan:
     """Derive the parts of a run, and check that config, data and devices fit together.
 
     Raises:
       UserError: they do not.
     """
-    if not config.data.dir:
-        raise UserError('no data: name a folder that prepare.py wrote, --config.data.dir=DATA_DIR')
-    manifest = Manifest.load(config.data.dir)
+    manifest = _manifest(config)
     check_manifest(manifest, config.data)
     mesh = sharding.data_mesh()
     # Only of the train split: words of other splits would get vectors that are never trained.

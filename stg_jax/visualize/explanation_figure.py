@@ -74,8 +74,8 @@ def write_figure(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -
     """Draw a row of frames for each clip, and a second one if its student reads a grid.
 
     Red arrows link objects in time, blue lines in space, and each word is written at the object
-    that speaks for it most. In the row of a grid, cells that speak for words are tinted. For a long
-    clip the frames around the most relevant one are drawn.
+    that speaks for it most. In the row of a grid, cells that speak for words are tinted. Of a long
+    clip those frames are drawn in which most words are placed.
 
     Raises:
       UserError: the suffix is not in `SUFFIXES`, or Matplotlib is not installed.
@@ -83,7 +83,8 @@ def write_figure(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{path} must end in {", ".join(SUFFIXES)} to be a figure')
-    width = _WIDTH * max(_PITCH * (len(_drawn(each)) - 1) + 1 for each in entries)
+    drawn = max(min(len(each.frames), _MOST_FRAMES) for each in entries)
+    width = _WIDTH * (_PITCH * (drawn - 1) + 1)
     rows = [row for entry in entries for row in _rows(entry, width)]
     heights = [_WIDTH * row.ratio for row in rows]
     total = sum(heights) + sum(row.head for row in rows)
@@ -101,16 +102,18 @@ def write_figure(path: str | os.PathLike[str], entries: Sequence[ReportEntry]) -
 
 def _rows(entry: ReportEntry, width: float) -> list[_Row]:
     """Compose the rows of a clip for a figure of this width in inches."""
-    explanation, drawn = entry.explanation, _drawn(entry)
+    explanation = entry.explanation
     caption = (entry.captions[0][0] if entry.captions else '') or '(no words)'
     named = f'{entry.name}: {caption}'
     rows = []
     if explanation.teacher or explanation.relevance_LTG is None:
+        drawn = _drawn(entry, explanation.relevance_LTN)
         words_at, elsewhere = _place_words(entry, explanation.relevance_LTN, drawn)
         key = f'{_KEY} (teacher: {explanation.teacher} branch){elsewhere}'
         lines = [named, key] if explanation.teacher else [named]
         rows.append(_Row(entry, drawn, False, words_at, _title(lines, width)))
     if explanation.relevance_LTG is not None:
+        drawn = _drawn(entry, explanation.relevance_LTG)
         words_at, elsewhere = _place_words(entry, explanation.relevance_LTG, drawn)
         key = f'{_HEAT_KEY} (student: {explanation.student} branch){elsewhere}'
         lines = [key] if rows else [named, key]
@@ -118,18 +121,20 @@ def _rows(entry: ReportEntry, width: float) -> list[_Row]:
     return rows
 
 
-def _drawn(entry: ReportEntry) -> range:
-    """Choose the frames to draw."""
-    explanation, num_frames = entry.explanation, len(entry.frames)
-    relevance_LTM = explanation.relevance_LTN
-    if relevance_LTM is None:
-        relevance_LTM = explanation.relevance_LTG
+def _drawn(entry: ReportEntry, relevance_LTM: np.ndarray | None) -> range:
+    """Choose the frames to draw: those in which most words have their best object or cell."""
+    num_frames = len(entry.frames)
     drawn = min(num_frames, _MOST_FRAMES)
-    if relevance_LTM is None or not len(relevance_LTM):
+    best = [row[0][0] for row in lit_objects(relevance_LTM) if row]
+    if relevance_LTM is None or not best:
         return range(drawn)
-    # Centred on the single most relevant object of any word, which is what readers look for.
-    best = int(relevance_LTM.max((0, 2)).argmax())
-    first = min(max(best - drawn // 2, 0), num_frames - drawn)
+    # Of equally good choices, the one around the most relevant object of any word.
+    middle = int(relevance_LTM.max((0, 2)).argmax()) - drawn // 2
+
+    def quality(first: int) -> tuple[int, int]:
+        return sum(first <= t < first + drawn for t in best), -abs(first - middle)
+
+    first = max(range(num_frames - drawn + 1), key=quality)
     return range(first, first + drawn)
 
 
@@ -196,7 +201,7 @@ def _draw_heat(axes: Any, row: _Row, corners: Corners) -> None:
     for t, n in np.argwhere(share_TG > LEAST):
         if t in row.drawn:
             x1, y1, x2, y2 = corners(t, n)
-            look = {'facecolor': _HEAT, 'alpha': _HOTTEST * share_TG[t, n], 'linewidth': 0}
+            look = {'facecolor': _HEAT, 'alpha': _HOTTEST * share_TG[t, n] ** 0.5, 'linewidth': 0}
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
 
 

@@ -35,7 +35,7 @@ MAY_IMPORT = {
         *('prepare', 'extract', 'train', 'decode', 'run', 'parallel', 'model', 'ops', 'datasets'),
         *('data', 'cli', 'configs'),
     },
-    'share': {'prepare', 'evaluate', 'extract', 'decode', 'run', 'data', 'cli'},
+    'share': {'prepare', 'evaluate', 'extract', 'decode', 'run', 'ops', 'data', 'cli'},
     'api': {'captioning', 'prepare', 'evaluate', 'train', 'decode', 'run', 'parallel'},
     'cluster': {'cli', 'evaluate', 'run', 'model'},
     'configs': set(),

@@ -300,7 +300,7 @@ def test_the_relevance_of_a_cell_is_what_the_words_lose_as_it_fades(of_grid):
     found_LTG = relevance(np.ones(1))
     # The cell that matters most: others may lose every maximum.
     _, t, n = np.unravel_index(np.abs(found_LTG).argmax(), found_LTG.shape)
-    ends, step = [], 0.01
+    ends, step = [], 1e-3  # small, as the network is linear only piece by piece
     for size in (1 + step, 1 - step):
         faded = grid_BTGC.copy()
         faded[0, t, n] = level_BT1C[0, t, 0] + size * (grid_BTGC - level_BT1C)[0, t, n]

@@ -1,12 +1,12 @@
 """Exported models with random parameters, made without compiling anything."""
 
-import jax
 import numpy as np
 
-from stg_jax.run.build import build_model, param_shapes
+from stg_jax.run.build import build_model, feature_shapes, param_shapes
 from stg_jax.run.folder import RunFolder
 from stg_jax.run.weights import NAME, write_weights
 from tests.fakes import fake_run_folder
+from tests.fakes.fake_network import random_params
 
 SIZES = {
     'data.appearance_dim': 8,
@@ -26,12 +26,13 @@ def shapes_of(run):
     return param_shapes(build_model(run.config, run.manifest, run.vocab), run.config.data)
 
 
-def fake_model(path, seed=0, gain=0.3, **changes):
+def fake_model(path, seed=0, gain=1.0, **changes):
     """Write what an exported model holds, with random parameters of a size; return its folder."""
-    run = fake_run_folder.create(path, **SIZES, **changes)
-    rng = np.random.default_rng(seed)
-    params = jax.tree.map(
-        lambda x: (gain * rng.normal(size=x.shape)).astype(x.dtype), shapes_of(run)
-    )
+    run = fake_run_folder.create(path, **SIZES | changes)
+    model = build_model(run.config, run.manifest, run.vocab)
+    shapes = feature_shapes(run.config.data)
+    batch = {name: np.zeros((1, *x.shape), x.dtype) for name, x in shapes.items()}
+    tokens = np.zeros((1, 1, 2), np.int32)
+    params = random_params(model, batch, tokens, train=False, seed=seed, gain=gain)
     write_weights(path / NAME, params, step=7, why='step 7, drawn at random')
     return RunFolder.open(path)

@@ -18,7 +18,8 @@ from stg_jax.data.vocab import Vocabulary
 from stg_jax.errors import UserError
 from stg_jax.model.encoders import GridEncoder, pool_cells
 from stg_jax.prepare.verify.verify import verify
-from stg_jax.run.build import build_model_without_data
+from stg_jax.run.build import build_model_without_data, feature_shapes
+from stg_jax.train.plan import fill_in_widths
 from tests.fakes.fake_data import (
     CELL,
     CELLS,
@@ -101,6 +102,27 @@ def test_a_config_that_asks_for_another_grid_is_told_the_flags(folder, tmp_path)
         check_manifest(Manifest.load(folder), config)
     with pytest.raises(UserError, match=r'grid_cells=0 --config\.data\.grid_dim=0'):
         check_manifest(Manifest.load(fake_data_folder(tmp_path)), config)
+
+
+def test_widths_that_the_config_leaves_open_are_those_of_the_data_folder(folder):
+    widths = Manifest.load(folder).widths
+    given = parse_config(common.get_config()).changed(
+        data__dir=str(folder), data__frames=FRAMES, data__appearance_dim=0, data__motion_dim=0
+    )
+    found = fill_in_widths(given.changed(model__scene_tokens='grid')).data
+    assert (found.appearance_dim, found.motion_dim) == (widths['appearance'], widths['motion'])
+    assert (found.grid_cells, found.grid_dim) == (CELLS, CELL)
+    # What is stated stays, to be checked; a grid that no decoder reads stays out.
+    assert found.object_dim == given.data.object_dim != widths['object']
+    with pytest.raises(UserError, match=f'pass --config.data.object_dim={widths["object"]}'):
+        check_manifest(Manifest.load(folder), dataclasses.replace(found, objects=OBJECTS))
+    assert fill_in_widths(given).data.grid_cells == 0
+
+
+def test_widths_are_needed_where_no_data_folder_is_read():
+    config = parse_config(common.get_config()).changed(data__motion_dim=0)
+    with pytest.raises(UserError, match='motion_dim is 0, as wide as in the data folder'):
+        feature_shapes(config.data)
 
 
 @pytest.mark.parametrize('cells', [0, 8])

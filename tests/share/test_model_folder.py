@@ -9,6 +9,7 @@ import stg_jax
 from stg_jax.config import flat
 from stg_jax.errors import UserError
 from stg_jax.extract import models
+from stg_jax.extract.pretrained import FeatureExtractor
 from stg_jax.extract.registry import build_extractor
 from stg_jax.run.folder import RunFolder
 from stg_jax.share.model_folder import export_model
@@ -33,7 +34,7 @@ def run(tmp_path):
 
 
 def with_extractor(run, **settings):
-    settings = {'name': 'models', 'version': 1, **settings}
+    settings = {'name': 'models', 'version': FeatureExtractor.version, **settings}
     dataclasses.replace(run.manifest, extractor=settings).save(run.path / 'manifest.json')
 
 

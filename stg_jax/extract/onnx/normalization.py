@@ -52,8 +52,8 @@ class Geometry(NamedTuple):
 def find_pixel_format(path: Path, metadata: Mapping[str, str], default: PixelFormat) -> PixelFormat:
     """Find the pixel format of an ONNX file.
 
-    It is `mean` and `std` in the metadata of the file (JSON lists, for pixels in 0-1), else what
-    the file of `find_config` says, else `default`.
+    It is `mean` and `std` in the metadata of the file (JSON lists, for pixels in 0-1), with `order`
+    ('rgb' or 'bgr') if it is there, else what the file of `find_config` says, else `default`.
 
     Raises:
       UserError: the settings found are damaged, or ask for a step that is not implemented.
@@ -65,7 +65,12 @@ def find_pixel_format(path: Path, metadata: Mapping[str, str], default: PixelFor
             raise UserError(
                 f"{path}: 'mean' and 'std' in its metadata are not JSON lists: export it again"
             ) from None
-        return _checked(mean, std, 1 / 255, path)._replace(order=default.order)
+        order = metadata.get('order', default.order)
+        if order not in ('rgb', 'bgr'):
+            raise UserError(
+                f"{path}: 'order' in its metadata is neither rgb nor bgr: export it again"
+            )
+        return _checked(mean, std, 1 / 255, path)._replace(order=order)
     # The metadata is part of the file and cannot be lost; a config beside it can.
     config = find_config(path)
     return _from_config(config) if config else default
@@ -120,7 +125,7 @@ def _size(path: Path, settings: Mapping[str, Any]) -> tuple[int, int] | None:
     size = settings.get('size')
     if size is None:
         return None
-    sides = size
+    sides: Any = size
     if isinstance(size, int):
         sides = [size, size]
     elif isinstance(size, dict):

@@ -9,13 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from stg_jax.extract.toy_pixels.descriptors import (
-    GRAIN,
-    HUES,
-    count_hues,
-    describe_motion,
-    speed_of,
-)
+from stg_jax.extract.toy_pixels.descriptors import HUES, count_hues, describe_motion
 
 # Cells per side.
 SIDE = 7
@@ -25,8 +19,8 @@ DIRECTIONS = 16
 BENDS = (-0.25, -0.05, 0.04, 0.14, 0.3)
 WIDTH = 3 + 2 * HUES + DIRECTIONS + len(BENDS) + 1 + 3
 
-# Distance from the background in 8-bit Lab beyond which a pixel is surely of a thing.
-_SOLID = 50
+# Distances from the background in 8-bit Lab: grain is below the first, things are above the second.
+_GRAIN, _SOLID = 10, 50
 # Slope below which an edge is grain, as a share of full contrast per pixel.
 _FAINT = 0.03
 
@@ -35,8 +29,7 @@ def describe_cells(
     lab: np.ndarray,
     ground: np.ndarray,
     contrast: np.ndarray,
-    flow: Sequence[np.ndarray],
-    moving: Sequence[np.ndarray],
+    motion: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Describe each cell by color, hues, edges, curvature and motion, (T, SIDE ** 2, WIDTH).
 
@@ -51,24 +44,21 @@ def describe_cells(
       lab: (T, h, w, 3) uint8.
       ground: (T, 3), see `contrast.ground_colour`.
       contrast: (T, h, w) float32, distance of each pixel from the ground.
-      flow: motion of T frames, see `descriptors.optical_flow`.
-      moving: pixels that change, see `descriptors.moving_pixels`.
+      motion: of T frames, see `descriptors.motion_of`.
     """
-    num_frames, height, width = contrast.shape
-    row, column = (np.arange(side) * SIDE // side for side in (height, width))
+    num_frames, *sides = contrast.shape
+    row, column = (np.arange(side) * SIDE // side for side in sides)
     cell = (row[:, None] * SIDE + column).ravel()
     mean = np.stack([cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in lab])
     color = (mean.reshape(num_frames, -1, 3) - ground[:, None]) / 25
-    seen = contrast > GRAIN
-    speed = np.stack(list(map(speed_of, flow, moving)))
+    seen = contrast > _GRAIN
     hues, moving_hues = (
         np.stack([_hues(*frame, cell) for frame in zip(lab, weight, strict=True)])
-        for weight in (seen, seen * speed / 2)
+        for weight in (seen, seen * np.stack(motion)[..., 2] / 2)
     )
     edges = np.stack([_edges(frame, cell) for frame in contrast])
-    motion = np.stack([describe_motion(*f, SIDE) for f in zip(flow, moving, strict=True)])
-    motion = motion.reshape(num_frames, SIDE**2, 3)
-    return np.concatenate([color, hues, moving_hues, edges, motion], axis=-1).astype(np.float32)
+    moves = np.stack([describe_motion(frame, SIDE).reshape(-1, 3) for frame in motion])
+    return np.concatenate([color, hues, moving_hues, edges, moves], axis=-1).astype(np.float32)
 
 
 def _hues(lab: np.ndarray, weight: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ SILHOUETTE = 8
 
 WIDTHS = {
     'appearance': 3 * GRID**2 + HUES + 3 + HUES * EDGES,
-    'motion': 3 * GRID**2 + HUES,
+    'motion': 3 * GRID**2,
     'object': SILHOUETTE**2 + HUES + 3 + 5 + 4 + 3,
 }
 
@@ -27,8 +27,6 @@ WIDTHS = {
 _NEUTRAL = 128
 # Chroma below which the hue is noise.
 _GREY = 12
-# Distance from the background in 8-bit Lab below which a pixel is grain.
-GRAIN = 10
 # 8-bit levels between two frames that are more than grain.
 _CHANGE = 20
 
@@ -65,37 +63,18 @@ def describe_frame(
     return np.concatenate(parts).astype(np.float32)
 
 
-def describe_moving_hues(
-    lab: np.ndarray, seen: np.ndarray, flow: np.ndarray, moving: np.ndarray
-) -> np.ndarray:
-    """Compute the amount of each hue in what moves in a frame, by its speed, (HUES,).
-
-    Args:
-      lab: (h, w, 3) uint8.
-      seen: (h, w) bool, pixels that are not background.
-      flow: see `describe_motion`.
-      moving: see `describe_motion`.
-    """
-    weight = (seen * speed_of(flow, moving)).ravel()
-    where = np.flatnonzero(weight)
-    hues = count_hues(lab.reshape(-1, 3)[where], weight[where])
-    return 2.5 * np.sqrt(hues / len(weight))
-
-
-def describe_motion(flow: np.ndarray, moving: np.ndarray, side: int = GRID) -> np.ndarray:
+def describe_motion(motion: np.ndarray, side: int = GRID) -> np.ndarray:
     """Compute direction and amount of motion in each cell of a frame, (side ** 2 * 3,).
 
     Args:
-      flow: (h, w, 2) float32, see `optical_flow`.
-      moving: (h, w) bool, see `moving_pixels`.
+      motion: (h, w, 3), see `motion_of`.
       side: cells a side.
     """
-    x, y = cv2.split(flow * moving[..., None])
-    return _shrink(cv2.merge([x, y, speed_of(flow, moving)]), side).ravel() / 2
+    return _shrink(motion, side).ravel() / 2
 
 
-def speed_of(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Compute the speed of each pixel of a frame in pixels, (h, w) float32.
+def motion_of(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Compute motion to the right, motion down and speed of each pixel, (h, w, 3) float32.
 
     Args:
       flow: (h, w, 2) float32, see `optical_flow`.
@@ -104,7 +83,7 @@ def speed_of(flow: np.ndarray, moving: np.ndarray) -> np.ndarray:
     # Optical flow smooths across edges: it moves the plain ground around a moving thing, too.
     x, y = cv2.split(flow * moving[..., None])
     # Not cv2.magnitude, whose last bit depends on where in memory its arguments are.
-    return np.sqrt(x * x + y * y)
+    return cv2.merge([x, y, np.sqrt(x * x + y * y)])
 
 
 def describe_region(

