@@ -9,7 +9,7 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY . .
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist . \
- && grep -v '^-e' requirements.txt >/dist/constraints.txt
+ && grep -v '^-e' requirements.txt >/dist/requirements.txt
 
 FROM python:3.12-slim
 # The extra of JAX with the libraries of an accelerator: cuda13, cuda12, or nothing for a CPU. The
@@ -18,7 +18,7 @@ ARG JAX=
 ARG EXTRAS=extract,plot,hub,serve
 COPY --from=build /dist /dist
 # The tested versions, as in requirements.txt.
-RUN pip install --no-cache-dir --constraint /dist/constraints.txt \
+RUN pip install --no-cache-dir --requirement /dist/requirements.txt \
     "$(ls /dist/*.whl)[$EXTRAS]" "jax${JAX:+[$JAX]}" \
  && rm -r /dist
 # Compiled programs and downloaded models go into the mounted folder, where the next start finds
