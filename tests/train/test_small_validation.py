@@ -79,7 +79,7 @@ def test_training_chooses_by_cider_or_by_loss(tmp_path, monkeypatch, num_clips, 
 
     def validate(self, params):
         cider, loss = next(scores)
-        return {'val_cider': cider, 'val_loss': loss}
+        return {'val_bleu4': 0.0, 'val_cider': cider, 'val_loss': loss}
 
     monkeypatch.setattr(Validator, '__call__', validate)
     data = fake_data.fake_data_folder(tmp_path, val=num_clips)

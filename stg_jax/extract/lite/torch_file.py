@@ -69,7 +69,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _read(file: IO[bytes], path: Path) -> dict[str, np.ndarray]:
     if _load(file) != _MAGIC:
         raise UserError(f'{path} is no PyTorch file of tensors from before version 1.6')
-    _load(file), _load(file)  # the version, and the sizes of integers where it was written
+    for _ in range(2):  # the version, and the sizes of integers where it was written
+        _load(file)
     tensors, keys = _load(file), _load(file)
     if not isinstance(tensors, dict) or not all(isinstance(x, _Tensor) for x in tensors.values()):
         raise UserError(f'{path} holds no dictionary of tensors')
