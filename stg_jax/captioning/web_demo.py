@@ -61,7 +61,7 @@ def build_demo(caption: CaptionFn, samples: Sequence[Path], limits: Limits) -> A
         title='stg_jax', analytics_enabled=False, delete_cache=(_SWEEP, KEPT)
     ) as demo:
         gradio.Markdown(
-            '# Video captions, and what carried each word\n\nUpload a video or pick a sample: at '
+            '# Video captions, and what each word came from\n\nUpload a video or pick a sample: at '
             f'most {limits.seconds:g} seconds and {limits.megabytes:g} MB. Uploads are deleted '
             f'after {KEPT // 60} minutes.'
         )

@@ -1,1 +1,1 @@
-"""The commands, one module each: flags, then one call. `main` is `stg`; launch/ calls them too."""
+"""The commands, one module each. `main.py` is `stg`; the scripts of launch/ call the others."""

@@ -7,7 +7,7 @@ r"""Measure the speed of a part of the project on this machine.
         --config.data.frames=28 --config.data.objects=36
 
 Suites:
-train   optimiser steps as configured, with captions padded, and with one caption per clip; if
+train   optimizer steps as configured, with captions padded, and with one caption per clip; if
         --config.train.steps_per_execution is more than one, also with one step per execution.
 decode  greedy decoding and beam search.
 graph   the banded object graph and a dense one, for growing numbers of frames and objects.

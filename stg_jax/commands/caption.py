@@ -6,9 +6,10 @@
     python launch/caption.py --workdir runs/own clips/ --txt
     python launch/caption.py --workdir runs/own my.mp4 --num_captions 10 --temperature 0.8 --seed 1
 
-Prints a line for each video, or for each window of it. On a terminal that is its caption. In a pipe
-or a file, or with --json, it is a JSON object: all captions with their scores, best first, and the
-seconds that each stage took. A score is the log-probability of a caption over its length penalty.
+Prints a line for each video, or for each window of it. On a terminal, the line is the caption. In a
+pipe or a file, or with --json, it is a JSON object: all captions with their scores, best first, and
+the seconds that each stage took. A score is the log-probability of a caption divided by its length
+penalty.
 
 The features come from the extractor that made the run's training data. With --window, subtitles are
 written, NAME.captions.srt and NAME.captions.vtt. A video that cannot be read is reported and
@@ -31,19 +32,21 @@ from stg_jax.files import check_writable, write_text
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _BRANCH = flags.DEFINE_string(
-    'branch', None, 'scene (the student), object (the teacher) or joint; by default the deployed.'
+    'branch',
+    None,
+    'scene (the student), object (the teacher) or joint; by default the deployed one.',
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
 _BEAM = flags.DEFINE_integer('beam_size', None, "1 is greedy; by default the run's.", lower_bound=1)
 _NUMBER = flags.DEFINE_integer(
-    'num_captions', None, 'Captions to give: by default all of the beam, or one random one.', 1
+    'num_captions', None, 'Number of captions; by default the whole beam, or one if random.', 1
 )
 _TEMPERATURE = flags.DEFINE_float(
     'temperature', None, 'Draw captions at random; low values favor likely words.', 1e-3
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the random captions.', 0, 2**32 - 1)
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the random captions.', 0, 2**32 - 1)
 _JSON = flags.DEFINE_bool(
-    'json', None, 'Print JSON; by default where standard output is no terminal.'
+    'json', None, 'Print JSON; by default if standard output is not a terminal.'
 )
 _WINDOW = flags.DEFINE_string('window', None, 'Caption windows of this length, such as 10s.')
 _SUBTITLES = flags.DEFINE_string(
@@ -54,9 +57,9 @@ _TXT = flags.DEFINE_bool(
 )
 _BURN = flags.DEFINE_string('burn', None, 'Copy the video to this mp4 with captions and boxes.')
 _REPORT = flags.DEFINE_string(
-    'report', None, 'Write a page (HTML) that shows what carried each word.'
+    'report', None, 'HTML page to write that shows what each word came from.'
 )
-_FIGURE = flags.DEFINE_string('figure', None, 'Draw the same as a PNG, SVG or PDF.')
+_FIGURE = flags.DEFINE_string('figure', None, 'PNG, SVG or PDF file to write that shows the same.')
 
 SECTIONS = {
     'Choice of captions': (_BRANCH, _CHECKPOINT, _BEAM, _NUMBER, _TEMPERATURE, _SEED),
@@ -121,7 +124,7 @@ def main(names: list[str]) -> int:
 
 
 def _without_text(paths: Sequence[Path]) -> list[Path]:
-    """Leave out videos that have their caption, so that the same command resumes."""
+    """Leave out videos that already have a .txt file, so that the same command resumes."""
     if _WINDOW.value:
         raise UserError('--txt writes one caption a video: leave out --window')
     from stg_jax.captioning.subtitles import without_text
@@ -133,7 +136,7 @@ def _without_text(paths: Sequence[Path]) -> list[Path]:
 
 
 def _check_outputs(paths: Sequence[Path]) -> None:
-    """Refuse, before anything takes time, what could not be written at the end."""
+    """Check at the start that the files of the command line can be written at the end."""
     if _BURN.value and len(paths) > 1:
         raise UserError(f'--burn copies one video and {len(paths)} are given: name one')
     if _BURN.value:
@@ -165,7 +168,7 @@ def _print(captioned: Any, captioner: Any, report: Any, status: progress.StatusL
     print(text, flush=True)
     if _WINDOW.value:
         status.show(f'captioning {captioned.path.name} after {captioned.end:.0f} s')
-    # Subtitles and a burned copy are made of a whole film, whose pictures would fill the memory.
+    # Subtitles and burned copies need the captions of a whole film; its pictures would fill memory.
     return dataclasses.replace(captioned, frames=())
 
 
@@ -177,7 +180,7 @@ def _text(captioned: Any) -> str:
 
 
 def _explain_empty(path: Path, captioned: Sequence[Any], captioner: Any) -> None:
-    """Report why captions of a video are empty, if any are."""
+    """Warn about empty captions of a video and explain them."""
     empty = sum(not each.caption for each in captioned)
     if empty:
         app.warn(

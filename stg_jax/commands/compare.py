@@ -7,7 +7,7 @@
 Each argument is a run, a folder of runs that differ in their seeds, or a JSON file that score.py
 wrote with --out. The first is the base; the others are compared with it. Prints Markdown.
 
-The interval and p say how the difference would vary with other clips of the same kind and, where a
+The interval and p show how the difference would vary with other clips of the same kind and, where a
 system has several seeds, with other seeds.
 """
 

@@ -1,4 +1,4 @@
-"""Print what makes a shell complete `stg`: commands, flags, configs and their keys.
+"""Print the script with which a shell completes `stg`: commands, flags, configs and their keys.
 
 source <(stg completion bash)                                  # in ~/.bashrc
 source <(stg completion zsh)                                   # in ~/.zshrc
@@ -16,8 +16,8 @@ from stg_jax.commands.main import module_of
 from stg_jax.config import flat
 from stg_jax.errors import UserError, did_you_mean
 
-# Each shell asks `stg completion words -- WORD ...` for what may come in the place of the last
-# word; where that is nothing, it completes names of files.
+# Each script calls `stg completion words -- WORD ...` for the words that can replace the last one.
+# If there are none, the shell completes file names.
 SHELLS = {
     'bash': r"""
 _stg() {
@@ -57,7 +57,7 @@ def run() -> None:
 
 
 def main(args: list[str]) -> None:
-    """Print the script of a shell, or the words that it asks for."""
+    """Print the script of a shell, or the completions that such a script asks for."""
     shell, *rest = args or ['']
     if shell == _WORDS:
         print('\n'.join(words_for(rest)))
@@ -69,12 +69,12 @@ def main(args: list[str]) -> None:
 
 
 def words_for(typed: Sequence[str]) -> list[str]:
-    """List the words that may take the place of the last one of a command line after `stg`.
+    """List the completions of the last of the words that were typed after `stg`.
 
     Nothing is listed where a file or free text is expected. The module of the command is imported:
     its flags are defined in this process.
     """
-    # bash makes a word of its own of each =.
+    # bash splits words at =, and passes it as a word.
     *before, current = [word for word in typed if word != '='] or ['']
     if typed and typed[-1] == '=':
         before, current = [*before, current], ''

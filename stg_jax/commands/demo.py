@@ -47,7 +47,7 @@ def main(args: list[str]) -> int:
             if code or process.asked:
                 return code or app.INTERRUPTED
     print(
-        f'To open: {workdir}/report.html (what carried each word of a caption),\n'
+        f'To open: {workdir}/report.html (what each word of a caption came from),\n'
         f'         {workdir}/eval/test/index.html (every caption and its scores), '
         f'{config.data.dir}/videos/test/\n'
         f'To try:  {program.NAME} caption --workdir={workdir} VIDEO'

@@ -27,11 +27,11 @@ from stg_jax.cli import app, heap, multihost
 
 flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_list(
-    'workdir', None, 'Folder that train.py wrote, or several that write captions together.'
+    'workdir', None, 'Folder that train.py wrote, or several to evaluate as an ensemble.'
 )
 _SPLIT = flags.DEFINE_string('split', 'test', 'Split of the data.')
 _DATA = flags.DEFINE_string(
-    'data', None, 'Another data folder with features of the same shapes; else the one trained on.'
+    'data', None, "Data folder with features of the same shapes; by default the run's own."
 )
 _BRANCH = flags.DEFINE_list(
     'branch',
@@ -101,7 +101,7 @@ def _print_scores(results: list) -> None:
 
 
 def _print_attributes(scores: list[dict], workdir: str) -> None:
-    """Print scores by meaning beside those of a linear probe of the scene features."""
+    """Print how often events, things and roles are right, beside a probe of the scene features."""
     from stg_jax.evaluate.toy import probe_scores, table
     from stg_jax.run.folder import RunFolder
 

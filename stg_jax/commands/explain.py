@@ -3,10 +3,10 @@
     python launch/explain.py --workdir runs/toy --split test
     python launch/explain.py --workdir runs/msvd --clips 20
 
-Takes the objects (for the teacher) or the frames and grid cells (for the student) of a clip away,
-or adds them, in the order of their relevance or in random order, and follows the probability of
-each word of the run's captions. On the toy world, where it is known which thing a noun refers to,
-also counts how often the noun's most relevant object or cell is at that thing. Writes
+Deletes or inserts the objects (for the teacher) or the frames and grid cells (for the student) of a
+clip, in the order of their relevance or in random order, and tracks the probability of each word of
+the run's captions. On the toy world, where it is known which thing a noun refers to, also counts
+how often the noun's most relevant object or cell is at that thing. Writes
 RUN/eval/SPLIT/explanations.json, which docs/explain.md describes.
 """
 

@@ -1,4 +1,4 @@
-"""Export a trained run as a folder to hand on: safetensors, config, vocabulary and a model card.
+"""Export a trained run as a folder to share: safetensors, config, vocabulary and a model card.
 
     python launch/export.py runs/msvd models/msvd --license apache-2.0
     python launch/export.py runs/msvd models/msvd --programs stablehlo,onnx --batch_size 8
@@ -6,11 +6,11 @@
 `stg_jax.load` opens the folder like a run, on any machine; safetensors is read by any framework.
 Paths of this machine and ids of clips are left out, and model files of the extractor are copied.
 The card reports the data, the scores that launch/evaluate.py has written, with their intervals, and
-the limits: read and complete it before you hand the model on.
+the limits: read and complete it before you share the model.
 
 --programs also writes encoding and beam search as one program, for a fixed number of clips, with
 the weights inside: StableHLO for JAX on any device, ONNX for ONNX Runtime (extra `export`). Each is
-checked to give the captions of the run before it is written.
+tested before it is written: it must give the captions of the run.
 """
 
 from pathlib import Path
@@ -22,15 +22,17 @@ from stg_jax.errors import UserError
 from stg_jax.files import refuse_existing
 
 _LICENSE = flags.DEFINE_string(
-    'license', None, 'Identifier of the licence of the weights, such as apache-2.0.'
+    'license', None, 'Identifier of the license of the weights, such as apache-2.0.'
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
 _AVERAGE = flags.DEFINE_integer(
     'average', 1, 'Number of checkpoints, the best on validation, whose parameters are averaged.', 1
 )
-_PROGRAMS = flags.DEFINE_list('programs', [], 'Some of stablehlo and onnx.')
+_PROGRAMS = flags.DEFINE_list('programs', [], 'Formats to write: stablehlo, onnx or both.')
 _BRANCH = flags.DEFINE_string(
-    'branch', None, 'scene (the student), object (the teacher) or joint; by default the deployed.'
+    'branch',
+    None,
+    'scene (the student), object (the teacher) or joint; by default the deployed one.',
 )
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 1, 'Clips that a program captions at once.', 1)
 _BEAM = flags.DEFINE_integer('beam_size', None, "1 is greedy; by default the run's.", 1)

@@ -1,4 +1,4 @@
-"""`stg COMMAND`: every script of launch/ as a command of the installed package.
+"""`stg COMMAND`: the command line of the installed package.
 
 To add one, write stg_jax/commands/NAME.py with flags, `main` and `run`, and list it in `SECTIONS`
 of stg_jax/cli/program.py (docs/extending.md).
@@ -25,7 +25,7 @@ def main() -> None:
     if args and args[0] in program.COMMANDS:
         command, *rest = args
         sys.argv = [f'{program.NAME} {command}', *rest]
-        importlib.import_module(module_of(command)).run()
+        importlib.import_module(module_of(command)).run()  # exits
     sys.argv = [program.NAME, *(arg for arg in args if arg not in _HELP)]
     app.run(_without_command)
 
@@ -36,7 +36,7 @@ def module_of(command: str) -> str:
 
 
 def _without_command(args: list[str]) -> None:
-    """Print the overview, or refuse what is no command."""
+    """Print the overview, or refuse an unknown command."""
     if args:
         hint = did_you_mean(args[0], program.COMMANDS)
         raise UserError(f'there is no command {args[0]!r}: {hint}stg --help lists all')
@@ -53,7 +53,7 @@ def _overview() -> str:
 
 
 def _summary(command: str) -> str:
-    """Read the first line of a command's docstring, without the time that an import takes."""
+    """Read the first line of a command's docstring without importing its module, which is slow."""
     name = module_of(command).rpartition('.')[2]
     source = Path(__file__).with_name(f'{name}.py').read_text(encoding='utf-8')
     first = (ast.get_docstring(ast.parse(source)) or '').splitlines()[0]

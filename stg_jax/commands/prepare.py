@@ -9,7 +9,7 @@ r"""Prepare a data set: write captions and features of its clips as shards for t
     python launch/prepare.py features --data data/msvd --format npy --out features
     python launch/prepare.py folds --data data/msvd --folds 5 --out data/msvd_folds
 
-The source `toy` renders videos of coloured shapes that interact (kept in OUT/videos) and needs no
+The source `toy` renders videos of colored shapes that interact (kept in OUT/videos) and needs no
 input; --world makes a harder world. The others are data sets; the help of --annotations below lists
 what each of them reads.
 
@@ -27,7 +27,7 @@ The source `features` only writes features, as HDF5 or .npy, from --videos or fr
 The source `folds` divides the train and validation clips of a data folder for a cross-validation;
 launch/sweep.py --folds OUT runs it.
 
-OUT must not exist. Of all other sources it becomes a TFDS folder, which
+OUT must not exist. From `toy` and the data sets it becomes a TFDS folder, which
 tfds.builder_from_directory opens. launch/verify.py reads all of it and prints a data card.
 """
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stg_jax.config import ToyConfig
 
 SOURCES = ('toy', *DATASETS, 'features', 'folds')
-_GRID_NODES = 9  # objects by default where they are cells of a grid, 3 x 3
+_GRID_NODES = 9  # default number of objects if they are cells of a grid: 3 x 3
 # Commands of their own, which are also started as `prepare.py inspect FILE`.
 _OTHERS = ('inspect', 'verify')
 FIRST_WORDS = (*SOURCES, *_OTHERS, 'backbone')
@@ -113,7 +113,7 @@ _FRAME_ENCODER = flags.DEFINE_string(
     'videos of your own where the extra lite is installed.',
 )
 _CLIP_ENCODER = flags.DEFINE_string(
-    'clip_encoder', 'difference', 'keras:PRESET, or difference: of neighbouring frames.'
+    'clip_encoder', 'difference', 'keras:PRESET, or difference: of neighboring frames.'
 )
 _NODES = flags.DEFINE_enum(
     'nodes',
@@ -135,7 +135,7 @@ _MIN_SCORE = flags.DEFINE_float('min_score', 0.5, 'Drop detections below this sc
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Images per batch of a model.', 1)
 _DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float32', 'bfloat16'], 'Data type of the models.')
 
-_DATA = flags.DEFINE_string('data', None, 'features, folds: data folder that is read.')
+_DATA = flags.DEFINE_string('data', None, 'features, folds: data folder to read.')
 _FOLDS = flags.DEFINE_integer('folds', None, 'folds: number of parts, each validated on once.', 2)
 _FORMAT = flags.DEFINE_enum(
     'format', 'hdf5', ['hdf5', 'npy'], 'features: a file for each kind, or for each clip and kind.'
@@ -181,7 +181,7 @@ def main(args: list[str]) -> None:
     app.no_arguments(args[1:])
     source = args[0]
     _refuse_addresses(_OUT, _ANNOTATIONS, _VIDEOS, _DATA, *_FROM_FEATURES)
-    # Like Ctrl-C, so that temporary folders are removed and worker processes are ended.
+    # Like Ctrl-C, so that temporary folders are removed and worker processes are stopped.
     signals.interrupt_on(signal.SIGTERM)
     config = configs.get_config(_config(source))
     out = Path(app.required(_OUT))
@@ -209,7 +209,7 @@ def main(args: list[str]) -> None:
 
 
 def _cut_backbone(paths: list[str]) -> None:
-    """Write a frame encoder that is part of a detector."""
+    """Cut the frame encoder out of a detector and write it."""
     from stg_jax.extract.onnx.backbone import cut_backbone
 
     if len(paths) != 1:
@@ -248,7 +248,7 @@ def _world() -> 'ToyConfig':
         return parse_config(config_flag.read_config(args)).toy
     except (flags.Error, AttributeError, ValueError) as error:
         raise config_flag.unknown_key(args) or UserError(
-            f'--world is {",".join(_WORLD.value)!r}, but looks like distractors=2,'
+            f'--world is {",".join(_WORLD.value)!r}, but must look like distractors=2,'
             f'detector_dropout=0.3: {first_line(error)}'
         ) from None
 
@@ -350,7 +350,7 @@ def _choose_extractor(
     kind = extractor_class(_EXTRACTOR.value)
     _refuse(f'--extractor={kind.name}', *(x for x in _FROM_MODELS if x.name not in kind.options))
     settings = kind.choose(num_frames, num_objects, **models)
-    if _DRY_RUN.value:  # otherwise they are loaded right after the plan
+    if _DRY_RUN.value:  # otherwise the models are loaded, and so checked, right after the plan
         kind.check(settings)
     return settings
 

@@ -4,8 +4,8 @@
     python launch/push.py models/msvd user/msvd-captions
 
 A run is exported first (launch/export.py); an exported folder is uploaded as it is, with your
-changes to the model card. Log in with `hf auth login` before. Model files of the extractor are not
-uploaded: their licences are those of others. Needs the extra `hub`: pip install -e '.[hub]'.
+changes to the model card. Log in first, with `hf auth login`. Model files of the extractor are not
+uploaded: other people's licenses apply. Needs the extra `hub`: pip install -e '.[hub]'.
 """
 
 import tempfile
@@ -17,9 +17,9 @@ from stg_jax.cli import app
 from stg_jax.errors import UserError
 
 _LICENSE = flags.DEFINE_string(
-    'license', None, 'Identifier of the licence of the weights, such as apache-2.0.'
+    'license', None, 'Identifier of the license of the weights, such as apache-2.0.'
 )
-_PRIVATE = flags.DEFINE_bool('private', False, 'Create the model for its owner only.')
+_PRIVATE = flags.DEFINE_bool('private', False, 'If the model is new on the hub, make it private.')
 
 
 def main(args: list[str]) -> None:

@@ -5,8 +5,8 @@ r"""Rehearse a run on many hosts: several processes on this machine, each with C
     python launch/rehearse.py --processes 4 --dry-run -- launch/evaluate.py --workdir runs/pod
 
 The command after -- is started once for each process, with the flags of --multihost. Every line
-that it prints is preceded by the number of its process. When one process is lost, the others are
-ended. With --restarts the job is restarted after it saved and stopped (75) or lost a process.
+that it prints begins with the number of its process. When one process is lost, the others are
+stopped. With --restarts, the job is restarted after it saved and stopped (75) or lost a process.
 
 Exit codes: 0 finished, 2 a user error, 75 saved and stopped, 1 a process was lost.
 """
@@ -19,7 +19,7 @@ from stg_jax.errors import UserError
 
 _PROCESSES = flags.DEFINE_integer('processes', 2, 'Number of processes.', 1)
 _DEVICES = flags.DEFINE_integer('devices', 1, 'CPU devices of each process.', 1)
-_RESTARTS = flags.DEFINE_integer('restarts', 0, 'How often to restart.', 0)
+_RESTARTS = flags.DEFINE_integer('restarts', 0, 'Maximum number of restarts.', 0)
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the commands and run nothing.')
 flags.DEFINE_alias('dry-run', 'dry_run')
 

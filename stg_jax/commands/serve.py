@@ -16,13 +16,19 @@ from stg_jax.errors import UserError
 from stg_jax.extract.video import MAX_MEGABYTES, MAX_SECONDS
 
 _BRANCH = flags.DEFINE_string(
-    'branch', None, 'scene (the student), object (the teacher) or joint; by default the deployed.'
+    'branch',
+    None,
+    'scene (the student), object (the teacher) or joint; by default the deployed one.',
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
-_HOST = flags.DEFINE_string('host', '127.0.0.1', '0.0.0.0 serves everybody who can reach it.')
+_HOST = flags.DEFINE_string(
+    'host', '127.0.0.1', 'Address to listen at; 0.0.0.0 lets other machines connect.'
+)
 _PORT = flags.DEFINE_integer('port', 8000, 'Port of the server; 0 for any free one.', 0, 65535)
-_BATCH = flags.DEFINE_integer('max_batch', 16, 'Most clips that are captioned together.', 1)
-_WAITING = flags.DEFINE_integer('max_waiting', 64, 'More requests at a time are answered 503.', 1)
+_BATCH = flags.DEFINE_integer('max_batch', 16, 'Maximum number of clips in a batch.', 1)
+_WAITING = flags.DEFINE_integer(
+    'max_waiting', 64, 'Maximum number of requests at a time; further ones are answered 503.', 1
+)
 _SECONDS = flags.DEFINE_float('max_seconds', MAX_SECONDS, 'Length of the longest video.', 1.0)
 _MEGABYTES = flags.DEFINE_float('max_megabytes', MAX_MEGABYTES, 'Size of the largest body.', 0.1)
 

@@ -13,8 +13,8 @@ Every run is evaluated on validation, because settings are chosen there; evaluat
 --split test after that. The table at the end, also in OUT/scores.md, lists the best setting on
 validation first. launch/compare.py tests whether two settings differ by more than chance.
 
---folds DIR cross-validates: a few dozen validation clips cannot choose a setting, but all train and
-validation clips can, each seen by a run that was not trained on it. Tables then pool the clips.
+--folds DIR cross-validates: a few dozen validation clips are too few to choose a setting, so every
+train and validation clip is captioned by a run that was not trained on it. Tables pool the clips.
 
 Exit codes are those of train.py: 75 means that the command should be started again.
 """

@@ -34,7 +34,7 @@ _VOCAB_SIZE = flags.DEFINE_integer(
 )
 _PACKED = flags.DEFINE_bool('packed', True, 'Drop padding tokens, as training does.')
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write.')
-_HLO = flags.DEFINE_string('hlo', None, 'File for the optimised HLO text of the last program.')
+_HLO = flags.DEFINE_string('hlo', None, 'File for the optimized HLO text of the last program.')
 
 
 def main(args: list[str]) -> None:

@@ -5,14 +5,14 @@ r"""Train a captioner.
         --config.data.dir=data/msvd --config.optim.lr=3e-4
 
 Any value of configs/common.py can be overridden as --config.GROUP.NAME=VALUE. The same command
-resumes a run that was stopped, for whatever reason. The folder then holds config.json,
+resumes a run that was stopped, for whatever reason. The run folder holds config.json,
 metrics.jsonl, and in checkpoints/ the latest step and the best one on validation.
 
 On many hosts, start the same command with --multihost on each (docs/pods.md); launch/rehearse.py
 rehearses that on one machine. Only host 0 writes to the folder of the run.
 
-Exit codes: 0 finished, 2 something to mend (one sentence says what), 75 saved and stopped because
-it was asked to (SIGTERM or Ctrl-C): start it again.
+Exit codes: 0 finished, 2 a user error (the message says what to do), 75 saved and stopped on
+SIGTERM or Ctrl-C: start it again.
 """
 
 from absl import flags
@@ -23,7 +23,7 @@ from stg_jax.cli import app, config_flag, heap, multihost
 flags.adopt_module_key_flags(multihost)
 _CONFIG = config_flag.define()
 _INIT_FROM = flags.DEFINE_string(
-    'init_from', None, 'Run, exported model or hf://USER/NAME to start from, instead of at random.'
+    'init_from', None, 'Run, exported model or hf://USER/NAME whose weights to start from.'
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, new or to be resumed.')
 

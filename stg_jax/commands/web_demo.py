@@ -5,7 +5,7 @@
 
 Needs the extra `demo`: pip install -e '.[extract,demo]'. The page shows the caption and the report
 of `launch/caption.py`. By default the samples are the videos of the run's own data, if there are
-any, and only this machine can reach the page. docs/caption.md says what is done with uploads.
+any, and only this machine can reach the page. docs/caption.md describes how uploads are handled.
 """
 
 from pathlib import Path
@@ -18,11 +18,15 @@ from stg_jax.extract.video import MAX_MEGABYTES, MAX_SECONDS
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that train.py wrote.')
 _BRANCH = flags.DEFINE_string(
-    'branch', None, 'scene (the student), object (the teacher) or joint; by default the deployed.'
+    'branch',
+    None,
+    'scene (the student), object (the teacher) or joint; by default the deployed one.',
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (on validation), latest, or a step.')
 _SAMPLES = flags.DEFINE_string('samples', None, 'Folder of videos to pick from.')
-_HOST = flags.DEFINE_string('host', '127.0.0.1', '0.0.0.0 serves everybody who can reach it.')
+_HOST = flags.DEFINE_string(
+    'host', '127.0.0.1', 'Address to listen at; 0.0.0.0 lets other machines connect.'
+)
 _PORT = flags.DEFINE_integer('port', 7860, 'Port of the server.', 1, 65535)
 _SECONDS = flags.DEFINE_float('max_seconds', MAX_SECONDS, 'Length of the longest video.', 1.0)
 _MEGABYTES = flags.DEFINE_float('max_megabytes', MAX_MEGABYTES, 'Size of the largest file.', 0.1)

@@ -1,4 +1,4 @@
-"""How much each object or grid cell speaks for each word: integrated gradients of a branch."""
+"""Attribute each word to objects or grid cells by integrated gradients of a branch."""
 
 from collections.abc import Callable
 
@@ -42,9 +42,9 @@ def cell_relevance(
     factor_P: np.ndarray,
 ) -> jax.Array:
     """Attribute each word's logit to the grid cells of one clip, (L - 1, T, G)."""
-    # At the input: a token has read several cells, and attention to it cannot tell which of them
-    # it was for. From plain frames, and of the logit, as docs/notes/explanations_2026-12.md
-    # measured: what else was tried points at the named thing less often.
+    # Gradients of the input, not attention: a token has read several cells, and attention to the
+    # token does not separate them. The path begins at plain frames and the score is the logit; the
+    # alternatives in docs/notes/explanations_2026-12.md point at the named thing less often.
     clip = (model, params, batch, token_L, branch)
     start = forward.plain_grid(batch['grid'])
     return _integrated_gradients(*clip, 'grid', start, factor_P, forward.word_logit)
@@ -90,8 +90,8 @@ def _integrated_gradients(
         logits_BKLV = forward.apply_logits(model, params, seen, token_BKL, branch)
         return score_fn(logits_BKLV[0, 0], token_L[1:])
 
-    # jacrev computes the gradients of all L words at once. The P factors follow one another, so
-    # that the memory is that of one.
+    # jacrev computes the gradients of all L words at once. The P factors run one after another, to
+    # need the memory of only one.
     ones_TM = jnp.ones(added_BTMC.shape[1:3])
     gradient_PLTM = jax.lax.map(
         lambda factor: jax.jacrev(score)(factor * ones_TM), jnp.asarray(factor_P, jnp.float32)

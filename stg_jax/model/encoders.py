@@ -1,4 +1,4 @@
-"""From the features of a clip to the sequence each decoder reads: frames, grid cells or objects."""
+"""Encode the features of a clip as the sequences that decoders read: frames, cells or objects."""
 
 import dataclasses
 import functools
@@ -43,7 +43,7 @@ class Layout:
 
     def followed_by(self, other: 'Layout', *, same_time: bool) -> 'Layout':
         """Describe this sequence and another one behind it, at the same times or at later ones."""
-        # Whole multiples of T later: the two parts differ in time and agree in their frames.
+        # Later by a multiple of T: the two parts differ in time, but describe the same frames.
         shift = 0 if same_time else (max(self.time) // self.num_frames + 1) * self.num_frames
         time = self.time + tuple(time + shift for time in other.time)
         return Layout(self.num_frames, time, self.span + other.span)
@@ -76,8 +76,8 @@ class GridEncoder(nn.Module):
         def layer(x_BTGC, name):
             return nn.relu(Dense(self.width, dtype=self.dtype, name=name)(x_BTGC))
 
-        # Before any pooling, each cell joins its color and its motion: a convolution over cells
-        # that are not yet embedded adds those of neighbors, and no longer knows whose is which.
+        # Embedded before any pooling, so that the color and the motion of a cell stay together: a
+        # convolution over raw cells would add up those of neighbors and lose which belong together.
         x_BTGD = layer(_joined_frames(grid_BTGC, self.num_frames), 'embed')
         for number in range(self.num_poolings):
             x_BTGD = layer(pool_cells(x_BTGD), f'pool_{number}')
@@ -88,10 +88,10 @@ class GridEncoder(nn.Module):
 
 
 def _joined_frames(x_BTGC, num_frames):
-    """Join the channels of `num_frames` frames in a row; the last ones are filled with zeros."""
+    """Concatenate the channels of `num_frames` frames in a row; the last group is zero-padded."""
     B, T, G, C = x_BTGC.shape
     x_BTGC = jnp.pad(x_BTGC, [(0, 0), (0, -T % num_frames), (0, 0), (0, 0)])
-    # A token that sees its cell in two frames also sees the motion between them.
+    # A token that sees its cell in several frames also sees the motion between them.
     x_BTFGC = x_BTGC.reshape(B, -1, num_frames, G, C)
     return x_BTFGC.swapaxes(2, 3).reshape(B, -1, G, num_frames * C)
 
@@ -188,7 +188,7 @@ class ObjectEncoder(nn.Module):
 
         node_BTND = embed(object_BTNC, 'embed')
         if box_BTN4 is not None:
-            # The graph sees boxes only as overlaps: where an object is, the nodes must be told.
+            # The graph only uses overlaps of boxes; the nodes need the places themselves.
             size_BTN2 = box_BTN4[..., 2:] - box_BTN4[..., :2]
             place_BTN6 = jnp.concatenate([box_BTN4, size_BTN2], -1).astype(self.dtype)
             node_BTND += embed(place_BTN6, 'box')

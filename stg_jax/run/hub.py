@@ -10,8 +10,8 @@ from stg_jax.errors import UserError, first_line
 from stg_jax.files import read_json
 
 PREFIX = 'hf://'
-# The files that are downloaded, and the most bytes of each. A stranger's model is JSON, text and
-# safetensors: nothing in it is code, and nothing is unpickled.
+# The files to download, with the maximum size of each in bytes. Models are not trusted: JSON, text
+# and safetensors hold no code, and nothing is unpickled.
 FILES = {
     'config.json': 2**20,
     'manifest.json': 2**24,
@@ -96,7 +96,7 @@ def _cached(
 
 
 def _check_sizes(address: str, found: Iterable[Any]) -> None:
-    """Refuse, before anything is downloaded, what is not a model or is too large for one."""
+    """Check before the download that all files of a model are there and none is too large."""
     sizes = {each.path: each.size for each in found}
     for name, most in FILES.items():
         if name not in sizes:
@@ -112,9 +112,10 @@ def _check_sizes(address: str, found: Iterable[Any]) -> None:
 
 
 def _check_extractor(address: str, manifest: Any) -> None:
-    """Refuse a manifest by which captioning a video would read what is outside of the model.
+    """Refuse a manifest whose extractor names files or addresses outside of the model.
 
-    A preset by an address would be downloaded from there; Keras builds the classes it names.
+    Captioning a video would read them. From an address, Keras would download a preset and build the
+    classes that it names.
     """
     settings = manifest.get('extractor') if isinstance(manifest, dict) else None
     for text in _strings(settings):

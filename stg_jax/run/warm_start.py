@@ -1,4 +1,4 @@
-"""Start a training from the parameters of another run, which may know other words."""
+"""Start training from the parameters of another run, whose vocabulary may differ."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ from stg_jax.run.selection import choose_params
 from stg_jax.run.trees import describe_misfit, shapes_by_name
 
 PyTree = Any
-# Ends the name of each array with one row for each word; see `model.language_decoder`.
+# Suffix of the names of arrays with one row for each word; see `model.language_decoder`.
 _WORD_VECTORS = 'embed/embedding'
 
 
@@ -31,8 +31,8 @@ class WarmStart:
         """Open a run, an exported model or hf://USER/NAME, and check that it fits.
 
         Args:
-          source: where it is.
-          params: arrays or shapes of the network that will be trained.
+          source: its path or address.
+          params: parameters, or their shapes, of the network that will be trained.
 
         Raises:
           UserError: it cannot be read, or lacks arrays of the network.
@@ -54,7 +54,7 @@ class WarmStart:
 
         Args:
           fresh: initial parameters of the network that will be trained.
-          vocab: its words.
+          vocab: the vocabulary of that network.
 
         Raises:
           UserError: the checkpoints of the run cannot be read.
@@ -77,7 +77,7 @@ class WarmStart:
 
 
 def _comparable(params: PyTree) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that two networks of different vocabularies have in common."""
+    """Return the shape of each array, without the axis of words."""
     shapes = shapes_by_name(params)
     return {
         name: shape[1:] if name.endswith(_WORD_VECTORS) else shape for name, shape in shapes.items()

@@ -21,9 +21,9 @@ from stg_jax.run.trees import describe_misfit, digest, shapes_by_name
 
 PyTree = Any
 NAME = 'model.safetensors'
-_HEADER_BYTES = 2**22  # names, shapes and metadata of any network here take a hundredth
-_LONGEST_WHY = 300
-_DIGITS = 18
+_HEADER_BYTES = 2**22  # most of the header; that of any network here is a hundredth of it
+_LONGEST_WHY = 300  # characters
+_DIGITS = 18  # a step has fewer
 
 
 def write_weights(path: str | os.PathLike[str], params: PyTree, *, step: int, why: str) -> None:
@@ -36,10 +36,10 @@ def write_weights(path: str | os.PathLike[str], params: PyTree, *, step: int, wh
 
 
 def read_weights(path: str | os.PathLike[str], params: PyTree) -> tuple[PyTree, int, str]:
-    """Read a file of `write_weights`, which may come from a stranger.
+    """Read a file of `write_weights`; the file is not trusted.
 
     Args:
-      path: of the file.
+      path: the file.
       params: arrays or shapes of the network's parameters.
 
     Returns:
@@ -65,7 +65,7 @@ def read_weights(path: str | os.PathLike[str], params: PyTree) -> tuple[PyTree, 
     if metadata.get('digest') not in (None, digest(arrays)):
         raise UserError(f'{path} is damaged: bits have changed since it was written; copy it again')
     step = metadata.get('step', '')
-    # Printed on a terminal: without control characters, which could rewrite what is on it.
+    # Commands print it: control characters could rewrite what is on the terminal.
     why = ''.join(filter(str.isprintable, metadata.get('why', '')))[:_LONGEST_WHY]
     is_step = step.isascii() and step.isdecimal() and len(step) < _DIGITS
     return unflatten_dict(arrays, sep='/'), int(step) if is_step else 0, why
@@ -74,7 +74,7 @@ def read_weights(path: str | os.PathLike[str], params: PyTree) -> tuple[PyTree, 
 def _read(path: epath.Path, num_bytes: int) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
     """Read all arrays and the metadata of a file whose arrays take `num_bytes` bytes."""
     size = path.stat().length
-    # Before it is read: the file of a stranger must not fill the memory.
+    # Checked before reading, because an untrusted file must not fill the memory.
     if not num_bytes <= size <= num_bytes + _HEADER_BYTES:
         raise UserError(
             f'{path} has {size} bytes, but the parameters of its config.json take {num_bytes}: '
@@ -85,7 +85,7 @@ def _read(path: epath.Path, num_bytes: int) -> tuple[dict[str, np.ndarray], Mapp
         arrays = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])
         return arrays, header.get('__metadata__', {})
-    # KeyError: a type of number that NumPy lacks.
+    # KeyError: a data type that NumPy lacks.
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise UserError(
             f'{path} is not a readable safetensors file ({first_line(error)}): copy or export the '

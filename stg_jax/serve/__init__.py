@@ -1,1 +1,1 @@
-"""Serve captions over HTTP: requests are checked apart and captioned together, in batches."""
+"""Serve captions over HTTP: each request is checked by itself; clips are captioned in batches."""

@@ -33,35 +33,35 @@ from stg_jax.serve.uploads import GONE, read_features, received
 from stg_jax.visualize.explanation_page import render_page
 from stg_jax.visualize.page_data import page_data
 
-_LONGEST_PAUSE = 60  # seconds, of Retry-After
+_LONGEST_PAUSE = 60  # largest Retry-After, in seconds
 
 ReadFn = Callable[[Path], Video | Clip]
 Explain = Annotated[
     Literal['none', 'data', 'page'],
-    Query(description='What carried each word: as data, or as an HTML page.'),
+    Query(description='Explain what each word came from: as data, or as an HTML page.'),
 ]
 
 
 class Caption(BaseModel):
-    """A caption and its log-probability over the length penalty."""
+    """A caption and its log-probability divided by the length penalty."""
 
     caption: str
     score: float
 
 
 class Answered(Caption):
-    """The best caption of a clip, and all that the beam holds."""
+    """The best caption of a clip, and all captions of the beam."""
 
-    captions: list[Caption] = Field(description='Of the whole beam, best first.')
-    start: float = Field(description='Seconds; of a video.')
+    captions: list[Caption] = Field(description='All captions of the beam, best first.')
+    start: float = Field(description='In seconds; 0 for features, as is `end`.')
     end: float
-    seconds: dict[str, float] = Field(description='By stage; shared by all clips of the batch.')
+    seconds: dict[str, float] = Field(description='Time of each stage for the whole batch.')
     explanation: dict[str, Any] | None = Field(None, description='For explain=data.')
     page: str | None = Field(None, description='A whole HTML page, for explain=page.')
 
 
 class Health(BaseModel):
-    """Whether captions are written, and by which parameters."""
+    """Whether the server can caption, and with which parameters."""
 
     is_alive: bool
     run: str
@@ -109,7 +109,7 @@ class Metrics:
             registry=registry,
         )
         self.inside = prometheus.Gauge(
-            'stg_requests_in_progress', 'Requests that were let in.', registry=registry
+            'stg_requests_in_progress', 'Requests in progress.', registry=registry
         )
         self.batches = prometheus.Histogram(
             'stg_batch_clips',
@@ -129,17 +129,17 @@ class Metrics:
 
 
 class _Admission:
-    """Lets a bounded number of requests in, and asks the others to come back."""
+    """Admits a bounded number of requests at a time, and tells the others when to retry."""
 
     def __init__(self, max_waiting: int, metrics: Metrics):
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._inside = 0
-        self._typical = 1.0  # seconds of an answered request, a moving average
+        self._typical = 1.0  # seconds that a request takes, a moving average
 
     @contextlib.contextmanager
     def admit(self, endpoint: str) -> Iterator[None]:
-        """Count a request; refuse it if too many are inside."""
+        """Count a request; refuse it if too many are in progress."""
         start, status = time.perf_counter(), 500
         try:
             self._enter()
@@ -174,9 +174,9 @@ class Service:
 
     Args:
       captioner: a trained run.
-      limits: of uploads.
-      max_batch: most clips that are captioned together.
-      max_waiting: most requests that are inside at a time; others get 503.
+      limits: the limits of uploads.
+      max_batch: maximum number of clips in a batch.
+      max_waiting: maximum number of requests at a time; others are answered 503.
     """
 
     def __init__(
@@ -186,9 +186,9 @@ class Service:
         self.metrics = Metrics(max_batch)
         self.batcher = Batcher(captioner, max_batch, self.metrics.on_batch)
         self._admission = _Admission(max_waiting, self.metrics)
-        # Reading waits for a process of its own; more of them than cores would only take memory.
+        # Each thread waits for a process that decodes; more than cores would only take memory.
         self._readers = ThreadPoolExecutor(os.cpu_count(), 'readers')
-        # Decoded videos are large: beyond a batch on the devices and the next, they wait as files.
+        # Decoded videos are large: only those of two batches are in memory, others wait as files.
         self._decoded = asyncio.Semaphore(2 * max_batch)
 
     def close(self) -> None:
@@ -208,9 +208,9 @@ class Service:
         """Caption the body of a request.
 
         Args:
-          request: of a client.
+          request: the request.
           kind: 'video' or 'features', for messages and metrics.
-          read: reads the file in which the body was kept.
+          read: reads the file that holds the body.
           explain: see `Explain`.
         """
         with self._admission.admit(kind):
@@ -225,7 +225,7 @@ class Service:
         try:
             return await self._in_thread(read, path)
         except UserError as error:
-            # Strangers need not know the folders of the server.
+            # Clients must not learn the paths of the server.
             raise HTTPException(422, str(error).replace(str(path), path.name)) from None
 
     async def _in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
@@ -233,9 +233,9 @@ class Service:
 
 
 async def _unless_gone(request: Request, future: Future[Answer]) -> Answer:
-    """Wait for an answer; stop if the client leaves, which may have asked again by then."""
+    """Wait for an answer, but cancel the clip if the client disconnects."""
     answer = asyncio.wrap_future(future)
-    leaving = asyncio.ensure_future(request.receive())  # after the body, only a disconnect comes
+    leaving = asyncio.ensure_future(request.receive())  # after the body, this is the disconnect
     try:
         await asyncio.wait([answer, leaving], return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -288,7 +288,7 @@ def build_app(service: Service) -> FastAPI:
 
     @app.get('/health')
     def health(response: Response) -> Health:
-        """Whether captions are written, and by which parameters."""
+        """Whether the server can caption, and with which parameters."""
         is_alive = service.batcher.is_alive
         response.status_code = 200 if is_alive else 503
         run = service.captioner.run.path.name
@@ -304,7 +304,7 @@ def build_app(service: Service) -> FastAPI:
 
 
 def serve(service: Service, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C, and answer the requests that are inside before ending.
+    """Serve until SIGTERM or Ctrl-C; answer the requests in progress before returning.
 
     Args:
       service: its programs are compiled before the first request is accepted.
@@ -324,7 +324,7 @@ def serve(service: Service, host: str, port: int) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Bind before the programs are compiled: a port in use is reported at once."""
+    """Bind the address, before programs are compiled, so that a port in use is reported at once."""
     listener = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

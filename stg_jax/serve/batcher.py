@@ -1,4 +1,4 @@
-"""Caption what several requests send, in batches of whatever has arrived."""
+"""Caption the clips of concurrent requests, in batches of whatever has arrived."""
 
 import dataclasses
 import queue
@@ -23,7 +23,7 @@ from stg_jax.run.build import feature_shapes
 from stg_jax.serve.uploads import as_clip
 from stg_jax.visualize import ReportEntry
 
-_BLANK = np.full((180, 320, 3), 96, np.uint8)  # the pictures of features that came without any
+_BLANK = np.full((180, 320, 3), 96, np.uint8)  # shown for a frame if only features were sent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The captions of a clip, and what carried the words of the best one if that was asked."""
+    """The captions of a clip, and an explanation of the best one if the question wants it."""
 
     captioned: Captioned
     explanation: ReportEntry | None = None
@@ -60,12 +60,12 @@ class Batcher:
     up and a busy server still runs full ones. A clip that cannot be captioned fails by itself.
 
     Args:
-      captioner: only this thread uses it, once the batcher has been made.
-      max_batch: most clips of a batch.
+      captioner: must not caption anything else once the thread has started.
+      max_batch: maximum number of clips in a batch.
       on_batch: called after each batch with its number of clips and the seconds of its stages.
 
     Attributes:
-      max_batch: see above.
+      max_batch: maximum number of clips in a batch.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Batcher:
             self._captioner.extractor.describe([_blank_video(**sampling)])
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the thread."""
         self._thread.start()
 
     @property
@@ -133,17 +133,17 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
             else:
-                # One by one: whichever clip caused it must not fail the others.
+                # Retry one by one, so that only the clip at fault fails.
                 for each in batch:
                     self._answer([each])
             return
         self._on_batch(len(batch), stages)
-        explained = [pair for pair in zip(batch, found, strict=True) if pair[0].question.explain]
+        to_explain = [pair for pair in zip(batch, found, strict=True) if pair[0].question.explain]
         for waiting, captioned in zip(batch, found, strict=True):
             if not waiting.question.explain:
                 waiting.future.set_result(Answer(captioned))
         # An explanation takes many passes of the network: plain captions do not wait for it.
-        for waiting, captioned in explained:
+        for waiting, captioned in to_explain:
             self._explain(waiting, captioned)
 
     def _explain(self, waiting: _Waiting, captioned: Captioned) -> None:
@@ -173,7 +173,7 @@ class Batcher:
     def _captioned(
         self, question: Question, clip: Clip, candidates: Sequence[Candidate], stages: Stages
     ) -> Captioned:
-        own = Stages()  # of this clip from here on; it waited for all of its batch
+        own = Stages()  # those of the batch so far; the clip's own explanation may be added
         own.seconds |= stages.seconds
         video = question.source
         if isinstance(video, Clip):
@@ -194,8 +194,8 @@ class Batcher:
 
 def batch_sizes(max_batch: int) -> list[int]:
     """List the sizes to which batches are padded: powers of four, and `max_batch`."""
-    # Every size is a program, which takes long to compile; padding always to the largest would
-    # compute up to `max_batch` times too much.
+    # Compiling for every size would take long; always padding to the largest would compute up to
+    # `max_batch` times too much.
     return [4**i for i in range(16) if 4**i < max_batch] + [max_batch]
 
 

@@ -1,4 +1,4 @@
-"""Read what strangers send: the body of a request to a file, and features from it."""
+"""Receive untrusted uploads: write the body of a request to a file, and read features from it."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from stg_jax.feature_files.numpy_folders import read_npz
 from stg_jax.run.build import feature_shapes
 
 GONE = 499  # the client left; nobody reads this status, but the metrics count it
-_WIDEST, _HEADER = 8, 4096  # most bytes of a number and of the header of an array
+_WIDEST, _HEADER = 8, 4096  # maximum bytes of a number, and of the header of an array
 
 
 @contextlib.asynccontextmanager
@@ -29,9 +29,9 @@ async def received(request: Request, name: str, limits: Limits) -> AsyncIterator
     """Write the body of a request to a file, which is deleted after the block.
 
     Args:
-      request: its body is read as it arrives, and never more of it than the limits allow.
-      name: of the file; messages name it.
-      limits: of its size, and of the seconds that sending it may take.
+      request: its body is read as it arrives, up to the limits.
+      name: the name of the file, also in messages.
+      limits: of the size of the body, and of the seconds that it may take to arrive.
 
     Raises:
       HTTPException: the body is too large, or does not arrive in time.
@@ -55,7 +55,7 @@ async def _write(request: Request, path: Path, megabytes: float) -> None:
     with path.open('wb') as file:
         async for part in request.stream():
             num_bytes += len(part)
-            # Counted, because the header with the length is only a promise.
+            # Counted, because the header Content-Length may be wrong or missing.
             if num_bytes > megabytes * 1e6:
                 raise HTTPException(
                     413,
@@ -70,15 +70,15 @@ def read_features(path: Path, captioner: Captioner) -> Clip:
     """Read the features of one clip from an .npz of the arrays that `Captioner` reads.
 
     Args:
-      path: of the file (untrusted); nothing in it is unpickled.
-      captioner: its run knows the shapes, its branch which arrays are needed.
+      path: the file, which is not trusted: nothing in it is unpickled.
+      captioner: its run defines the shapes, its branch the arrays that are needed.
 
     Raises:
       UserError: an array is missing, has another shape than the run's, or holds no numbers.
     """
     data = captioner.run.config.data
     shapes = feature_shapes(data)
-    # An archive of a few megabytes can unpack to anything.
+    # A small archive can unpack to any size.
     most = sum(math.prod(each.shape) * _WIDEST + _HEADER for each in shapes.values())
     arrays = read_npz(path, shapes.__contains__, most)
     for name, value in arrays.items():
@@ -94,14 +94,14 @@ def read_features(path: Path, captioner: Captioner) -> Clip:
 
 
 def as_clip(arrays: Mapping[str, np.ndarray], data: DataConfig) -> Clip:
-    """Complete the arrays of a batch, of one clip, to a `Clip`; objects may be missing."""
+    """Build a `Clip` from the arrays of one clip, without a batch axis; objects may be missing."""
     values: dict[str, Any] = no_objects(data.frames, data.objects, data.object_dim)
     values |= {
         name: np.asarray(value, bool if name == 'object_mask' else np.float32)
         for name, value in arrays.items()
     }
     present = values['object_mask']
-    # Detectors' scores and classes are not among the arrays; absent objects must be zero.
+    # The arrays have no scores and classes of detections. Features of absent objects must be zero.
     values['score'] = present.astype(np.float32)
     values['object'] = values['object'] * present[..., None]
     no_truth = np.zeros((data.frames, 0, 4), np.float32)

@@ -1,1 +1,1 @@
-"""Models to hand on: exported folders, their cards, the hub, programs and feature files."""
+"""Share models and features: exported folders, model cards, the hub, programs, feature files."""

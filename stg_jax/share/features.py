@@ -69,7 +69,8 @@ class Hdf5Writer:
         """See `Writer`."""
         group = self._file('objects').create_group(clip.id)
         group['feats'], group['boxes'], group['scores'] = clip.object, clip.box, clip.score
-        # Labels also say which objects exist: those of a detector without classes cannot.
+        # Readers take a label of -1 for an absent object, but a detector without classes gives -1
+        # to every object: its labels are left out.
         if np.array_equal(clip.label >= 0, clip.object_mask):
             group['labels'] = clip.label
 
@@ -155,15 +156,15 @@ def features_of_videos(
 ) -> int:
     """Extract the features of all videos of a folder and write them to the folder `out`.
 
-    A video that cannot be read is left out, reported, and listed in OUT/failures.json. A run that
-    was stopped resumes.
+    A video that cannot be read is left out, reported, and listed in OUT/failures.json. The same
+    call resumes an extraction that was stopped.
 
     Args:
       videos: folder of videos; the clips are named by them.
       out: see `features_of_data`.
       form: see `features_of_data`.
-      settings: of the extractor.
-      runner: who does the work.
+      settings: the settings of the extractor.
+      runner: how the work is distributed.
 
     Returns:
       The number of clips.
@@ -204,7 +205,7 @@ def _writing(folder: Path, form: str) -> Any:
 
 
 def _write(writer: Writer, clip: Clip, missing: Mapping[str, Any] = _NOTHING) -> None:
-    """Write a clip, without the kinds of features that it lacks and stores as zeros."""
+    """Write a clip, except the kinds of features that it lacks: their zeros are placeholders."""
     _check_name(clip.id)
     for kind in _FRAME_KINDS:
         value = getattr(clip, kind)
@@ -215,7 +216,7 @@ def _write(writer: Writer, clip: Clip, missing: Mapping[str, Any] = _NOTHING) ->
 
 
 def _check_name(clip_id: str) -> None:
-    """Refuse an id that would write elsewhere, or a file that programs do not see."""
+    """Refuse an id that would name a file in another folder, or a hidden one."""
     if {'/', '\\', '\0'} & set(clip_id) or clip_id.startswith('.'):
         raise UserError(
             f'clip {clip_id!r} cannot name a file: give every clip a name of its own without '

@@ -1,4 +1,4 @@
-"""The README.md of an exported model: data, scores with intervals, protocol, limits, licence.
+"""The README.md of an exported model: data, scores with intervals, protocol, limits, license.
 
 It begins with the metadata that the Hugging Face Hub reads, in YAML.
 """
@@ -20,7 +20,7 @@ from stg_jax.evaluate.metrics import made_with
 from stg_jax.run.folder import RunFolder
 
 PAPER = 'https://arxiv.org/abs/2003.13942'
-UNKNOWN = 'unknown'  # the hub's identifier of a licence that is not stated
+UNKNOWN = 'unknown'  # the hub's identifier of a license that is not stated
 _SHOWN = ('BLEU-4', 'METEOR', 'ROUGE-L', 'CIDEr')
 _ROUNDS = 2_000  # samples of the bootstrap
 
@@ -32,9 +32,9 @@ def model_card(
 
     Args:
       captioner: the run, with the parameters that are exported.
-      manifest: as it is exported.
-      name: of the model.
-      license: identifier of the licence of the weights; None if it is not stated.
+      manifest: the manifest that is exported.
+      name: the name of the model.
+      license: identifier of the license of the weights; None if it is not stated.
       average: number of checkpoints that the captioner averages.
     """
     systems = find_scores(captioner.run, captioner.step, average)

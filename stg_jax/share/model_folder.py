@@ -2,12 +2,12 @@
 
 OUT/model.safetensors   the parameters
 OUT/config.json         the config, without paths of this machine
-OUT/manifest.json       what the features are, and which extractor makes them
+OUT/manifest.json       the features and the settings of their extractor
 OUT/vocab.txt           the words, one a line
 OUT/digests.json        hashes of the two files above
 OUT/extractor/          model files of the extractor, if they were files
 OUT/README.md           the model card
-OUT/programs/           search as one program, on request; see stg_jax/share/programs.py
+OUT/programs/           encoding and search as one program, on request; see `share.programs`
 
 `stg_jax.load` opens it like a run.
 """
@@ -50,15 +50,15 @@ def export_model(
     Args:
       captioner: the run, with the parameters to export; all its branches are written.
       out: the folder, which must not exist.
-      license: identifier of the licence of the weights, such as 'apache-2.0'.
+      license: identifier of the license of the weights, such as 'apache-2.0'.
       average: number of checkpoints that the captioner averages.
-      programs: options of `write_programs`, to write programs, too.
+      programs: options of `write_programs`; None writes no programs.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: the folder exists or cannot be written, or see `write_programs`.
+      UserError: the folder exists or cannot be written, or a program cannot be exported.
     """
     run, out = captioner.run, Path(out)
     with write_folder(out) as folder:
@@ -89,7 +89,7 @@ def _portable_manifest(manifest: Manifest, extractor: Mapping[str, Any]) -> Mani
 def _copy_extractor(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Copy the model files of an extractor into an exported folder; return settings that name them.
 
-    A file that is gone is named all the same, so that it can be added later.
+    A missing file keeps its name in the settings, so that it can be added later.
     """
     digests, renamed = settings.get('digests', {}), {}
     for part, name in settings.items():
@@ -114,10 +114,10 @@ def _copy_model(part: str, name: str, folder: Path) -> str:
         files = models.files(part, name)
     except UserError:
         files = []
-    # Names of classes are no part of the features, but explanations show them.
+    # Class names are not part of the features, but explanations show them.
     beside = Path(path).with_suffix('.names')
     for file in [*files, *([beside] if beside.is_file() else [])]:
-        # Settings of pictures may be one folder above the model.
+        # The settings of preprocessing may be one folder above the model.
         inside = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
         target = folder / MODELS / part / inside
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,8 @@ from stg_jax.errors import UserError, first_line
 from stg_jax.ops.platform import traced_for
 from stg_jax.run.build import build_model
 
-TOLERANCE = 1e-4  # of scores, to those of the run on the same features
-# Forms that are plain on all platforms: no tuned form of a CPU or of a GPU is in the program.
+TOLERANCE = 1e-4  # largest difference between the scores of a program and of the run
+# Operations traced for a TPU have no code that only works on a CPU or a GPU.
 _PLAIN = 'tpu'
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
 _OUTPUTS = ('tokens', 'scores')
@@ -42,7 +42,7 @@ class Program:
     """The search of a captioner, for a fixed number of clips.
 
     Attributes:
-      fn: from the arrays of `inputs`, in their order, to tokens (B, K, L) and scores (B, K).
+      fn: maps the arrays of `inputs`, in order, to tokens (B, K, L) and scores (B, K).
       inputs: shape and type of each feature, by name.
       about: the JSON object of program.json.
     """
@@ -58,10 +58,10 @@ def make_program(captioner: Captioner, *, batch_size: int, beam_size: int | None
     Args:
       captioner: the run.
       batch_size: B, clips that are captioned at once.
-      beam_size: K, 1 is greedy; the run's own by default.
+      beam_size: K, 1 is greedy; None for the run's own.
     """
     run, options = captioner.run, captioner.search_options(beam_size)
-    # In float32, whatever the run trained in: other runtimes round bfloat16 in other places.
+    # float32 even if the run trained in bfloat16, which other runtimes round differently.
     config = run.config.changed(model__dtype='float32')
     model = build_model(config, run.manifest, run.vocab)
     search = make_search(
@@ -105,7 +105,7 @@ def write_programs(
     beam_size: int | None = None,
     forms: Sequence[str] = ('stablehlo', 'onnx'),
 ) -> Path:
-    """Write programs to the folder `out`, after they gave the captions of the run.
+    """Write programs to the folder `out`, and check that they give the captions of the run.
 
     Args:
       captioner: the run, whose branch is exported.
@@ -135,7 +135,7 @@ def write_programs(
 
 
 def example_features(captioner: Captioner, program: Program) -> dict[str, np.ndarray]:
-    """Draw random features of the size that the data of a run has."""
+    """Draw random features with the scale of the run's data."""
     rng, scale = np.random.default_rng(0), captioner.run.manifest.scale
 
     def draw(name: str, like: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -156,7 +156,7 @@ def check_same(form: str, found: Outputs, expected: Outputs) -> None:
       UserError: a caption differs, or a score by more than `TOLERANCE`.
     """
     (tokens, scores), (expected_tokens, expected_scores) = found, expected
-    # Of the best captions only: two that are nearly equal may change places further down.
+    # Only the best captions are compared: further down, two of nearly equal score may swap.
     same = np.array_equal(tokens[:, 0], expected_tokens[:, 0])
     apart = np.abs(scores[:, 0] - expected_scores[:, 0]).max()
     if not (same and apart <= TOLERANCE):
@@ -205,7 +205,7 @@ def _write_stablehlo(program: Program, folder: Path) -> CallFn:
         )
     data = exported.serialize()
     (folder / 'caption.stablehlo').write_bytes(data)
-    # What was written is what is checked.
+    # Check the bytes that were written, not the program that they were made from.
     loaded = jax.export.deserialize(data)
 
     def call(features: Mapping[str, np.ndarray]) -> Outputs:
@@ -221,10 +221,10 @@ def _write_onnx(program: Program, folder: Path) -> CallFn:
 
     path = folder / 'caption.onnx'
     try:
-        # It reports progress on standard output, which is the command's own.
+        # jax2onnx prints its progress to standard output, which is for the result of the command.
         with traced_for(_PLAIN), contextlib.redirect_stdout(None):
-            # Traced before: it replaces functions of jax.numpy while it traces by itself, and its
-            # own compute in float64 where an array meets a Python number.
+            # Traced here, not by jax2onnx: while it traces, it replaces functions of jax.numpy by
+            # its own, which compute in float64 if an array meets a Python number.
             traced = jax.make_jaxpr(program.fn)(*program.inputs.values())
             jax2onnx.to_onnx(
                 jaxpr_as_fun(traced),
@@ -235,13 +235,13 @@ def _write_onnx(program: Program, folder: Path) -> CallFn:
                 return_mode='file',
                 output_path=path,
             )
-    # Whatever its conversion of a single operation raises.
+    # The conversion of each operation raises errors of its own.
     except Exception as error:
         raise UserError(
             f'jax2onnx cannot convert this network ({first_line(error)}): export the form stablehlo'
         ) from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # names each constant that the converter left unused
+    options.log_severity_level = 3  # errors; a warning would name each unused constant
     session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
 
     def call(features: Mapping[str, np.ndarray]) -> Outputs:

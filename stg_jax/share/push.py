@@ -11,12 +11,12 @@ from stg_jax.run.hub import FILES, PREFIX, import_hub, parse_address
 def push(folder: Path, name: str, *, private: bool = False) -> str:
     """Upload a folder that `export_model` wrote, in one commit.
 
-    The model files of the extractor stay here: their licences are those of others.
+    The model files of the extractor are not uploaded: other people's licenses apply to them.
 
     Args:
       folder: the exported model.
       name: USER/NAME on the hub; it is created if it does not exist.
-      private: creates it for its owner only.
+      private: a new model is visible only to its owner.
 
     Returns:
       The address of the commit.
@@ -26,7 +26,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
     """
     repo, revision = parse_address(name if name.startswith(PREFIX) else f'{PREFIX}{name}')
     if revision:
-        raise UserError(f'{name} names a revision: push to {repo}, whose main branch it becomes')
+        raise UserError(f'{name} names a revision: push to {repo}, on its main branch')
     for needed in FILES:
         if not (folder / needed).is_file():
             raise UserError(f'{folder} is no exported model: it has no {needed}')

@@ -1,6 +1,6 @@
-"""Random changes of the features of a training batch, made on the devices.
+"""Augment the features of a training batch, on the devices.
 
-Validation and everything after training see features as they are. All changes are off by default.
+Only training does this. All augmentations are off by default.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,17 +19,17 @@ _OF_FRAMES = ('appearance', 'motion', 'object', 'box', 'object_mask', 'grid')
 
 
 def make_augmentation(config: DataConfig, scales: Mapping[str, float]) -> Augmentation:
-    """Build `augment(batch, key) -> batch` of the options in `config.data`.
+    """Build `augment(batch, key) -> batch` from the options in `config.data`.
 
     Args:
-      config: shares and sizes of the changes.
+      config: the options.
       scales: standard deviation of each kind of features.
     """
 
     def augment(batch: DeviceBatch, key: jax.Array) -> DeviceBatch:
         changed = dict(batch)
         kinds = [kind for kind in scales if kind in batch]
-        # Frames first: values and objects are then left out of each copy by itself.
+        # Frames first, so that copies of one frame lose different values and objects.
         if config.frame_jitter:
             changed |= _jittered(changed, jax.random.fold_in(key, 0), config.frame_jitter)
         if config.object_dropout:
@@ -48,7 +48,7 @@ def make_augmentation(config: DataConfig, scales: Mapping[str, float]) -> Augmen
 
 
 def _jittered(batch, key, most):
-    """Take every frame from up to `most` places away, the same for all kinds of features."""
+    """Replace every frame by one up to `most` places away, the same for all kinds of features."""
     B, T = batch['appearance'].shape[:2]
     away_BT = jax.random.randint(key, (B, T), -most, most + 1)
     # Sorted: a clip that goes back in time would show another event.
@@ -65,6 +65,6 @@ def _perturbed(x, key, scale, config):
         changed += config.feature_noise * scale * jax.random.normal(noise_key, x.shape)
     drop = Dropout(config.feature_dropout)
     dropped: Any = drop.apply({}, changed, False, rngs={'dropout': drop_key})
-    # A sum beyond the range of float16 would be infinite.
+    # A value beyond the range of float16 would become infinite.
     limit = float(jnp.finfo(x.dtype).max)
     return jnp.clip(dropped, -limit, limit).astype(x.dtype)

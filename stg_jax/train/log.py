@@ -151,7 +151,7 @@ class ProgressLine:
 
     def show(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         """Show the last logged step, its loss, speed, data wait and the time to the end."""
-        # Over the whole session: the time of one interval varies with the length of captions.
+        # Since this process began to train: one interval varies with the length of captions.
         per_step = (self._clock() - self._start) / max(step - self._first_step, 1)
         self.epoch = epoch
         text = (

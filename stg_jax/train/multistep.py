@@ -39,7 +39,7 @@ class Dispatcher:
     def dispatch(
         self, state: TrainState, batches: Sequence[DeviceBatch], ids: Sequence[np.ndarray]
     ) -> tuple[TrainState, Metrics]:
-        """Start the steps of an execution; the arrays of `state` are given up.
+        """Start the steps of an execution; the arrays of `state` are donated.
 
         Args:
           state: before the steps.

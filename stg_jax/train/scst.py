@@ -41,11 +41,11 @@ class SelfCritical:
     Args:
       model: the network; its deployed decoder draws the captions.
       optimizer: turns gradients into updates.
-      config: of the run.
+      config: the config of the run.
       rewards: scores samples.
-      mesh: of the devices.
-      programs: compiles.
-      **options: of `make_gradient`.
+      mesh: the devices.
+      programs: compiles and runs the programs of a step.
+      **options: options of `make_gradient`.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class SelfCritical:
     def dispatch(
         self, state: TrainState, batches: Sequence[DeviceBatch], ids: Sequence[np.ndarray]
     ) -> tuple[TrainState, Metrics]:
-        """Take one step; the arrays of `state` are given up. See `Dispatcher.dispatch`."""
+        """Take one step; the arrays of `state` are donated. See `Dispatcher.dispatch`."""
         (batch,), (clip_B,) = batches, ids
         inputs = state.params, state.step
         features = _features_of(batch)
         drawn_BSL = self._programs.call(self._draw, inputs, features)
         of_xe = None
         if self._has_xe:
-            # Dispatched before the samples are waited for: the devices compute it meanwhile.
+            # Dispatched before the host needs the samples: the devices compute while it scores.
             of_xe = self._programs.call(self._xe_gradient, inputs, batch)
         rewarded = self._rewards(clip_B, sharding.local_rows(drawn_BSL))
         rewarded = sharding.shard_batch(dataclasses.asdict(rewarded), self._mesh)
@@ -97,11 +97,12 @@ def _features_of(batch):
 
 @dataclasses.dataclass(frozen=True)
 class Rewarded:
-    """Samples of B clips and what they are worth, all zero for padding clips.
+    """Samples of B clips and their rewards, which are zero for padding clips.
 
     Attributes:
       tokens: (B, S, L + 1) int32: BOS, words, EOS where the network chose it, PAD.
-      caption_weight: (B, S) float32, the reward of a sample less that of the others on average.
+      caption_weight: (B, S) float32, the advantage: the reward of a sample minus the mean reward of
+        the others.
       reward: (B, S) float32, CIDEr-D in [0, 10].
       is_sample: (B, S) float32, 1 for samples of real clips.
     """
@@ -120,7 +121,7 @@ class Rewards:
 
     Args:
       captions: of all clips of the train split; clips without captions have no reward.
-      vocab: the words.
+      vocab: the vocabulary.
     """
 
     def __init__(self, captions: Mapping[str, Sequence[str]], vocab: Vocabulary):
@@ -136,7 +137,7 @@ class Rewards:
         """Score the samples of clips, given by id; '' is a padding clip."""
         is_real_B = np.array([clip in self._known for clip in clip_B])
         drawn_BSL = np.where(is_real_B[:, None, None], drawn_BSL, PAD)
-        # After the last word EOS is forced on the sampler: the network did not choose it.
+        # At the maximum length the sampler forces EOS: the network did not choose it.
         drawn_BSL[..., -1] = PAD
         B, S, _ = drawn_BSL.shape
         reward_BS = np.zeros((B, S))
@@ -195,7 +196,7 @@ def make_update(
     arrays of `Rewarded` beside features.
     """
     branch = model.config.decoder()
-    # A policy gradient is the gradient of a cross-entropy in which captions weigh their advantage.
+    # A policy gradient is that of a cross-entropy in which captions are weighted by advantages.
     policy_loss = dataclasses.replace(config.loss, label_smoothing=0.0, scene_weight=1.0)
 
     def policy_objective(params, batch):

@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl: TensorBoard, Weights & Biases, Trackio."""
+"""Send metrics to TensorBoard, Weights & Biases or Trackio, besides metrics.jsonl."""
 
 import contextlib
 import hashlib
@@ -17,19 +17,23 @@ _PROJECT = 'stg_jax'
 
 
 class Tracker(Protocol):
-    """Takes the records of a run."""
+    """Receives the metrics of a run."""
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Take in a record of metrics.jsonl: a step, an epoch and values."""
+        """Log a record of metrics.jsonl: a step, an epoch and values."""
         ...
 
     def close(self) -> None:
-        """Finish; called once, at the end of the run or when it stops."""
+        """Finish; called once, when the run ends or stops."""
         ...
 
 
 def open_trackers(run: RunFolder, stack: contextlib.ExitStack) -> list[Tracker]:
-    """Open what `config.train.track` names; `stack` closes it.
+    """Open the tracker that `config.train.track` names, and event files unless it is 'none'.
+
+    Args:
+      run: the run.
+      stack: closes the trackers.
 
     Raises:
       UserError: the package of a service is not installed.
@@ -40,7 +44,7 @@ def open_trackers(run: RunFolder, stack: contextlib.ExitStack) -> list[Tracker]:
     trackers: list[Tracker] = []
     if track != 'tensorboard':
         trackers.append(Service(_imported(track), run.config, str(run.path)))
-    # A default must not keep a run from training where TensorFlow is not installed.
+    # Event files are the default, so a missing TensorFlow must not stop the run.
     with contextlib.suppress(UserError):
         trackers.append(EventFiles(str(run.path / 'tensorboard')))
     for tracker in trackers:
@@ -52,7 +56,7 @@ class EventFiles:
     """Writes event files, which TensorBoard reads.
 
     Args:
-      folder: of the files, also in a bucket.
+      folder: where to write; it may be in a bucket.
     """
 
     def __init__(self, folder: str):
@@ -60,8 +64,8 @@ class EventFiles:
 
         self._tf = tf
         self._writer = tf.summary.create_file_writer(folder)
-        # What tf.summary.scalar writes. That function needs TensorBoard, which TensorFlow no longer
-        # installs.
+        # The metadata that tf.summary.scalar writes. That function needs TensorBoard, which
+        # TensorFlow no longer installs.
         self._metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name='scalars')
         )
@@ -80,12 +84,12 @@ class EventFiles:
 
 
 class Service:
-    """Sends values to a service with the interface of wandb, which trackio has, too.
+    """Sends values to a service through the API of wandb, which trackio shares.
 
     Args:
       module: wandb or trackio.
-      config: of the run, shown there.
-      path: of the run folder, which names the run.
+      config: the config of the run, which the service shows.
+      path: the run folder, which names the run.
     """
 
     def __init__(self, module: ModuleType, config: Config, path: str):
@@ -95,9 +99,9 @@ class Service:
         name = path.rpartition('/')[2]
         options: dict[str, Any] = {'name': name, 'config': config.flat(), 'resume': 'allow'}
         if module.__name__ == 'wandb':
-            # Names need not be unique there. The path is, and a resumed run has the same.
+            # Names need not be unique. The path is, and a resumed run has the same one.
             options['id'] = f'{name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}'
-            options['dir'] = path if is_local else None  # of its files, by default the current one
+            options['dir'] = path if is_local else None  # for its own files; None is its default
         module.init(project=os.environ.get('WANDB_PROJECT', _PROJECT), **options)
 
     def log(self, record: Mapping[str, Any]) -> None:

@@ -19,12 +19,12 @@ class LitePreset(NamedTuple):
     """Weights trained on ImageNet, and the network that they belong to.
 
     Attributes:
-      package: of the package index, with - for _.
-      file: in the package's folder `models`.
-      sha256: of the file; any other content is refused.
+      package: import name of the package; the package index spells it with - for _.
+      file: name of the file in the package's folder `models`.
+      sha256: hash of the file; any other content is refused.
       side: height and width of pictures.
       width: factor of the stages' widths.
-      depth: factor of their numbers of blocks.
+      depth: factor of the stages' numbers of blocks.
     """
 
     package: str
@@ -137,7 +137,7 @@ def read_params(name: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 class LiteLibrary(ModelLibrary):
-    """The frame encoder of one preset, whose name says it all."""
+    """A library with one model, the frame encoder of a preset, so its name needs no model."""
 
     needs_model = False
 

@@ -1,7 +1,7 @@
 """EfficientNet-Lite in Flax, for inference (Tan and Le, https://arxiv.org/abs/1905.11946).
 
 The Lite variants (https://github.com/tensorflow/tpu, efficientnet/lite) have no squeeze and
-excitation, ReLU6 for an activation, and a stem and a head of the same width in all sizes.
+excitation, use ReLU6, and have a stem and a head of the same width in all sizes.
 """
 
 import itertools
@@ -60,7 +60,7 @@ def _multiple_of_eight(width: float) -> int:
 class EfficientNetLite(nn.Module):
     """Map pictures (B, h, w, 3) to embeddings (B, EMBEDDING) and maps (B, h / 32, w / 32, C).
 
-    The map is the last one before the head, with as many channels as the last stage is wide.
+    The map is the output of the last stage, before the head; C is the width of that stage.
 
     Attributes:
       stages: see `scaled_stages`.
@@ -81,7 +81,7 @@ class EfficientNetLite(nn.Module):
         return head_BhwC.mean(axis=(1, 2), dtype=jnp.float32), x_BhwC.astype(jnp.float32)
 
     def _block(self, name: str, stage: Stage, stride: int, x_BhwC: jax.Array) -> jax.Array:
-        """Expand, mix each channel in space, project; added to the input where shapes allow."""
+        """Expand, convolve each channel, project; add the input if it has the same shape."""
         y_BhwC, width = x_BhwC, x_BhwC.shape[-1] * stage.expansion
         if stage.expansion > 1:
             y_BhwC = nn.relu6(self._dense(f'{name}_expand', width)(y_BhwC))
@@ -90,7 +90,7 @@ class EfficientNetLite(nn.Module):
         return y_BhwC + x_BhwC if y_BhwC.shape == x_BhwC.shape else y_BhwC
 
     def _dense(self, name: str, width: int) -> nn.Dense:
-        """A convolution of 1 x 1 cells."""
+        """Make a convolution with a kernel of 1 x 1."""
         # Highest precision: with an accelerator's default the features would depend on the machine.
         return nn.Dense(width, precision='highest', dtype=self.dtype, name=name)
 
@@ -124,8 +124,8 @@ class DepthwiseConv(nn.Module):
         ]
         padding = [(0, 0), *((each // 2, each - each // 2) for each in total), (0, 0)]
         padded_BhwC = jnp.pad(x_BhwC.astype(self.dtype), padding)
-        # A sum of shifted products, which XLA fuses: its own convolution takes 2 to 20 times as
-        # long on a CPU where every channel is a group.
+        # A sum of shifted products, which XLA fuses. On a CPU, XLA's own convolution with one group
+        # for each channel takes 2 to 20 times as long.
         y_BhwC = bias_C.astype(self.dtype)
         for i, j in itertools.product(range(self.kernel), repeat=2):
             rows = slice(i, i + reach[0], self.stride)
@@ -170,7 +170,7 @@ def _folded(tensors: Mapping[str, np.ndarray], conv: str, norm: str) -> dict[str
         tensors[f'{norm}.{name}'] for name in ('weight', 'bias', 'running_mean', 'running_var')
     )
     scale = scale / np.sqrt(variance + _EPSILON)
-    # From output, input, height, width to the order of Flax; axes of length 1 are those of a
-    # convolution of single cells, or of single channels.
+    # From (output, input, height, width) to the order of Flax. Axes of length 1, which `squeeze`
+    # removes, are height and width of a 1 x 1 kernel, or the input of a depthwise one.
     kernel = tensors[f'{conv}.weight'].transpose(2, 3, 1, 0).squeeze() * scale
     return {'kernel': kernel, 'bias': bias - mean * scale}

@@ -2,8 +2,8 @@
 
 `torch.save` before PyTorch 1.6 wrote five pickles (a magic number, the version, facts about the
 machine, the object, and the keys of its storages), then for each storage its length and its bytes.
-The pickles are interpreted here, by the few opcodes that dictionaries of tensors need: no class is
-looked up and nothing is called, whatever a file asks for.
+This module interprets the pickles, with only the opcodes that dictionaries of tensors need: no
+class is looked up and nothing is called, whatever a file asks for.
 """
 
 import os
@@ -26,7 +26,7 @@ _MARK = object()
 
 
 class _Name(NamedTuple):
-    """What a pickle calls a class or function; never looked up."""
+    """The name of a class or function in a pickle; it is never looked up."""
 
     text: str
 

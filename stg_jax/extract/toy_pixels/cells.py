@@ -42,7 +42,7 @@ def describe_cells(
 
     Args:
       lab: (T, h, w, 3) uint8.
-      ground: (T, 3), see `contrast.ground_colour`.
+      ground: (T, 3), see `regions.ground_colour`.
       contrast: (T, h, w) float32, distance of each pixel from the ground.
       motion: of T frames, see `descriptors.motion_of`.
     """

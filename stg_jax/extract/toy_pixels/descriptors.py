@@ -94,7 +94,7 @@ def describe_region(
     Args:
       region: its mask selects the pixels.
       lab: (h, w, 3) uint8, the whole frame.
-      ground: (3,), see `contrast.ground_colour`.
+      ground: (3,), see `regions.ground_colour`.
       flow: (h, w, 2) float32, motion of the whole frame.
     """
     x, y = region.corner
