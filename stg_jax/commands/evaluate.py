@@ -116,7 +116,10 @@ def _print_captions(results: list, number: int) -> None:
     """Print the captions of clips spread evenly over the split, with one reference each."""
     references = results[0].references
     clips = list(references)
-    for clip_id in clips[:: max(1, len(clips) // number)][:number]:
+    last = len(clips) - 1
+    # From the first to the last: an even stride would meet the same event of the toy world again.
+    for index in sorted({round(i * last / max(number - 1, 1)) for i in range(number)}):
+        clip_id = clips[index]
         print(clip_id)
         for result in results:
             print(f'  {result.scores["branch"]:<10}{result.predictions[clip_id]}')
