@@ -232,7 +232,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
         (['toy', '--out=x', '--motion=m.hdf5'], '--motion has no meaning for toy'),
         (['toy', '--out=.'], 'exists already'),
         (['toy', '--out=x', '--world=distractors=9'], 'config.toy.distractors is 9'),
-        (['toy', '--out=x', '--world=distractors=few'], "--world is 'distractors=few', but looks"),
+        (['toy', '--out=x', '--world=distractors=few'], "--world is 'distractors=few', but must"),
         (['toy', '--out=x', '--world=distractor=1'], 'did you mean --config.toy.distractors'),
         (['toy', '--out=/dev/null/x'], '/dev/null/x cannot be made (/dev/null: File exists)'),
         (['toy', '--out=x', '--num_frames=0'], 'num_frames'),
