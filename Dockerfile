@@ -2,8 +2,8 @@
 #
 #   docker build -t stg_jax .                                   # for a CPU
 #   docker build -t stg_jax:cuda --build-arg JAX=cuda13 .       # for NVIDIA GPUs
-#   docker run --rm --user "$(id -u)" -v "$PWD:/work" stg_jax caption --workdir runs/own my.mp4
-#   docker run --rm --gpus all -v "$PWD:/work" -p 8000:8000 stg_jax:cuda serve runs/own --host 0.0.0.0
+#   docker run --rm --user "$(id -u)" -v "$PWD:/data" stg_jax caption --workdir runs/own my.mp4
+#   docker run --rm --gpus all -v "$PWD:/data" -p 8000:8000 stg_jax:cuda serve runs/own --host 0.0.0.0
 
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -23,9 +23,9 @@ RUN pip install --no-cache-dir --requirement /dist/requirements.txt \
  && rm -r /dist
 # Compiled programs and downloaded models go into the mounted folder, where the next start finds
 # them, whichever user the container runs as.
-ENV HOME=/work/.stg_jax JAX_COMPILATION_CACHE_DIR=/work/.stg_jax/programs KERAS_BACKEND=jax
-WORKDIR /work
-RUN useradd --no-create-home stg && chown stg /work
+ENV HOME=/data/.stg_jax JAX_COMPILATION_CACHE_DIR=/data/.stg_jax/programs KERAS_BACKEND=jax
+WORKDIR /data
+RUN useradd --no-create-home stg && chown stg /data
 USER stg
 EXPOSE 8000
 ENTRYPOINT ["stg"]

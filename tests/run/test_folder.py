@@ -131,33 +131,6 @@ def test_a_config_of_an_older_version_opens_by_the_values_that_it_trained_with(t
     create(tmp_path, **{'train.epochs': 99})  # and training resumes
 
 
-# The keys of the first version, by group.
-FIRST_KEYS = {
-    'data': 'appearance_dim cache captions_per_clip dir eval_captions frames max_words min_count '
-    'motion_dim object_dim objects order shuffle_buffer toy_clips',
-    'decode': 'batch_size beam_size length_penalty',
-    'kd': 'detach_teacher direction kind temperature',
-    'loss': 'kd_weight label_smoothing scene_weight',
-    'model': 'branches decoder_layers dropout dtype encoder_layers feedforward fusion graph '
-    'graph_layers graph_norm heads scene_fusion temporal_direction width',
-    'optim': 'clip lr warmup',
-    'profile': 'start steps',
-    'train': 'accumulate batch_size checkpoint_steps epochs keep_best log_steps patience',
-}
-
-
-def test_a_config_of_the_first_version_still_opens(tmp_path):
-    create(tmp_path)
-    tree = json.loads((tmp_path / 'config.json').read_text())
-    first = {
-        group: {key: tree[group][key] for key in FIRST_KEYS[group].split()} for group in FIRST_KEYS
-    }
-    (tmp_path / 'config.json').write_text(json.dumps({'seed': 3, **first}))
-    (tmp_path / 'digests.json').unlink()
-    # A new key needs the value by which runs without it were trained: folder._ADDED.
-    assert RunFolder.open(tmp_path).config.seed == 3
-
-
 @pytest.mark.parametrize(
     ('old', 'new', 'message'),
     [
