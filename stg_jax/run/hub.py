@@ -60,7 +60,7 @@ def download(address: str) -> Path:
       The folder of its files, in the cache of huggingface_hub.
 
     Raises:
-      UserError: there is no such model, it cannot be downloaded, or it is not one of this project.
+      UserError: the model does not exist, cannot be downloaded, or is not of this project.
     """
     repo, revision = parse_address(address)
     hub = import_hub()

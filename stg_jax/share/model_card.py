@@ -64,8 +64,8 @@ def find_scores(run: RunFolder, step: int, average: int) -> list[System]:
         except UserError:
             continue  # written by an older version, or damaged: the others still count
         (result,) = system.results
-        alone = len(result.get('checkpoints', ())) == 1
-        if alone and (result['checkpoint_step'], result['average']) == (step, average):
+        is_one_run = len(result.get('checkpoints', ())) == 1  # not an ensemble
+        if is_one_run and (result['checkpoint_step'], result['average']) == (step, average):
             found.append(system)
     return sorted(found, key=lambda system: system.results[0]['split'] != 'test')
 

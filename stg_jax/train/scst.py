@@ -6,7 +6,7 @@ Self-Critical Sequence Training", 2020). Some cross-entropy keeps the captions f
 
 A step is three programs: `draw` samples captions, the gradient of the cross-entropy is computed
 while the host scores the samples, and `update` adds the gradient of the expected reward. Samples
-and update use the same parameters, so a step is still a function of its state and batch alone.
+and update use the same parameters, so a step still depends only on its state and batch.
 """
 
 import dataclasses

@@ -32,7 +32,7 @@ def cut_backbone(detector: str | os.PathLike[str], out: str | os.PathLike[str]) 
       Channels of the map.
 
     Raises:
-      UserError: the file is no detector, or has no such map.
+      UserError: the file is not a detector, or lacks that map.
     """
     try:
         import onnx

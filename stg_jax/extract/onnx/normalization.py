@@ -144,7 +144,7 @@ def _size(path: Path, settings: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _filter_name(path: Path, resample: Any) -> str:
-    """Name the filter; of those that average, none is told from the others here."""
+    """Name the filter, which may be given by its number in PIL."""
     if type(resample) is int and 0 <= resample < len(_FILTERS):
         return _FILTERS[resample]
     if str(resample).lower() in _FILTERS:
